@@ -1,0 +1,8 @@
+"""The library: search and question answering over medical flashcards.
+
+It imports no DVC and has no fixed path; the scripts in ``stages/`` call it.
+"""
+
+
+class InputError(Exception):
+    """Something the user gave us is wrong: the message is one line that names it and says what to do."""

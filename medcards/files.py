@@ -1,0 +1,79 @@
+"""Atomic writes, and one JSON style for every metric and manifest."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from medcards import InputError
+
+
+@contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; rename it into place when the block ends without an error.
+
+    The block creates a file or a folder at the yielded path. On an error the temporary is removed and
+    ``path`` stays as it was.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.incomplete-{os.getpid()}")
+    remove(temporary)
+    try:
+        yield temporary
+        if temporary.is_dir():
+            remove(path)
+        os.replace(temporary, path)
+    finally:
+        remove(temporary)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def sha256_of(path: str | Path) -> str:
+    """Hex sha256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def to_json(value: object) -> str:
+    """JSON as this project writes it: sorted keys, 6 significant digits, final newline.
+
+    Raises ``ValueError`` on NaN and infinity, which are not JSON.
+
+    >>> to_json({"b": 0.123456789, "a": 1})
+    '{\\n  "a": 1,\\n  "b": 0.123457\\n}\\n'
+    """
+    return json.dumps(_rounded(value), sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_json(path: str | Path, value: object) -> None:
+    """Write ``value`` to ``path`` atomically, see :func:`to_json`."""
+    with atomic(path) as temporary:
+        temporary.write_text(to_json(value), encoding="utf-8")
+
+
+def read_json(path: str | Path) -> dict:
+    """Read a JSON file that a stage wrote."""
+    if not Path(path).exists():
+        raise InputError(f"{path} is missing: run `dvc repro`")
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def _rounded(value: object) -> object:
+    if isinstance(value, dict):
+        return {str(key): _rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(item) for item in value]
+    if hasattr(value, "item"):  # a numpy scalar
+        value = value.item()
+    return float(f"{value:.6g}") if isinstance(value, float) else value
