@@ -1,0 +1,101 @@
+"""Text to unit vectors, with a sentence-transformers bi-encoder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pydantic import PositiveInt
+
+from medcards import InputError
+from medcards.cards import corpus
+from medcards.files import read_json, sha256_of, write_json
+from medcards.params import Block
+from medcards.references import ReferenceText, reading, resolve
+
+
+class EmbedParams(Block):
+    """The bi-encoder, see params.yaml."""
+
+    model: ReferenceText
+    batch_size: PositiveInt
+
+
+@dataclass
+class Embeddings:
+    """Unit float32 vectors of the searched answers and of every card's question, row by row with their card ids."""
+
+    answer_ids: np.ndarray
+    answers: np.ndarray
+    question_ids: np.ndarray
+    questions: np.ndarray
+
+    def save(self, folder: Path, model: str) -> None:
+        """Write the arrays, then the manifest that names their encoder, sizes and hashes."""
+        folder.mkdir(parents=True, exist_ok=True)
+        arrays = vars(self)
+        for name, array in arrays.items():
+            np.save(folder / f"{name}.npy", array, allow_pickle=False)
+        manifest = {
+            "model": model,
+            "dimension": self.answers.shape[1],
+            "sha256": {name: sha256_of(folder / f"{name}.npy") for name in arrays},
+        }
+        write_json(folder / "manifest.json", manifest)
+
+    @classmethod
+    def load(cls, folder: str | Path, cards: pd.DataFrame) -> "Embeddings":
+        """Read what :meth:`save` wrote; check it against its manifest, and that it belongs to ``cards``."""
+        folder = Path(folder)
+        for name, sha256 in read_json(folder / "manifest.json")["sha256"].items():
+            if sha256_of(folder / f"{name}.npy") != sha256:
+                raise InputError(f"{folder / name}.npy is not what its manifest says: run `dvc repro -f embed`")
+        names = ("answer_ids", "answers", "question_ids", "questions")
+        loaded = cls(*(np.load(folder / f"{name}.npy", allow_pickle=False) for name in names))
+        for ids, wanted in ((loaded.answer_ids, corpus(cards)), (loaded.question_ids, cards)):
+            if not np.array_equal(ids, wanted.card_id.to_numpy(dtype=np.str_)):
+                raise InputError(f"{folder} belongs to other cards: run `dvc repro embed`")
+        return loaded
+
+    def questions_of(self, card_ids: object) -> np.ndarray:
+        """The question vectors of the given cards, in their order."""
+        return self.questions[pd.Index(self.question_ids).get_indexer_for(list(card_ids))]
+
+
+def embed_cards(cards: pd.DataFrame, params: EmbedParams) -> Embeddings:
+    """Encode every question, and every answer that is searched (see :func:`medcards.cards.corpus`)."""
+    model = load_encoder(params.model)
+    answers = corpus(cards)
+    return Embeddings(
+        answer_ids=answers.card_id.to_numpy(dtype=np.str_),
+        answers=encode(model, answers.answer.tolist(), params.batch_size),
+        question_ids=cards.card_id.to_numpy(dtype=np.str_),
+        questions=encode(model, cards.question.tolist(), params.batch_size),
+    )
+
+
+def load_encoder(reference: str):
+    """The sentence-transformers model that a reference stands for, on the device that the machine has."""
+    from sentence_transformers import SentenceTransformer
+
+    folder = resolve(reference)
+    with reading(reference, "a sentence-transformers model"):
+        return SentenceTransformer(str(folder), local_files_only=True)
+
+
+def encode(model, texts: list[str], batch_size: int) -> np.ndarray:
+    """Encode texts as unit vectors.
+
+    Returns
+    -------
+    array of shape (number of texts, dimension), float32, each row of length 1.
+
+    Raises
+    ------
+    InputError : the model gives vectors that are not finite or have no length.
+    """
+    vectors = model.encode(texts, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=len(texts) > 500)
+    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    if not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3):
+        raise InputError("embed.model gives vectors without a direction (zero or not finite): use another model")
+    return vectors

@@ -1,0 +1,36 @@
+"""One look for every figure, and each figure's data beside it as CSV."""
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+import pandas as pd  # noqa: E402
+import seaborn as sns  # noqa: E402
+
+sns.set_theme(style="whitegrid", context="notebook")
+
+
+def save(figure: plt.Figure, data: pd.DataFrame, path: Path) -> None:
+    """Write ``path`` (a .png) and the data that it shows as .csv beside it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data.to_csv(path.with_suffix(".csv"), index=False, float_format="%.6g", lineterminator="\n")
+    figure.savefig(path, dpi=120, bbox_inches="tight")
+    plt.close(figure)
+
+
+def interval_bars(data: pd.DataFrame, x: str, hue: str, label: str) -> plt.Figure:
+    """Bars of ``mean`` with whiskers from ``lo`` to ``hi``, in groups of ``x``, one colour a ``hue``."""
+    figure, axes = plt.subplots(figsize=(8, 4.5))
+    groups, hues = list(dict.fromkeys(data[x])), list(dict.fromkeys(data[hue]))
+    width = 0.8 / len(hues)
+    for number, name in enumerate(hues):
+        rows = data[data[hue] == name].set_index(x).reindex(groups)
+        places = [place - 0.4 + width * (number + 0.5) for place in range(len(groups))]
+        whiskers = [rows["mean"] - rows["lo"], rows["hi"] - rows["mean"]]
+        axes.bar(places, rows["mean"], width, yerr=whiskers, capsize=3, label=name)
+    axes.set_xticks(range(len(groups)), groups)
+    axes.set_ylabel(label)
+    axes.legend(title=hue, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
