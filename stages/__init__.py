@@ -1,0 +1,88 @@
+"""What every stage shares: the check of the environment, the lock, the one-line error and the cost file.
+
+A stage is a script, ``python -m stages.NAME``, that DVC runs from the repository's root.
+"""
+
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+
+STARTED = time.perf_counter()
+
+
+def _missing_packages():
+    lines = (Path(__file__).parent.parent / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    for name in (line.split("==")[0].strip() for line in lines if "==" in line and not line.startswith("#")):
+        try:
+            metadata.version(name)
+        except metadata.PackageNotFoundError:
+            yield name
+
+
+if missing := list(_missing_packages()):
+    # DVC starts stages with the first python on PATH, which need not be the one that DVC itself runs on.
+    sys.exit(
+        f"{sys.executable} lacks {', '.join(missing[:3])}{', ...' if missing[3:] else ''}: "
+        "run `source .venv/bin/activate`, then the same command again"
+    )
+
+import logging  # noqa: E402
+import os  # noqa: E402
+
+# The libraries read these when they are imported, so they are set before.
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import resource  # noqa: E402
+from collections.abc import Callable  # noqa: E402
+
+from filelock import FileLock, Timeout  # noqa: E402
+
+from medcards import InputError, params  # noqa: E402
+from medcards.files import write_json  # noqa: E402
+from medcards.references import parse  # noqa: E402
+
+DATA, METRICS, PLOTS, SCRATCH = Path("data"), Path("metrics"), Path("plots"), Path(".scratch")
+
+
+def load_params(**blocks: object) -> list:
+    """The named blocks of params.yaml, see :func:`medcards.params.load`."""
+    return params.load("params.yaml", **blocks)
+
+
+def watched(reference: str, role: str) -> str:
+    """Check that a ``path:`` reference lies under ``models/ROLE``, the folder that DVC watches for the stage."""
+    parsed = parse(reference)
+    folder = Path("models") / role
+    if parsed.kind == "path" and not Path(os.path.normpath(parsed.path)).is_relative_to(folder):
+        raise InputError(f"{reference}: a model of your own goes under {folder}, where DVC notices when it changes")
+    return reference
+
+
+def run(name: str, main: Callable[[], None], cost: bool = True) -> None:
+    """Run a stage's ``main`` alone, say what the user did wrong in one line, and write what it cost.
+
+    The lock is for the stage of a dvc that was killed, which lives on: two writers would mix their outputs.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("medcards").setLevel(logging.INFO)
+    SCRATCH.mkdir(exist_ok=True)
+    try:
+        with FileLock(SCRATCH / f"{name}.lock", timeout=0):
+            main()
+            if cost:
+                write_json(METRICS / "cost" / f"{name}.json", _cost())
+    except Timeout:
+        sys.exit(
+            f"{name}: another run of this stage is still writing; wait for it, or end it (`pgrep -f stages.{name}`)"
+        )
+    except InputError as error:
+        sys.exit(f"{name}: {error}")
+
+
+def _cost() -> dict[str, float]:
+    """Seconds since the process started to import, and its peak memory."""
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB on Linux
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return {"seconds": round(time.perf_counter() - STARTED, 1), "peak_memory_mb": round(peak / 1e6)}
