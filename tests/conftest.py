@@ -1,0 +1,110 @@
+"""What several tests need: a clone of this repository, set up for tiny material."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parent.parent
+ENVIRONMENT = {
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    "GIT_AUTHOR_NAME": "test",
+    "GIT_AUTHOR_EMAIL": "test@example.org",
+    "GIT_COMMITTER_NAME": "test",
+    "GIT_COMMITTER_EMAIL": "test@example.org",
+    "HF_HUB_OFFLINE": "1",
+}
+
+
+class Repository:
+    """A clone of this repository in another folder."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    @classmethod
+    def of_head(cls, folder: Path) -> "Repository":
+        """The last commit, as a stranger gets it: no data, no cache."""
+        clone = cls(folder)
+        clone.run("git", "clone", "-q", str(ROOT), ".")
+        return clone
+
+    @classmethod
+    def of_files(cls, folder: Path) -> "Repository":
+        """The files as they are, uncommitted changes included, in a git history of their own."""
+        clone = cls(folder)
+        listed = subprocess.check_output(["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, text=True)
+        for name in filter(None, listed.split("\0")):
+            if (ROOT / name).is_file():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(ROOT / name, folder / name)
+        clone.run("git", "init", "-q")
+        clone.commit("start")
+        return clone
+
+    def run(self, *command: str, ok: bool = True, **environment: str) -> subprocess.CompletedProcess:
+        """Run a command there, as a user with the environment activated would; by default it must succeed."""
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=os.environ | ENVIRONMENT | environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+        assert not ok or done.returncode == 0, f"{command}:\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def commit(self, message: str) -> None:
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "-qm", message)
+
+    def set_params(self, **values: object) -> None:
+        """Change params.yaml: ``data__source="file"`` sets data.source."""
+        yaml, file = YAML(), self.folder / "params.yaml"
+        params = yaml.load(file)
+        for name, value in values.items():
+            block, _, key = name.partition("__")
+            if key:
+                params[block][key] = value
+            else:
+                params[block] = value
+        with open(file, "w") as out:
+            yaml.dump(params, out)
+
+    def stages_run(self, output: str) -> list[str]:
+        """The stages that a dvc command says it ran, or would run."""
+        return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory) -> Repository:
+    """A clone whose deck is a tiny file and whose models are tiny and its own."""
+    repository = Repository.of_files(tmp_path_factory.mktemp("repository"))
+    tiny.write_deck(repository.folder / "decks" / "tiny.json")
+    tiny.make_encoder(repository.folder / "models" / "encoder" / "tiny")
+    tiny.make_reranker(repository.folder / "models" / "reranker" / "tiny")
+    tiny.make_llm(repository.folder / "models" / "llm" / "tiny")
+    repository.set_params(
+        data__source="file",
+        embed__model="path:models/encoder/tiny",
+        eda__clusters=[2, 3],
+        eda__topics=3,
+        eda__min_document_frequency=1,
+        eda__tsne_sample=50,
+        reranker__model="path:models/reranker/tiny",
+        llm__model="path:models/llm/tiny",
+        lora__r=4,
+        finetune__train_cards=16,
+        finetune__validation_cards=4,
+        finetune__evaluate_steps=1,
+        evaluate__questions=4,
+        evaluate__max_new_tokens=8,
+    )
+    repository.commit("tiny material")
+    return repository

@@ -1,0 +1,59 @@
+"""What is committed comes from a run of this very tree: dvc.lock agrees, and what is cheap is computed anew."""
+
+import json
+
+import pytest
+from conftest import Repository
+
+pytestmark = pytest.mark.slow
+
+BM25 = """
+from medcards import cards
+from medcards.cards import corpus, relevant_answers, sample
+from medcards.files import to_json
+from medcards.params import Seed
+from medcards.retrieval import RerankEvalParams, bm25, score_ranking
+from medcards.stats import Bootstrap
+from stages import load_params
+
+seed, params = load_params(seed=Seed, rerank_eval=RerankEvalParams)
+table = cards.load("data/cards")
+answers = corpus(table)
+found = {}
+for split, count in (("test", params.test_queries), ("validation", params.validation_queries)):
+    for query_set in ("own", "layperson"):
+        queries = sample(table, split, count, seed, query_set)
+        rows, _ = bm25(queries.question.tolist(), answers.answer.tolist())
+        scores = score_ranking(rows, relevant_answers(queries, answers), answers.card_id.to_numpy())
+        bootstrap = Bootstrap(queries.group, seed)
+        found[f"{split} {query_set}"] = {name: bootstrap.interval(scores[name]) for name in scores}
+print(to_json(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory) -> Repository:
+    return Repository.of_head(tmp_path_factory.mktemp("head"))
+
+
+def test_nothing_to_do(head):
+    assert "up to date" in head.run("dvc", "repro", "--dry", "--allow-missing").stdout
+
+
+def test_readme_shows_the_committed_metrics(head):
+    head.run("python", "-m", "stages.report", "--readme")
+    assert head.run("git", "status", "--porcelain", "README.md").stdout == ""
+
+
+def test_prepare_gives_the_committed_metrics(head):
+    head.run("python", "-m", "stages.prepare")
+    assert head.run("git", "status", "--porcelain", "metrics/prepare.json").stdout == ""
+
+
+def test_bm25_gives_the_committed_metrics(head):
+    committed = json.loads((head.folder / "metrics/retrieval.json").read_text())
+    found = json.loads(head.run("python", "-c", BM25).stdout)
+    assert len(found) == 4
+    for name, scores in found.items():
+        split, query_set = name.split()
+        assert scores == committed[split][query_set]["bm25"]

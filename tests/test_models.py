@@ -1,0 +1,292 @@
+"""Vectors, index, topics, language model and tuning, on tiny models made here."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+
+from medcards import InputError
+from medcards.ann import HnswIndex, IndexParams, exact_search, recall_per_query
+from medcards.files import sha256_of
+
+INDEX = IndexParams(m=8, ef_construction=50, ef_search=50, ef_search_grid=[50])
+
+
+@pytest.fixture(scope="module")
+def vectors() -> np.ndarray:
+    drawn = np.random.default_rng(0).normal(size=(300, 16)).astype(np.float32)
+    return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+
+
+def test_exact_search():
+    corpus = np.array([[1, 0], [0, 1], [0.6, 0.8], [1, 0]], dtype=np.float32)
+    rows, scores = exact_search(np.array([[1, 0]], dtype=np.float32), corpus, k=3)
+    assert rows.tolist() == [[0, 3, 2]]  # equal scores in the order of the rows
+    assert scores[0].tolist() == pytest.approx([1, 1, 0.6])
+    assert exact_search(corpus, corpus, k=99)[0].shape == (4, 4)
+
+
+def test_recall_per_query():
+    assert recall_per_query(np.array([[1, 2], [3, 4]]), np.array([[2, 1], [3, 9]])).tolist() == [1.0, 0.5]
+
+
+def test_index_finds_what_exact_search_finds(vectors, tmp_path):
+    index = HnswIndex.build(vectors, INDEX, seed=1)
+    index.save(tmp_path / "index")
+    loaded = HnswIndex.load(tmp_path / "index")
+    exact, similarity = exact_search(vectors, vectors, 10)
+    rows, scores = loaded.search(vectors, 10)
+    assert recall_per_query(rows, exact).mean() > 0.95
+    assert rows[:, 0].tolist() == list(range(300))
+    assert scores[:, 0] == pytest.approx(similarity[:, 0], abs=1e-5)
+    assert loaded.search(vectors[:1], 999)[0].shape == (1, 300)
+    assert (
+        recall_per_query(loaded.search(vectors, 10, ef_search=10)[0], exact).mean()
+        < recall_per_query(rows, exact).mean()
+    )
+
+
+def test_index_is_the_same_bytes_every_time(vectors, tmp_path):
+    for name in ("a", "b"):
+        HnswIndex.build(vectors, INDEX, seed=1).save(tmp_path / name)
+    assert sha256_of(tmp_path / "a/index.bin") == sha256_of(tmp_path / "b/index.bin")
+
+
+def test_damaged_index_is_refused(vectors, tmp_path):
+    HnswIndex.build(vectors, INDEX, seed=1).save(tmp_path)
+    file = tmp_path / "index.bin"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(InputError, match="is damaged: run `dvc repro -f index`"):
+        HnswIndex.load(tmp_path)
+    with pytest.raises(InputError, match="absent.*is missing"):
+        HnswIndex.load(tmp_path / "absent")
+
+
+def test_embeddings(tmp_path):
+    from medcards.encoder import Embeddings, EmbedParams, embed_cards, encode, load_encoder
+
+    folder = tiny.make_encoder(tmp_path / "encoder")
+    table = pd.DataFrame(tiny.deck(6)).rename(columns={"input": "question", "output": "answer"})
+    table = table.assign(card_id=list("abcdef"), query_set=["own"] * 5 + ["layperson"])
+    embeddings = embed_cards(table, EmbedParams(model=f"path:{folder}", batch_size=4))
+    assert embeddings.answers.shape == (5, 32) and embeddings.questions.shape == (6, 32)
+    assert embeddings.answers.dtype == np.float32
+    assert np.linalg.norm(embeddings.questions, axis=1) == pytest.approx(np.ones(6), abs=1e-5)
+    alone = encode(load_encoder(f"path:{folder}"), [table.question[4]], 1)
+    assert embeddings.questions_of(["e"])[0] == pytest.approx(alone[0], abs=1e-5)
+
+    embeddings.save(tmp_path / "saved", "here")
+    assert Embeddings.load(tmp_path / "saved", table).answer_ids.tolist() == list("abcde")
+    with pytest.raises(InputError, match="belongs to other cards"):
+        Embeddings.load(tmp_path / "saved", table[:4])
+    np.save(tmp_path / "saved/answers.npy", embeddings.answers + 1)
+    with pytest.raises(InputError, match="not what its manifest says"):
+        Embeddings.load(tmp_path / "saved", table)
+
+
+def test_length_statistics():
+    from medcards.topics import length_statistics
+
+    found = length_statistics(pd.Series(["Beta-blocker, a drug.", "A drug"]))
+    assert found == {
+        "texts": 2,
+        "words": 5,
+        "words_mean": 2.5,
+        "words_quartiles": [2.25, 2.5, 2.75],
+        "words_longest": 3,
+        "vocabulary": 3,
+        "words_seen_once": 1,
+    }
+
+
+def test_kmeans_finds_planted_clusters():
+    from medcards.topics import kmeans_grid
+
+    centres = np.eye(3, 8)
+    points = np.repeat(centres, 40, axis=0) + np.random.default_rng(0).normal(scale=0.05, size=(120, 8))
+    labels, silhouettes = kmeans_grid(points, [2, 3, 6, 500], sample=60, seed=0)
+    assert list(labels) == [2, 3, 6]
+    assert len(silhouettes) == 60
+    assert silhouettes.mean().idxmax() == 3
+    with pytest.raises(InputError, match="every k is too large for 60 answers"):
+        kmeans_grid(points, [60], sample=60, seed=0)
+    assert [len(set(labels[3][start : start + 40])) for start in (0, 40, 80)] == [1, 1, 1]
+
+
+def test_lda_tells_planted_topics_apart():
+    from medcards.topics import EdaParams, fit_lda
+
+    heart, kidney = "heart valve artery vein blood".split(), "kidney urine nephron bladder ureter".split()
+    random = np.random.default_rng(0)
+    texts = [" ".join(random.choice(words, 12)) for words in [heart] * 60 + [kidney] * 60]
+    params = EdaParams(
+        clusters=[2],
+        silhouette_sample=1,
+        topics=2,
+        lda_passes=10,
+        min_document_frequency=2,
+        tsne_sample=1,
+        perplexity=5.0,
+    )
+    topic, top_words, coherence = fit_lda(pd.Series(texts), params, seed=0)
+    assert len(set(topic[:60])) == len(set(topic[60:])) == 1 and topic[0] != topic[60]
+    assert set(top_words[topic[0]][:5]) == set(heart)
+    assert len(coherence) == 2
+
+
+@pytest.fixture(scope="module", params=["chat template", "plain"])
+def llm(request, tmp_path_factory):
+    """(model, tokenizer, parameters) of a tiny model, with and without a chat template."""
+    from medcards.llm import LlmParams, load_llm
+
+    template = tiny.CHAT_TEMPLATE if request.param == "chat template" else None
+    folder = tiny.make_llm(tmp_path_factory.mktemp("llm"), template)
+    params = LlmParams(model=f"path:{folder}", quantize="none", system_prompt="Be brief.")
+    return *load_llm(params), params
+
+
+def test_answers_do_not_depend_on_the_batch(llm):
+    from medcards.llm import generate
+
+    model, tokenizer, params = llm
+    questions = ["What is gout?", "What should a nurse know about asthma, case 1, and what comes next?", "Why?"]
+    together = generate(model, tokenizer, questions, params, 8, 4)
+    alone = [generate(model, tokenizer, [question], params, 8, 4)[0] for question in questions]
+    assert together == alone
+    assert all(together)
+
+
+def test_likelihood_is_that_of_the_answer_tokens(llm):
+    import torch
+
+    from medcards.llm import answer_nll, prompt
+
+    model, tokenizer, params = llm
+    question, answer = "What is gout?", "gout is a fever"
+    messages = [*prompt(question, "Be brief."), {"role": "assistant", "content": answer}]
+    whole = tokenizer(tokenizer.apply_chat_template(messages, tokenize=False), add_special_tokens=False).input_ids
+    head = tokenizer(
+        tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True),
+        add_special_tokens=False,
+    ).input_ids
+    assert whole[: len(head)] == head
+    with torch.inference_mode():
+        logs = model(torch.tensor([whole])).logits[0].log_softmax(-1)
+    by_hand = [-float(logs[place - 1, whole[place]]) for place in range(len(head), len(whole))]
+    assert answer_nll(model, tokenizer, [question], [answer], params) == pytest.approx([np.mean(by_hand)], rel=1e-4)
+
+
+def test_training_counts_the_same_tokens_as_the_likelihood(llm, tmp_path):
+    """What TRL trains on is what evaluation prompts with: the same prompt ids, and a loss on the rest."""
+    from trl import SFTConfig, SFTTrainer
+
+    from medcards.llm import prompt_ids
+    from medcards.tuning import training_rows
+
+    model, tokenizer, params = llm
+    cards = pd.DataFrame({"question": ["What is gout?"], "answer": ["gout is a fever"]})
+    settings = SFTConfig(
+        output_dir=str(tmp_path), completion_only_loss=True, use_cpu=True, bf16=False, report_to="none"
+    )
+    trainer = SFTTrainer(
+        model=model, args=settings, train_dataset=training_rows(cards, "Be brief."), processing_class=tokenizer
+    )
+    batch = next(iter(trainer.get_train_dataloader()))
+    ids, labels = batch["input_ids"][0].tolist(), batch["labels"][0].tolist()
+    head = prompt_ids(tokenizer, "What is gout?", "Be brief.")
+    assert ids[: len(head)] == head
+    assert labels[: len(head)] == [-100] * len(head)
+    assert labels[len(head) : len(head) + 3] == ids[len(head) : len(head) + 3]
+
+
+def finetune_params(**changes):
+    from medcards.tuning import FinetuneParams
+
+    values = {
+        "train_cards": 32,
+        "validation_cards": 8,
+        "max_length": 128,
+        "epochs": 1.0,
+        "batch_size": 8,
+        "gradient_accumulation": 1,
+        "learning_rate": 0.01,
+        "schedule": "cosine",
+        "warmup_share": 0.1,
+        "activation_checkpointing": False,
+        "log_steps": 1,
+        "evaluate_steps": 2,
+    }
+    return FinetuneParams(**(values | changes))
+
+
+def tune(folder, scratch, quantize: str = "none"):
+    """Tune a tiny model on tiny cards; (the tuned model, its tokenizer, the trainer's log, the model's parameters)."""
+    from medcards.llm import LlmParams, load_llm
+    from medcards.tuning import Curves, LoraParams, train_adapter, training_rows
+
+    class Recorder:
+        def __init__(self):
+            self.step, self.points = 0, []
+
+        def log_metric(self, name, value):
+            self.points.append((self.step, name, value))
+
+        def make_summary(self):
+            pass
+
+    params = LlmParams(model=f"path:{folder}", quantize=quantize, system_prompt="")
+    model, tokenizer = load_llm(params)
+    table = pd.DataFrame(tiny.deck(40)).rename(columns={"input": "question", "output": "answer"})
+    rows = training_rows(table[:32], ""), training_rows(table[32:], "")
+    lora = LoraParams(r=4, alpha=8, dropout=0.0, target_modules="all-linear")
+    recorder = Recorder()
+    tuned = train_adapter(model, tokenizer, *rows, lora, finetune_params(), 1, scratch, [Curves(recorder)])
+    return tuned, tokenizer, recorder.points, params
+
+
+@pytest.mark.parametrize("quantize", ["none", "int8", "nf4"])
+def test_tuning_lowers_the_loss_and_the_adapter_comes_back(tmp_path, quantize):
+    from peft import PeftModel
+
+    from medcards.llm import answer_nll, load_llm
+    from medcards.tuning import save_adapter
+
+    folder = tiny.make_llm(tmp_path / "llm")
+    tuned, tokenizer, points, params = tune(folder, tmp_path / "scratch", quantize)
+    curve = {step: value for step, name, value in points if name == "validation_loss"}
+    assert list(curve) == [0, 2, 4]  # 32 cards, 8 at a time; validated before the first step
+    assert curve[4] < curve[0]
+    assert {name for _, name, _ in points} == {"train_loss", "validation_loss", "learning_rate", "grad_norm"}
+
+    save_adapter(tuned, tmp_path / "adapter", "pypi:base")
+    assert {file.name for file in (tmp_path / "adapter").iterdir()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }
+    config = json.loads((tmp_path / "adapter/adapter_config.json").read_text())
+    assert (config["base_model_name_or_path"], config["r"]) == ("pypi:base", 4)
+    loaded = PeftModel.from_pretrained(load_llm(params)[0], tmp_path / "adapter")
+    question = ["What should a nurse know about gout, case 32?"], ["In case 32, causes of gout."]
+    assert answer_nll(loaded, tokenizer, *question, params) == pytest.approx(
+        answer_nll(tuned, tokenizer, *question, params), rel=1e-3
+    )
+
+
+def test_one_seed_gives_one_adapter(tmp_path):
+    from medcards.tuning import save_adapter
+
+    folder = tiny.make_llm(tmp_path / "llm")
+    for name in ("a", "b"):
+        save_adapter(tune(folder, tmp_path / "scratch")[0], tmp_path / name, "pypi:base")
+    assert sha256_of(tmp_path / "a/adapter_model.safetensors") == sha256_of(tmp_path / "b/adapter_model.safetensors")
+
+
+def test_reranker_scores_pairs(tmp_path):
+    from medcards.reranker import RerankerParams, load_scorer
+
+    scorer = load_scorer(RerankerParams(model=f"path:{tiny.make_reranker(tmp_path)}", batch_size=2))
+    scores = scorer([("what is gout", "a fever"), ("what is gout", "asthma"), ("a", "b")])
+    assert np.shape(scores) == (3,)
+    assert scores[0] == pytest.approx(scorer([("what is gout", "a fever")])[0], abs=1e-5)

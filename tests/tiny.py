@@ -1,0 +1,109 @@
+"""Tiny material made by the tests: a deck, and untrained models of the real architectures."""
+
+import json
+from pathlib import Path
+
+TOPICS = ("asthma", "anemia", "gout", "migraine", "sepsis", "scurvy", "rickets", "vertigo", "angina", "eczema")
+FACTS = (
+    "causes of {} include inflammation of the airways and of the blood vessels",
+    "{} is treated with rest, fluids and a drug against pain",
+    "the first sign of {} is often a fever with swelling of the joints",
+    "{} is more frequent in old age than in childhood",
+    "a blood test tells {} from an infection of the kidney",
+    "children with {} need a diet rich in vitamins",
+)
+
+
+def deck(cards: int = 120) -> list[dict[str, str]]:
+    """Cards in the published deck's schema, no two alike."""
+    rows = []
+    for number in range(cards):
+        topic, fact = TOPICS[number % len(TOPICS)], FACTS[number // len(TOPICS) % len(FACTS)]
+        rows.append(
+            {
+                "instruction": "Answer this question truthfully",
+                "input": f"What should a nurse know about {topic}, case {number}?",
+                "output": f"In case {number}, {fact.format(topic)}.",
+            }
+        )
+    return rows
+
+
+def write_deck(file: Path, cards: int = 120) -> None:
+    file.write_text(json.dumps(deck(cards)), encoding="utf-8")
+
+
+def _texts() -> list[str]:
+    return [text for row in deck() for text in (row["input"], row["output"])]
+
+
+def _bert(folder: Path, architecture: str, **settings) -> None:
+    import torch
+    import transformers
+    from tokenizers import BertWordPieceTokenizer
+
+    trained = BertWordPieceTokenizer()
+    trained.train_from_iterator(_texts(), vocab_size=300, show_progress=False)
+    tokenizer = transformers.BertTokenizerFast(tokenizer_object=trained._tokenizer, model_max_length=64)
+    config = transformers.BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=64,
+        **settings,
+    )
+    torch.manual_seed(0)
+    getattr(transformers, architecture)(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def make_encoder(folder: Path) -> Path:
+    """A bi-encoder: one BERT layer of width 32, mean pooling."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer import modules
+
+    _bert(folder / "bert", "BertModel")
+    transformer = modules.Transformer(str(folder / "bert"))
+    pooling = modules.Pooling(transformer.get_embedding_dimension(), pooling_mode="mean")
+    SentenceTransformer(modules=[transformer, pooling], device="cpu").save(str(folder))
+    return folder
+
+
+def make_reranker(folder: Path) -> Path:
+    """A cross-encoder: one BERT layer of width 32, one score."""
+    _bert(folder, "BertForSequenceClassification", num_labels=1)
+    return folder
+
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<s>{{ message['role'] }}\n{{ message['content'] }}</s>\n{% endfor %}"
+    "{% if add_generation_prompt %}<s>assistant\n{% endif %}"
+)
+
+
+def make_llm(folder: Path, chat_template: str | None = CHAT_TEMPLATE) -> Path:
+    """A causal language model: two Llama layers of width 64, byte-level BPE; widths fit NF4."""
+    import torch
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    trained = ByteLevelBPETokenizer()
+    trained.train_from_iterator(_texts(), vocab_size=400, special_tokens=["<s>", "</s>"], show_progress=False)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=trained._tokenizer, bos_token="<s>", eos_token="</s>", chat_template=chat_template
+    )
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    torch.manual_seed(0)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
