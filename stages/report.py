@@ -7,7 +7,6 @@ The README's tables come from the same metrics; a stage must not write a file of
 are renewed by hand: `python -m stages.report --readme`.
 """
 
-import argparse
 import json
 import re
 from pathlib import Path
@@ -47,7 +46,7 @@ def costs() -> str:
 
 
 def renew_readme() -> None:
-    """Write the result tables between the README's two marks."""
+    """Only renew the README's tables, from metrics/."""
     text = README.read_text(encoding="utf-8")
     marks = re.compile(r"(<!-- results -->\n).*?(<!-- /results -->)", re.DOTALL)
     if not marks.search(text):
@@ -89,11 +88,4 @@ Bi-encoder `{metrics["embed"]["model"]}`, language model `{metrics["finetune"]["
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "--readme", action="store_true", help="renew the README's tables from metrics/, and nothing else"
-    )
-    if parser.parse_args().readme:
-        run("report", renew_readme, cost=False)
-    else:
-        run("report", main)
+    run("report", main, readme=renew_readme)

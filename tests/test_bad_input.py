@@ -125,6 +125,12 @@ def test_a_model_outside_the_watched_folder(broken):
     assert "models/encoder" in done.stderr.strip().splitlines()[-1]
 
 
+def test_help_says_what_a_stage_does_and_runs_nothing(broken):
+    done = broken.run("python", "-m", "stages.embed", "--help")
+    assert "writes  data/embeddings" in done.stdout
+    assert not (broken.folder / "data/embeddings").exists()
+
+
 def test_two_writers(broken):
     """A stage that still runs, say of a dvc that was killed, keeps a second one out."""
     from filelock import FileLock
