@@ -26,6 +26,16 @@ def test_all_set_the_same_keys_and_they_exist(profile):
         assert name in params[block]
 
 
+def test_params_are_written_as_dvc_writes_them(tmp_path):
+    """So that after `dvc exp run -S`, `git diff params.yaml` shows the change and nothing else."""
+    from dvc.utils.hydra import apply_overrides
+
+    before = (ROOT / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(before)
+    apply_overrides(tmp_path / "params.yaml", ["lora.r=17"])
+    assert (tmp_path / "params.yaml").read_text() == before.replace("r: 16  # rank", "r: 17  # rank")
+
+
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory) -> Repository:
     return Repository.of_files(tmp_path_factory.mktemp("profiles"))
