@@ -6,6 +6,7 @@ A table of cards has the columns
 ``question``, ``answer``    clean text
 ``group``      cards that must stay in one split, see :mod:`medcards.splits`
 ``concept``    what the source says the card is about (an ontology term's id), or empty
+``branch``     the one top-level branch of the ontology that the concept lies in, or empty
 ``query_set``  ``own`` for the deck's own questions, whose answers are what is searched;
                ``layperson`` for everyday wordings of a concept that the deck already defines
 ``source``     where the card came from
@@ -20,46 +21,61 @@ import pandas as pd
 
 from medcards import InputError
 
-COLUMNS = ["card_id", "question", "answer", "group", "concept", "query_set", "source"]
+COLUMNS = ["card_id", "question", "answer", "group", "concept", "branch", "query_set", "source"]
 SPLITS = ["train", "validation", "test"]
 
 
-def clean(raw: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Clean raw cards: Unicode NFC, single spaces, no blank side, no exact duplicate.
+EXAMPLES = 5
+# What no reader sees and no tokenizer expects: control characters that are not white space, zero-width space, BOM.
+_INVISIBLE = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u200b\ufeff]")
+
+
+def clean(raw: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int], pd.DataFrame]:
+    """Clean raw cards: Unicode NFC, nothing invisible, single spaces, no blank side, no exact duplicate.
+
+    Parameters
+    ----------
+    raw : table of a reader in :mod:`medcards.sources`.
 
     Returns
     -------
     cards : the table, all columns but ``group``, which is added by :func:`medcards.splits.group_cards`.
     counts : rows read, changed by reason, dropped by reason, and kept; read = dropped + kept.
+    examples : the first few rows of each reason: ``reason``, ``row`` (from 1), ``question`` and ``answer`` as read.
 
     Raises
     ------
     InputError : no usable row is left.
     """
-    cards = raw.copy()
-    counts = {"rows_read": len(cards), "changed_unicode": 0, "changed_whitespace": 0}
-    for column in ("question", "answer"):
-        normal = cards[column].map(lambda text: unicodedata.normalize("NFC", text))
-        spaced = normal.map(lambda text: " ".join(text.split()))
-        counts["changed_unicode"] += int((normal != cards[column]).sum())
-        counts["changed_whitespace"] += int((spaced != normal).sum())
-        cards[column] = spaced
-    reasons = {
-        "dropped_blank_question": cards.question == "",
-        "dropped_blank_answer": cards.answer == "",
-        "dropped_duplicate": cards.duplicated(["question", "answer"]),
+    steps = {
+        "changed_unicode": lambda text: unicodedata.normalize("NFC", text),
+        "changed_invisible": lambda text: _INVISIBLE.sub("", text),
+        "changed_whitespace": lambda text: " ".join(text.split()),
     }
-    dropped = pd.Series(False, index=cards.index)
+    texts, found = raw[["question", "answer"]], {}
+    for reason, step in steps.items():
+        changed = texts.map(step)
+        found[reason] = (changed != texts).any(axis=1)
+        texts = changed
+    reasons = {f"dropped_{reason}": raw["drop"] == reason for reason in raw["drop"].unique() if reason}
+    reasons |= {f"dropped_blank_{side}": texts[side] == "" for side in texts}
+    kept = pd.Series(True, index=raw.index)
     for reason, rows in reasons.items():
-        counts[reason] = int((rows & ~dropped).sum())  # a row is counted under its first reason
-        dropped |= rows
-    cards = cards[~dropped]
-    counts["kept"] = len(cards)
-    if cards.empty:
-        raise InputError(f"no usable row among the {counts['rows_read']} read: every question or answer is blank")
+        found[reason] = rows & kept  # a row is counted under its first reason
+        kept &= ~rows
+    found["dropped_duplicate"] = texts[kept].duplicated().reindex(raw.index, fill_value=False)
+    kept &= ~found["dropped_duplicate"]
+
+    counts = {"rows_read": len(raw)} | {reason: int(rows.sum()) for reason, rows in found.items()}
+    counts["kept"] = int(kept.sum())
+    if not kept.any():
+        raise InputError(f"no usable row among the {len(raw)} read: every question or answer is blank")
+    numbered = raw[["question", "answer"]].rename_axis("row").reset_index().assign(row=lambda table: table.row + 1)
+    examples = pd.concat([numbered[rows].head(EXAMPLES).assign(reason=reason) for reason, rows in found.items()])
+    cards = raw.drop(columns="drop").assign(question=texts.question, answer=texts.answer)[kept].reset_index(drop=True)
     pairs = zip(cards.question, cards.answer, strict=True)
     cards.insert(0, "card_id", [card_id(question, answer) for question, answer in pairs])
-    return cards.reset_index(drop=True), counts
+    return cards, counts, examples
 
 
 def card_id(question: str, answer: str) -> str:

@@ -23,22 +23,29 @@ class EmbedParams(Block):
 
 @dataclass
 class Embeddings:
-    """Unit float32 vectors of the searched answers and of every card's question, row by row with their card ids."""
+    """Unit float32 vectors of the searched answers and of every card's question, row by row with their card ids.
+
+    ``*_tokens`` is the length of each text in the encoder's tokens, before it is cut to the encoder's limit.
+    """
 
     answer_ids: np.ndarray
     answers: np.ndarray
+    answer_tokens: np.ndarray
     question_ids: np.ndarray
     questions: np.ndarray
+    question_tokens: np.ndarray
+    max_tokens: int
 
     def save(self, folder: Path, model: str) -> None:
         """Write the arrays, then the manifest that names their encoder, sizes and hashes."""
         folder.mkdir(parents=True, exist_ok=True)
-        arrays = vars(self)
+        arrays = {name: value for name, value in vars(self).items() if name != "max_tokens"}
         for name, array in arrays.items():
             np.save(folder / f"{name}.npy", array, allow_pickle=False)
         manifest = {
             "model": model,
             "dimension": self.answers.shape[1],
+            "max_tokens": self.max_tokens,
             "sha256": {name: sha256_of(folder / f"{name}.npy") for name in arrays},
         }
         write_json(folder / "manifest.json", manifest)
@@ -47,11 +54,12 @@ class Embeddings:
     def load(cls, folder: str | Path, cards: pd.DataFrame) -> "Embeddings":
         """Read what :meth:`save` wrote; check it against its manifest, and that it belongs to ``cards``."""
         folder = Path(folder)
-        for name, sha256 in read_json(folder / "manifest.json")["sha256"].items():
+        manifest = read_json(folder / "manifest.json")
+        for name, sha256 in manifest["sha256"].items():
             if sha256_of(folder / f"{name}.npy") != sha256:
                 raise InputError(f"{folder / name}.npy is not what its manifest says: run `dvc repro -f embed`")
-        names = ("answer_ids", "answers", "question_ids", "questions")
-        loaded = cls(*(np.load(folder / f"{name}.npy", allow_pickle=False) for name in names))
+        arrays = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in manifest["sha256"]}
+        loaded = cls(**arrays, max_tokens=manifest["max_tokens"])
         for ids, wanted in ((loaded.answer_ids, corpus(cards)), (loaded.question_ids, cards)):
             if not np.array_equal(ids, wanted.card_id.to_numpy(dtype=np.str_)):
                 raise InputError(f"{folder} belongs to other cards: run `dvc repro embed`")
@@ -59,7 +67,14 @@ class Embeddings:
 
     def questions_of(self, card_ids: object) -> np.ndarray:
         """The question vectors of the given cards, in their order."""
-        return self.questions[pd.Index(self.question_ids).get_indexer_for(list(card_ids))]
+        return self.questions[self._places(card_ids)]
+
+    def question_tokens_of(self, card_ids: object) -> np.ndarray:
+        """The question lengths of the given cards, in their order."""
+        return self.question_tokens[self._places(card_ids)]
+
+    def _places(self, card_ids: object) -> np.ndarray:
+        return pd.Index(self.question_ids).get_indexer_for(list(card_ids))
 
 
 def embed_cards(cards: pd.DataFrame, params: EmbedParams) -> Embeddings:
@@ -69,8 +84,11 @@ def embed_cards(cards: pd.DataFrame, params: EmbedParams) -> Embeddings:
     return Embeddings(
         answer_ids=answers.card_id.to_numpy(dtype=np.str_),
         answers=encode(model, answers.answer.tolist(), params.batch_size),
+        answer_tokens=token_counts(model, answers.answer.tolist()),
         question_ids=cards.card_id.to_numpy(dtype=np.str_),
         questions=encode(model, cards.question.tolist(), params.batch_size),
+        question_tokens=token_counts(model, cards.question.tolist()),
+        max_tokens=model.max_seq_length,
     )
 
 
@@ -99,3 +117,9 @@ def encode(model, texts: list[str], batch_size: int) -> np.ndarray:
     if not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3):
         raise InputError("embed.model gives vectors without a direction (zero or not finite): use another model")
     return vectors
+
+
+def token_counts(model, texts: list[str]) -> np.ndarray:
+    """The length of each text in the model's tokens, special ones included, before it is cut."""
+    found = model.tokenizer(texts, truncation=False, padding=False, verbose=False)["input_ids"]
+    return np.array([len(ids) for ids in found], dtype=np.int32)

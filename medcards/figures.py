@@ -20,6 +20,16 @@ def save(figure: plt.Figure, data: pd.DataFrame, path: Path) -> None:
     plt.close(figure)
 
 
+def whiskers(rows: pd.DataFrame) -> list[pd.Series]:
+    """How far ``lo`` and ``hi`` are from ``mean``, as matplotlib wants it; never below zero by rounding."""
+    return [(rows["mean"] - rows["lo"]).clip(lower=0), (rows["hi"] - rows["mean"]).clip(lower=0)]
+
+
+def interval_line(axes: plt.Axes, x: object, rows: pd.DataFrame, **style) -> None:
+    """A line through ``mean`` with whiskers from ``lo`` to ``hi``."""
+    axes.errorbar(x, rows["mean"], whiskers(rows), marker="o", capsize=3, **style)
+
+
 def interval_bars(data: pd.DataFrame, x: str, hue: str, label: str) -> plt.Figure:
     """Bars of ``mean`` with whiskers from ``lo`` to ``hi``, in groups of ``x``, one colour a ``hue``."""
     figure, axes = plt.subplots(figsize=(8, 4.5))
@@ -28,8 +38,7 @@ def interval_bars(data: pd.DataFrame, x: str, hue: str, label: str) -> plt.Figur
     for number, name in enumerate(hues):
         rows = data[data[hue] == name].set_index(x).reindex(groups)
         places = [place - 0.4 + width * (number + 0.5) for place in range(len(groups))]
-        whiskers = [rows["mean"] - rows["lo"], rows["hi"] - rows["mean"]]
-        axes.bar(places, rows["mean"], width, yerr=whiskers, capsize=3, label=name)
+        axes.bar(places, rows["mean"], width, yerr=whiskers(rows), capsize=3, label=name)
     axes.set_xticks(range(len(groups)), groups)
     axes.set_ylabel(label)
     axes.legend(title=hue, loc="upper left", bbox_to_anchor=(1, 1))

@@ -169,9 +169,7 @@ def _download_wheel(reference: str, parsed: Reference, folder: Path) -> Path:
         raise InputError(f"{reference}: could not be downloaded ({reason}); check the network and pip's index")
     (wheel,) = folder.glob("*.whl")
     if (found := sha256_of(wheel)) != parsed.sha256:
-        raise InputError(
-            f"{reference}: the wheel that came has sha256 {found} and was not used; correct the reference"
-        )
+        raise InputError(f"{reference}: the wheel that came has sha256 {found} and was not used; correct the reference")
     return wheel
 
 

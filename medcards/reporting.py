@@ -8,8 +8,8 @@ def summarise(metrics: dict[str, dict]) -> dict[str, float]:
     ranked, answered = metrics["retrieval"]["test"]["own"], metrics["qa"]
     nll = metrics["finetune"]["validation_nll"]
     summary = {"cards": metrics["prepare"]["cards"]}
-    summary["kmeans_silhouette"] = metrics["eda"]["kmeans"]["silhouette"][str(metrics["eda"]["kmeans"]["k"])]["mean"]
-    summary["lda_coherence_cv"] = metrics["eda"]["lda"]["coherence_cv"]["mean"]
+    summary["leaked_questions@0.9"] = leaked(metrics, "group", "questions")["leaked@0.9"]["mean"]
+    summary["topics_c_v"] = best_topics(metrics["eda"])["c_v"]["mean"]
     summary["hnsw_recall@10"] = metrics["index"]["served"]["recall@10"]["mean"]
     summary |= {f"mrr@10_{name}": row["mrr@10"]["mean"] for name, row in systems(ranked).items()}
     summary |= {f"validation_nll_{name}": nll[name]["mean"] for name in ("base", "tuned")}
@@ -17,8 +17,22 @@ def summarise(metrics: dict[str, dict]) -> dict[str, float]:
     return summary
 
 
-def cell(interval: dict) -> str:
-    """A figure with its interval, as a table shows it."""
+def leaked(metrics: dict[str, dict], method: str, side: str, encoder: str = "bi-encoder") -> dict:
+    """Shares of test cards that lie too near to a training card, by threshold; ``method`` may be ``differences``."""
+    block = metrics["audit"][method]
+    return (block["group-random"] if method == "differences" else block)[side][encoder]
+
+
+def best_topics(eda: dict) -> dict:
+    """The scores of the most coherent topic model."""
+    best = eda["topics"]["best"]
+    return eda["topics"]["grid"][best["method"]][str(best["topics"])]
+
+
+def cell(interval: dict | float) -> str:
+    """A figure as a table shows it, with its interval if it has one."""
+    if isinstance(interval, float):
+        return f"{interval:.3f}"
     return f"{interval['mean']:.3f} [{interval['lo']:.3f}, {interval['hi']:.3f}]"
 
 
@@ -45,7 +59,8 @@ def results(metrics: dict[str, dict]) -> str:
         f"**Deck.** {prepared['cards']:,} cards in {prepared['groups']['count']:,} groups: "
         + ", ".join(sizes[name] for name in ("train", "validation", "test"))
         + f"; {retrieval['corpus']:,} answers are searched. Every figure below is a mean with its 95% interval "
-        "(bootstrap over groups)."
+        "(bootstrap over groups).",
+        the_split(metrics),
     ]
     for query_set, block in sorted(retrieval["test"].items(), reverse=True):  # own first
         count = next(iter(block.values()))["mrr@10"]["n"]
@@ -67,9 +82,55 @@ def results(metrics: dict[str, dict]) -> str:
     parts.append(table(systems(qa), ["em", "token_f1", "novel_f1"], "system"))
     parts.append("Paired differences:")
     parts.append(table(qa["differences"], ["token_f1", "novel_f1"], "difference"))
-    parts.append(
-        f"**Structure.** KMeans k = {eda['kmeans']['k']}: silhouette "
-        f"{cell(eda['kmeans']['silhouette'][str(eda['kmeans']['k'])])}; LDA with {eda['lda']['topics']} topics: c_v "
-        f"{cell(eda['lda']['coherence_cv'])} over topics."
+    return "\n\n".join([*parts, structure(eda)])
+
+
+def the_split(metrics: dict[str, dict]) -> str:
+    """How much of the test leaks into training, against a split at random."""
+    prepared = metrics["prepare"]
+    counts = prepared["duplicates"]
+    rows = {
+        f"{side}, {encoder}": {
+            name: leaked(metrics, method, side, encoder)["leaked@0.9"]
+            for method, name in (("group", "group split"), ("random", "random split"), ("differences", "difference"))
+        }
+        for side in ("questions", "answers")
+        for encoder in ("bi-encoder", "characters")
+    }
+    number = {side: leaked(metrics, "group", side)["leaked@0.9"]["n"] for side in ("questions", "answers")}
+    return (
+        f"**The split, attacked.** {counts['near_duplicate_pairs']:,} pairs of cards are near-duplicates; the largest "
+        f"group has {prepared['groups']['largest']} cards ({prepared['groups']['largest_share']:.2%}). Share of test "
+        f"cards whose nearest training card has a cosine similarity of 0.9 or more (n = {number['questions']} "
+        f"questions, {number['answers']} answers):\n\n"
+        + table(rows, ["group split", "random split", "difference"], "similarity of")
     )
-    return "\n\n".join(parts)
+
+
+def structure(eda: dict) -> str:
+    """Clusters and topic models, with what says whether they are real."""
+    kmeans, topics, agreement = eda["kmeans"], eda["topics"], eda.get("agreement_with_branches")
+    number, method = topics["best"]["topics"], topics["best"]["method"]
+    chosen = kmeans["grid"][str(kmeans["k"])]
+    rows = {name: dict(grid[str(number)]) for name, grid in topics["grid"].items()}
+    columns = ["c_v", "npmi", "diversity"]
+    in_branches = ""
+    if agreement:
+        columns.append("agreement with branches")
+        rows = {name: row | {columns[-1]: agreement[name]} for name, row in rows.items()}
+    gains = [
+        f"{gain['mean']:.3f} over {other} (three seeds: {gain['smallest']:.3f} to {gain['largest']:.3f})"
+        for other, gain in topics["gain_c_v"].items()
+        if other in ("lda_raw", "lda")
+    ]
+    if agreement:
+        in_branches = f", adjusted mutual information with the ontology's branches {cell(agreement['kmeans'])}"
+    lines = [
+        f"**Structure.** KMeans k = {kmeans['k']}: silhouette {cell(chosen['silhouette'])}, stability (adjusted Rand "
+        f"index) {cell(chosen['stability'])}{in_branches}. Topic models with {number} topics, "
+        "three seeds:",
+        table(rows, columns, "model"),
+    ]
+    if gains:
+        lines.append(f"The most coherent, {method}, gains in c_v " + " and ".join(gains) + ".")
+    return "\n\n".join(lines)

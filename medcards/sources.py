@@ -1,7 +1,8 @@
 """How a deck becomes a table of raw cards: the Human Phenotype Ontology, the Hugging Face hub, or a file.
 
-Every reader returns a table with the columns ``question, answer, concept, query_set, source`` and a record
-of the material that goes into the metrics. Nothing is cleaned here, see :mod:`medcards.cards`.
+Every reader returns a table with the columns ``question, answer, concept, branch, query_set, source, drop`` and a
+record of the material that goes into the metrics. ``drop`` is the source's own reason to leave a row out, or empty.
+Nothing is cleaned or dropped here, see :func:`medcards.cards.clean`.
 """
 
 import hashlib
@@ -46,8 +47,8 @@ def read_deck(params: DataParams) -> tuple[pd.DataFrame, dict]:
 
     Returns
     -------
-    raw : table of ``question, answer, concept, query_set, source``, one row a raw card.
-    material : what was read: its reference, release or hash, row counts, and what the source itself dropped.
+    raw : the table described above, one row a raw card.
+    material : what was read: its reference, release or hash, licence where the source states it, and row counts.
 
     Raises
     ------
@@ -66,36 +67,58 @@ def read_ontology(obo: Path, reference: str = "") -> tuple[pd.DataFrame, dict]:
     """Cards from an ontology in OBO format.
 
     One definition card for each current term that has a definition, and one card for each layperson synonym
-    of such a term. A synonym that equals its term's name is dropped and counted: its question would name its
+    of such a term. A synonym that equals its term's name is marked to be dropped: its question would name its
     answer. ``concept`` is the term's id, so every answer can be traced.
     """
     import obonet
 
     with reading(reference or str(obo), "an ontology in OBO format"):
         graph = obonet.read_obo(obo, ignore_obsolete=True)
-    rows, synonyms_named_as_term = [], 0
+    branches = _branches(graph)
+    rows, without_definition = [], 0
     for term, data in graph.nodes(data=True):
         if "def" not in data or "name" not in data:
+            without_definition += 1
             continue
-        name, definition = data["name"], _unescape(_QUOTED.match(data["def"]).group(1))
-        rows.append((_definition_question(term, name), definition, term, "own", "ontology:definition"))
+        name, definition, branch = data["name"], _unescape(_QUOTED.match(data["def"]).group(1)), branches.get(term, "")
+        rows.append((_definition_question(term, name), definition, term, branch, "own", "ontology:definition", ""))
         for synonym in (match.group(1) for match in map(_LAYPERSON.match, data.get("synonym", [])) if match):
             synonym = _unescape(synonym)
-            if synonym.casefold() == name.casefold():
-                synonyms_named_as_term += 1
-            else:
-                question = LAYPERSON_QUESTION.format(synonym)
-                rows.append((question, f"{name}: {definition}", term, "layperson", "ontology:layperson"))
+            question, answer = LAYPERSON_QUESTION.format(synonym), f"{name}: {definition}"
+            drop = "synonym_equals_name" if synonym.casefold() == name.casefold() else ""
+            rows.append((question, answer, term, branch, "layperson", "ontology:layperson", drop))
     if not rows:
         raise InputError(f"{reference or obo}: holds no current term with a definition")
-    raw = pd.DataFrame(rows, columns=["question", "answer", "concept", "query_set", "source"])
+    columns = ["question", "answer", "concept", "branch", "query_set", "source", "drop"]
+    raw = pd.DataFrame(rows, columns=columns)
     return raw, {
         "reference": reference,
         "release": graph.graph.get("data-version", ""),
         "definitions": int((raw.query_set == "own").sum()),
         "layperson_synonyms": int((raw.query_set == "layperson").sum()),
-        "dropped_synonym_equals_name": synonyms_named_as_term,
+        "terms_without_definition": without_definition,
     }
+
+
+def _branches(graph) -> dict[str, str]:
+    """The top-level branch of every term that lies in exactly one, by its name.
+
+    Branches are the children of the root; while one of them holds most terms, its own children take its place
+    (below "All" of the Human Phenotype Ontology, nearly everything is a "Phenotypic abnormality").
+    """
+    from networkx import ancestors, subgraph_view
+
+    # An edge points from a term to what it is a kind of, so the ancestors of a node are the terms below it.
+    kinds = subgraph_view(graph, filter_edge=lambda lower, upper, relation: relation == "is_a")
+    below = {root: ancestors(kinds, root) | {root} for root in kinds if not kinds.out_degree(root)}
+    while len(below[top := max(below, key=lambda term: len(below[term]))]) > max(2, len(kinds) / 2):
+        del below[top]
+        below |= {child: ancestors(kinds, child) | {child} for child in kinds.predecessors(top)}
+    inside: dict[str, list[str]] = {}
+    for branch, terms in below.items():
+        for term in terms:
+            inside.setdefault(term, []).append(graph.nodes[branch].get("name", branch))
+    return {term: branches[0] for term, branches in inside.items() if len(branches) == 1}
 
 
 def _definition_question(term: str, name: str) -> str:
@@ -110,7 +133,8 @@ def _unescape(text: str) -> str:
 def read_hub(reference: str, question_column: str, answer_column: str) -> tuple[pd.DataFrame, dict]:
     """Cards from a data set repository on the Hugging Face hub, its ``train`` split.
 
-    A branch is replaced by the commit that it stands for; row count and a hash of the content are recorded.
+    A branch is replaced by the commit that it stands for; row count, a hash of the content and the licence that the
+    repository's card states are recorded.
     """
     if parse(reference).kind != "hub":
         raise InputError(f"data.hub={reference} is not a hub reference: write hub:OWNER/NAME@COMMIT")
@@ -123,7 +147,16 @@ def read_hub(reference: str, question_column: str, answer_column: str) -> tuple[
         table = datasets.load_dataset(str(folder), split="train").to_pandas()
     raw = _table_to_cards(table, reference, question_column, answer_column, f"hub:{parse(reference).name}")
     digest = hashlib.sha256("\x1e".join(raw.question + "\x1f" + raw.answer).encode()).hexdigest()
-    return raw, {"reference": pinned, "rows": len(raw), "sha256_of_content": digest}
+    return raw, {"reference": pinned, "rows": len(raw), "sha256_of_content": digest, "licence": _licence(folder)}
+
+
+def _licence(folder: Path) -> str:
+    """The licence that the card of a hub repository states, or empty."""
+    from huggingface_hub import DatasetCard
+
+    card = folder / "README.md"
+    with reading(str(card), "a data set card"):
+        return str(DatasetCard.load(card).data.license or "") if card.exists() else ""
 
 
 def read_files(path: Path, question_column: str, answer_column: str) -> tuple[pd.DataFrame, dict]:
@@ -189,7 +222,8 @@ def _table_to_cards(
             found = ", ".join(map(str, table.columns)) or "none"
             raise InputError(f"{where}: has no column '{column}' (found: {found}); set data.{parameter}")
     questions, answers = (_texts(table[column], where) for column in (question_column, answer_column))
-    return pd.DataFrame({"question": questions, "answer": answers, "concept": "", "query_set": "own", "source": source})
+    own = {"concept": "", "branch": "", "query_set": "own", "source": source, "drop": ""}
+    return pd.DataFrame({"question": questions, "answer": answers} | own)
 
 
 def _texts(column: pd.Series, where: str) -> list[str]:

@@ -42,7 +42,7 @@ from filelock import FileLock, Timeout  # noqa: E402
 
 from medcards import InputError, params  # noqa: E402
 from medcards.files import write_json  # noqa: E402
-from medcards.references import parse  # noqa: E402
+from medcards.references import parse, pin  # noqa: E402
 
 DATA, METRICS, PLOTS, SCRATCH = Path("data"), Path("metrics"), Path("plots"), Path(".scratch")
 
@@ -52,13 +52,16 @@ def load_params(**blocks: object) -> list:
     return params.load("params.yaml", **blocks)
 
 
-def watched(reference: str, role: str) -> str:
-    """Check that a ``path:`` reference lies under ``models/ROLE``, the folder that DVC watches for the stage."""
-    parsed = parse(reference)
+def pinned(block: params.Block, role: str) -> params.Block:
+    """The block with its ``model`` at the commit that it names now; a ``path:`` must lie under ``models/ROLE``.
+
+    That folder is what DVC watches for the stage.
+    """
+    parsed = parse(block.model)
     folder = Path("models") / role
     if parsed.kind == "path" and not Path(os.path.normpath(parsed.path)).is_relative_to(folder):
-        raise InputError(f"{reference}: a model of your own goes under {folder}, where DVC notices when it changes")
-    return reference
+        raise InputError(f"{block.model}: a model of your own goes under {folder}, where DVC notices when it changes")
+    return block.model_copy(update={"model": pin(block.model)})
 
 
 def run(name: str, main: Callable[[], None], **instead: Callable[[], None]) -> None:

@@ -1,91 +1,120 @@
-"""eda: a look at the deck: lengths, vocabulary, clusters, topics, a map.
+"""eda: a look at the deck: lengths, words, clusters, topics, a map.
 
 reads   data/cards, data/embeddings
 writes  data/eda/cards.parquet (cluster and topic of each searched card), metrics/eda.json, plots/eda
 """
 
+from pathlib import Path
+from typing import Annotated
+
 import numpy as np
 import pandas as pd
-import seaborn as sns
-from matplotlib import pyplot as plt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from medcards import cards as card_tables
+from medcards import eda_figures as figures
+from medcards.clusters import RULE, agreement, central_cards, choose_k, kmeans_grid, tsne_map
 from medcards.encoder import Embeddings
-from medcards.figures import save
 from medcards.files import atomic, write_json
-from medcards.params import Seed
-from medcards.stats import Bootstrap
-from medcards.topics import EdaParams, fit_lda, kmeans_grid, length_statistics, tsne_map, words
+from medcards.params import Block, Seed
+from medcards.texts import first_words, frequent_terms, heaps, length_statistics, words, zipf
+from medcards.topics import METHODS, choose_model, fit_grid, gain, name_classes, summarise
 from stages import DATA, METRICS, PLOTS, load_params, run
 
-
-def plot_lengths(cards: pd.DataFrame, path) -> None:
-    """How many questions and answers have how many words."""
-    lengths = pd.concat(
-        pd.DataFrame({"text": name, "words": cards[name].map(words).map(len)}) for name in ("question", "answer")
-    )
-    counts = lengths.value_counts().rename("cards").reset_index().sort_values(["text", "words"])
-    figure, axes = plt.subplots(figsize=(8, 4))
-    sns.histplot(lengths, x="words", hue="text", binwidth=2, element="step", common_norm=False, ax=axes)
-    axes.set(xlabel="length (words)", ylabel="cards", xlim=(0, lengths.words.quantile(0.995)))
-    save(figure, counts, path)
+SHOWN = 15  # terms, beginnings
+NAME_WORDS, CENTRAL_CARDS = 3, 3
 
 
-def plot_silhouette(grid: dict[int, dict], path) -> None:
-    """Mean silhouette of each number of clusters, with its interval."""
-    data = pd.DataFrame([{"k": k} | interval for k, interval in grid.items()])
-    figure, axes = plt.subplots(figsize=(6, 4))
-    axes.errorbar(data.k, data["mean"], [data["mean"] - data.lo, data.hi - data["mean"]], marker="o", capsize=3)
-    axes.set(xlabel="clusters k", ylabel="silhouette (cosine)", xticks=data.k)
-    save(figure, data, path)
+class EdaParams(Block):
+    """Sizes of the exploration, see params.yaml."""
+
+    clusters: list[Annotated[int, Field(ge=2)]] = Field(min_length=1)
+    silhouette_sample: PositiveInt
+    topics: list[Annotated[int, Field(ge=2)]] = Field(min_length=1)
+    lda_passes: PositiveInt
+    min_document_frequency: PositiveInt
+    tsne_sample: PositiveInt
+    perplexity: PositiveFloat
 
 
-def plot_map(points: pd.DataFrame, path) -> None:
-    """The t-SNE map coloured by cluster, each cluster's number at its median point."""
-    figure, axes = plt.subplots(figsize=(8, 8))
-    colours = sns.color_palette("husl", points.cluster.nunique())
-    sns.scatterplot(points, x="x", y="y", hue="cluster", palette=colours, s=8, linewidth=0, legend=False, ax=axes)
-    for cluster, (x, y) in points.groupby("cluster")[["x", "y"]].median().iterrows():
-        axes.text(
-            x, y, str(cluster), ha="center", va="center", weight="bold", bbox={"fc": "white", "alpha": 0.7, "pad": 1}
-        )
-    axes.set(xlabel="t-SNE 1", ylabel="t-SNE 2", title=f"{len(points)} answers, coloured by KMeans cluster")
-    save(figure, points, path)
+def look_at_words(cards: pd.DataFrame, embeddings: Embeddings, folder: Path) -> dict:
+    """Lengths, vocabulary and ways of asking: pictures into ``folder``, figures returned."""
+    tokens = {"questions": cards.question.map(words), "answers": cards.answer.map(words)}
+    counts = {"questions": embeddings.question_tokens_of(cards.card_id), "answers": embeddings.answer_tokens}
+    zipfs, heapss = ({name: law(texts) for name, texts in tokens.items()} for law in (zipf, heaps))
+    lengths = [
+        pd.DataFrame({"text": name, "unit": unit, "length": of[name]})
+        for unit, of in (("words", {name: texts.map(len) for name, texts in tokens.items()}), ("model tokens", counts))
+        for name in tokens
+    ]
+    figures.plot_lengths(pd.concat(lengths, ignore_index=True), folder / "lengths.png")
+    figures.plot_vocabulary(zipfs, heapss, folder / "words.png")
+    terms = {f"terms of {name}": (frequent_terms(texts, SHOWN), "term") for name, texts in tokens.items()}
+    figures.plot_shares(terms, "share of the texts (%)", folder / "terms.png")
+    begins = {"first two words of questions": (first_words(tokens["questions"], SHOWN), "begin")}
+    figures.plot_shares(begins, "share of the questions (%)", folder / "first_words.png")
+    exponents = {name: {"zipf_exponent": zipfs[name][1], "heaps_exponent": heapss[name][1]} for name in tokens}
+    return {name: length_statistics(texts, counts[name]) | exponents[name] for name, texts in tokens.items()}
+
+
+def look_at_clusters(cards: pd.DataFrame, vectors: np.ndarray, params: EdaParams, seed: int, folder: Path) -> tuple:
+    """KMeans: a picture and a table into ``folder``; labels, names and figures returned."""
+    labels, scores = kmeans_grid(vectors, cards.group, params.clusters, params.silhouette_sample, seed)
+    k = choose_k(scores)
+    figures.plot_clusters(scores, k, folder / "clusters.png")
+    names = [" ".join(top) for top in name_classes(cards.answer, labels[k], params.min_document_frequency)]
+    table = pd.DataFrame({"size": np.bincount(labels[k], minlength=len(names)), "terms": names}).rename_axis("cluster")
+    for cluster, rows in central_cards(vectors, labels[k], CENTRAL_CARDS).items():
+        table.loc[cluster, "central_questions"] = " | ".join(cards.question.iloc[rows])
+    table.to_csv(folder / "cluster_names.csv", lineterminator="\n")
+    return labels[k], names, {"k": k, "rule": RULE, "grid": scores}
+
+
+def look_at_topics(cards: pd.DataFrame, vectors: np.ndarray, params: EdaParams, seed: int, folder: Path) -> tuple:
+    """Topic models: pictures and tables into ``folder``; topic of each card by method, names and figures returned."""
+    sizes = params.topics, params.lda_passes, params.min_document_frequency
+    models, scores = fit_grid(cards.answer, vectors, *sizes, seed)
+    best, number = choose_model(scores)
+    means = scores.groupby(["method", "topics", "seed"], sort=False)[["c_v", "npmi", "diversity"]].mean()
+    figures.plot_coherence(means.reset_index(), folder / "topic_models.png")
+    coherence = means.c_v.groupby(["topics", "method"], sort=False).mean().unstack()[list(METHODS)]
+    coherence.to_csv(folder / "coherence.csv", float_format="%.6g", lineterminator="\n")
+    topics = scores[(scores.method == best) & (scores.topics == number) & (scores.seed == 0)]
+    model = models[best, number, 0]
+    names = [" ".join(top) for top in model.top_words]
+    table = topics[["topic", "c_v", "npmi"]].assign(cards=np.bincount(model.of_text, minlength=len(names)), terms=names)
+    table.to_csv(folder / "topics.csv", index=False, float_format="%.6g", lineterminator="\n")
+    metrics = {
+        "best": {"method": best, "topics": number},
+        "gain_c_v": {other: gain(scores, best, other, number) for other in METHODS if other != best},
+        "grid": summarise(scores, seed),
+    }
+    return {method: models[method, number, 0].of_text for method in METHODS}, best, names, metrics
 
 
 def main() -> None:
     seed, params = load_params(seed=Seed, eda=EdaParams)
     cards = card_tables.load(DATA / "cards")
-    vectors = Embeddings.load(DATA / "embeddings", cards).answers
-    cards = card_tables.corpus(cards)
-
-    labels, silhouettes = kmeans_grid(vectors, params.clusters, params.silhouette_sample, seed)
-    bootstrap = Bootstrap(cards.group.iloc[silhouettes.index], seed)
-    grid = {k: bootstrap.interval(silhouettes[k]) for k in silhouettes}
-    best = max(grid, key=lambda k: grid[k]["mean"])
-    topic, top_words, coherence = fit_lda(cards.answer, params, seed)
-    of_card = pd.DataFrame({"card_id": cards.card_id, "cluster": labels[best], "topic": topic})
-
-    drawn = np.sort(np.random.default_rng(seed).permutation(len(vectors))[: params.tsne_sample])
-    points = of_card.iloc[drawn].reset_index(drop=True)
-    points[["x", "y"]] = tsne_map(vectors[drawn], params.perplexity, seed).round(3)
-    metrics = {
-        "questions": length_statistics(cards.question),
-        "answers": length_statistics(cards.answer),
-        "kmeans": {"k": best, "rule": "largest mean silhouette", "silhouette": grid},
-        "lda": {
-            "topics": params.topics,
-            "coherence_cv": Bootstrap(range(len(coherence)), seed).interval(coherence),
-            "top_words": {number: " ".join(found) for number, found in enumerate(top_words)},
-        },
-    }
+    embeddings = Embeddings.load(DATA / "embeddings", cards)
+    cards, vectors = card_tables.corpus(cards), embeddings.answers
 
     with atomic(PLOTS / "eda") as folder:
-        plot_lengths(cards, folder / "lengths.png")
-        plot_silhouette(grid, folder / "silhouette.png")
-        plot_map(points, folder / "tsne.png")
-        topics = pd.DataFrame({"coherence_cv": coherence, "top_words": map(" ".join, top_words)}).rename_axis("topic")
-        topics.to_csv(folder / "topics.csv", float_format="%.6g", lineterminator="\n")
+        folder.mkdir()
+        metrics = look_at_words(cards, embeddings, folder)
+        cluster, cluster_names, metrics["kmeans"] = look_at_clusters(cards, vectors, params, seed, folder)
+        topics, best, topic_names, metrics["topics"] = look_at_topics(cards, vectors, params, seed, folder)
+        of_card = pd.DataFrame({"card_id": cards.card_id, "cluster": cluster, "topic": topics[best]})
+        if (cards.branch != "").any():  # the ontology's own classes
+            metrics["agreement_with_branches"] = {
+                name: agreement(labels, cards.branch, cards.group, seed)
+                for name, labels in ({"kmeans": cluster} | topics).items()
+            }
+        drawn = np.sort(np.random.default_rng(seed).permutation(len(vectors))[: params.tsne_sample])
+        points = of_card.iloc[drawn].reset_index(drop=True)
+        points[["x", "y"]] = tsne_map(vectors[drawn], params.perplexity, seed).round(3)
+        for by, names in (("cluster", cluster_names), ("topic", topic_names)):
+            short = {number: " ".join(name.split()[:NAME_WORDS]) for number, name in enumerate(names)}
+            figures.plot_map(points, by, short, folder / f"tsne_{by}.png")
     with atomic(DATA / "eda") as folder:
         folder.mkdir()
         of_card.to_parquet(folder / "cards.parquet", index=False)

@@ -14,9 +14,8 @@ from medcards.files import atomic, write_json
 from medcards.llm import LlmParams
 from medcards.params import Seed
 from medcards.qa_metrics import score_answer
-from medcards.references import pin
 from medcards.stats import Bootstrap
-from stages import DATA, METRICS, PLOTS, load_params, run, watched
+from stages import DATA, METRICS, PLOTS, load_params, pinned, run
 
 # The pairs whose difference is a claim: what tuning changed, and what it gives beyond knowing nothing.
 PAIRS = [("lora", "base"), ("lora", "echo"), ("lora", "copy_nearest")]
@@ -34,7 +33,7 @@ def summarise(scores: dict[str, pd.DataFrame], bootstrap: Bootstrap) -> dict:
 
 def main() -> None:
     seed, llm, params = load_params(seed=Seed, llm=LlmParams, evaluate=EvaluateParams)
-    llm = llm.model_copy(update={"model": pin(watched(llm.model, "llm"))})
+    llm = pinned(llm, "llm")
     cards = card_tables.load(DATA / "cards")
     questions = card_tables.sample(cards, "test", params.questions, seed, "own")
     train = cards[cards.split == "train"].reset_index(drop=True)

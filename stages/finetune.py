@@ -17,10 +17,9 @@ from medcards.figures import save
 from medcards.files import atomic, write_json
 from medcards.llm import LlmParams, answer_nll, compute_dtype, device, load_llm
 from medcards.params import Seed
-from medcards.references import pin
 from medcards.stats import Bootstrap
 from medcards.tuning import Curves, FinetuneParams, LoraParams, save_adapter, train_adapter, training_rows
-from stages import DATA, METRICS, PLOTS, SCRATCH, load_params, run, watched
+from stages import DATA, METRICS, PLOTS, SCRATCH, load_params, pinned, run
 
 
 def plot_losses(folder) -> None:
@@ -37,7 +36,7 @@ def plot_losses(folder) -> None:
 
 def main() -> None:
     seed, llm, lora, params = load_params(seed=Seed, llm=LlmParams, lora=LoraParams, finetune=FinetuneParams)
-    llm = llm.model_copy(update={"model": pin(watched(llm.model, "llm"))})
+    llm = pinned(llm, "llm")
     cards = card_tables.load(DATA / "cards")
     train = card_tables.sample(cards, "train", params.train_cards, seed)
     validation = card_tables.sample(cards, "validation", params.validation_cards, seed)

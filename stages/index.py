@@ -10,7 +10,7 @@ from matplotlib import pyplot as plt
 from medcards import cards as card_tables
 from medcards.ann import HnswIndex, IndexParams, exact_search, recall_per_query
 from medcards.encoder import Embeddings
-from medcards.figures import save
+from medcards.figures import interval_line, save
 from medcards.files import atomic, write_json
 from medcards.params import Seed
 from medcards.stats import Bootstrap
@@ -40,8 +40,7 @@ def main() -> None:
     with atomic(PLOTS / "index") as folder:
         data = pd.DataFrame([{"ef_search": ef_search} | interval for ef_search, interval in recall.items()])
         figure, axes = plt.subplots(figsize=(6, 4))
-        whiskers = [data["mean"] - data.lo, data.hi - data["mean"]]
-        axes.errorbar(data.ef_search, data["mean"], whiskers, marker="o", capsize=3)
+        interval_line(axes, data.ef_search, data)
         axes.set(xlabel="ef_search", ylabel=f"recall@{K} against exact search", xscale="log")
         axes.set_xticks(data.ef_search, data.ef_search)
         save(figure, data, folder / "recall.png")

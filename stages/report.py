@@ -1,7 +1,7 @@
 """report: gather the headline figures, and write the report that a person reads.
 
 reads   the metrics of every stage, data/predictions
-writes  metrics/summary.json (flat, for `dvc metrics diff` and `dvc exp show`), REPORT.md
+writes  metrics/summary.json (flat, for `dvc metrics diff` and `dvc exp show`), REPORT.md, docs/DATASET_CARD.md
 
 The README's tables come from the same metrics; a stage must not write a file of git that is not its own, so they
 are renewed by hand: `python -m stages.report --readme`.
@@ -14,12 +14,13 @@ from pathlib import Path
 import pandas as pd
 
 from medcards import InputError
+from medcards.dataset_card import dataset_card
 from medcards.files import atomic, read_json, write_json
 from medcards.reporting import results, summarise
 from stages import DATA, METRICS, run
 
-NAMES = ("prepare", "embed", "eda", "index", "retrieval", "finetune", "qa")
-STAGES = ("prepare", "embed", "eda", "index", "rerank_eval", "finetune", "evaluate")
+NAMES = ("prepare", "embed", "audit", "eda", "index", "retrieval", "finetune", "qa")
+STAGES = ("prepare", "embed", "audit", "eda", "index", "rerank_eval", "finetune", "evaluate")
 README = Path("README.md")
 EXAMPLES = 5
 
@@ -84,6 +85,8 @@ Bi-encoder `{metrics["embed"]["model"]}`, language model `{metrics["finetune"]["
 """
     with atomic("REPORT.md") as temporary:
         temporary.write_text(report, encoding="utf-8")
+    with atomic("docs/DATASET_CARD.md") as temporary:
+        temporary.write_text(dataset_card(metrics), encoding="utf-8")
     write_json(METRICS / "summary.json", summarise(metrics))
 
 

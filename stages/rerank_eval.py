@@ -12,11 +12,10 @@ from medcards.encoder import Embeddings
 from medcards.figures import interval_bars, save
 from medcards.files import atomic, write_json
 from medcards.params import Seed
-from medcards.references import pin
 from medcards.reranker import RerankerParams, load_scorer
 from medcards.retrieval import DEPTH, Ranking, RerankEvalParams, bm25, rerank, score_ranking, summarise
 from medcards.stats import Bootstrap
-from stages import DATA, METRICS, PLOTS, load_params, run, watched
+from stages import DATA, METRICS, PLOTS, load_params, pinned, run
 
 BASELINE = "dense_exact"
 
@@ -66,7 +65,7 @@ def main() -> None:
     seed, reranker, params = load_params(seed=Seed, reranker=RerankerParams, rerank_eval=RerankEvalParams)
     scorer = None
     if reranker.model != "none":
-        reranker = reranker.model_copy(update={"model": pin(watched(reranker.model, "reranker"))})
+        reranker = pinned(reranker, "reranker")
         scorer = load_scorer(reranker)
     cards = card_tables.load(DATA / "cards")
     answers = card_tables.corpus(cards)

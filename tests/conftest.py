@@ -92,9 +92,10 @@ def repository(tmp_path_factory) -> Repository:
     tiny.make_llm(repository.folder / "models" / "llm" / "tiny")
     repository.set_params(
         data__source="file",
+        prepare__near_duplicate_threshold=0.95,  # the tiny deck's cards are made from a few sentences
         embed__model="path:models/encoder/tiny",
         eda__clusters=[2, 3],
-        eda__topics=3,
+        eda__topics=[2, 3],
         eda__min_document_frequency=1,
         eda__tsne_sample=50,
         reranker__model="path:models/reranker/tiny",

@@ -27,7 +27,7 @@ def hub(tmp_path_factory):
 def clone(hub, tmp_path):
     """A clone that reads the deck from the hub; ``stage(name)`` runs one there."""
     clone = Repository.of_files(tmp_path)
-    clone.set_params(data__source="hub")
+    clone.set_params(data__source="hub", prepare__near_duplicate_threshold=0.95)
     environment = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / ".hf")}
     clone.stage = lambda name, ok=True, **changes: clone.run(
         "python", "-m", f"stages.{name}", ok=ok, **(environment | changes)

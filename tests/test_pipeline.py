@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-STAGES = ["prepare", "embed", "eda", "index", "rerank_eval", "finetune", "evaluate", "report"]
+STAGES = ["prepare", "embed", "audit", "eda", "index", "rerank_eval", "finetune", "evaluate", "report"]
 
 pytestmark = pytest.mark.slow
 
@@ -52,7 +52,7 @@ def test_metrics_diff_and_plots(repository):
     assert "mrr@10_bm25" not in done.stdout
     repository.run("dvc", "plots", "show")
     page = (repository.folder / "dvc_plots/index.html").read_text()
-    assert "Training loss" in page and "tsne.png" in page
+    assert "Training loss" in page and "tsne_topic.png" in page
 
 
 def test_the_curves_have_the_optimizer_step_as_x(repository):
