@@ -48,7 +48,7 @@ def nearest_training(
     places = np.flatnonzero(training)
     candidates = vectors[places].T
     similarities, nearest = np.empty(len(tested), dtype=np.float32), np.empty(len(tested), dtype=np.int64)
-    for start in tqdm(range(0, len(tested), BLOCK), desc=f"nearest training {label}".strip(), leave=False):
+    for start in tqdm(range(0, len(tested), BLOCK), desc=f"nearest training {label}".strip(), leave=False, delay=1):
         rows = slice(start, start + BLOCK)
         found = vectors[tested[rows]] @ candidates
         found = found.toarray() if sparse.issparse(found) else found

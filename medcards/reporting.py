@@ -8,7 +8,7 @@ def summarise(metrics: dict[str, dict]) -> dict[str, float]:
     ranked, answered = metrics["retrieval"]["test"]["own"], metrics["qa"]
     nll = metrics["finetune"]["validation_nll"]
     summary = {"cards": metrics["prepare"]["cards"]}
-    summary["leaked_questions@0.9"] = leaked(metrics, "group", "questions")["leaked@0.9"]["mean"]
+    summary["leaked_questions@0.9"] = leaked(metrics["audit"], "group", "questions", "bi-encoder")["leaked@0.9"]["mean"]
     summary["topics_c_v"] = best_topics(metrics["eda"])["c_v"]["mean"]
     summary["hnsw_recall@10"] = metrics["index"]["served"]["recall@10"]["mean"]
     summary |= {f"mrr@10_{name}": row["mrr@10"]["mean"] for name, row in systems(ranked).items()}
@@ -17,9 +17,9 @@ def summarise(metrics: dict[str, dict]) -> dict[str, float]:
     return summary
 
 
-def leaked(metrics: dict[str, dict], method: str, side: str, encoder: str = "bi-encoder") -> dict:
+def leaked(audit: dict[str, dict], method: str, side: str, encoder: str) -> dict:
     """Shares of test cards that lie too near to a training card, by threshold; ``method`` may be ``differences``."""
-    block = metrics["audit"][method]
+    block = audit[method]
     return (block["group-random"] if method == "differences" else block)[side][encoder]
 
 
@@ -88,21 +88,27 @@ def results(metrics: dict[str, dict]) -> str:
 def the_split(metrics: dict[str, dict]) -> str:
     """How much of the test leaks into training, against a split at random."""
     prepared = metrics["prepare"]
-    counts = prepared["duplicates"]
+    counts, again = prepared["duplicates"], metrics["audit"]["dealt_again"]
+    methods = (("group", "group split"), ("random", "random split"), ("differences", "difference"))
     rows = {
-        f"{side}, {encoder}": {
-            name: leaked(metrics, method, side, encoder)["leaked@0.9"]
-            for method, name in (("group", "group split"), ("random", "random split"), ("differences", "difference"))
+        f"{side}, {encoder}{note}": {
+            name: leaked(block, method, side, encoder)["leaked@0.9"] for method, name in methods
         }
+        for block, encoder, note in (
+            (metrics["audit"], "bi-encoder", ""),
+            (metrics["audit"], "characters", ""),
+            (again, "bi-encoder", f", {again['deals']} splits"),
+        )
         for side in ("questions", "answers")
-        for encoder in ("bi-encoder", "characters")
     }
-    number = {side: leaked(metrics, "group", side)["leaked@0.9"]["n"] for side in ("questions", "answers")}
+    number = {side: leaked(metrics["audit"], "group", side)["leaked@0.9"]["n"] for side in ("questions", "answers")}
+    number |= {f"all {side}": leaked(again, "group", side)["leaked@0.9"]["n"] for side in ("questions", "answers")}
     return (
         f"**The split, attacked.** {counts['near_duplicate_pairs']:,} pairs of cards are near-duplicates; the largest "
         f"group has {prepared['groups']['largest']} cards ({prepared['groups']['largest_share']:.2%}). Share of test "
-        f"cards whose nearest training card has a cosine similarity of 0.9 or more (n = {number['questions']} "
-        f"questions, {number['answers']} answers):\n\n"
+        f"cards whose nearest training card has a cosine similarity of 0.9 or more (n = {number['questions']:,} "
+        f"questions, {number['answers']:,} answers; over {again['deals']} splits by the same groups n = "
+        f"{number['all questions']:,} and {number['all answers']:,}):\n\n"
         + table(rows, ["group split", "random split", "difference"], "similarity of")
     )
 

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from medcards import InputError
 from medcards.cards import SPLITS, normalise
 from medcards.params import Block
+from medcards.texts import STOP_WORDS
 
 SMALL_GROUP = 20
 """So many cards may always form a group, however small the deck."""
@@ -49,8 +50,9 @@ def draw_concepts(cards: pd.DataFrame, max_cards: int, seed: int) -> pd.DataFram
 def near_duplicates(cards: pd.DataFrame, threshold: float, seed: int) -> pd.DataFrame:
     """Pairs of cards whose questions, or whose questions with answers, share most of their words.
 
-    A word is a shingle. The question's template is taken off first: the words that stand in more than a tenth of all
-    questions ("What is", "Define"). LSH proposes pairs; their Jaccard similarity is then computed, not estimated.
+    A word is a shingle. The question's template is taken off first: stop words, and the words that stand in more than
+    a tenth of all questions ("What is", "Define"). LSH proposes pairs; their Jaccard similarity is then computed, not
+    estimated.
 
     Returns
     -------
@@ -59,7 +61,8 @@ def near_duplicates(cards: pd.DataFrame, threshold: float, seed: int) -> pd.Data
     questions = [normalise(text).split() for text in cards.question]
     counts = Counter(word for words in questions for word in set(words))
     often = max(TEMPLATE_SHARE * len(cards), SMALL_GROUP)
-    asked = [frozenset(word for word in words if counts[word] <= often) or frozenset(words) for words in questions]
+    template = STOP_WORDS | {word for word, count in counts.items() if count > often}
+    asked = [frozenset(words) - template or frozenset(words) for words in questions]
     whole = [words.union(normalise(text).split()) for words, text in zip(asked, cards.answer, strict=True)]
     found = [_similar(sets, threshold, seed, side) for sets, side in ((asked, "questions"), (whole, "cards"))]
     pairs = pd.concat(found).groupby(["first", "second"], as_index=False).similarity.max()
@@ -169,8 +172,9 @@ def split_by_group(
     shuffled = np.random.default_rng(seed).permutation(len(content))
     for row in shuffled[np.argsort(-np.log2(sizes[shuffled]).astype(int), kind="stable")]:
         counts = content.to_numpy()[row]
-        wish, lack = (lacking / wanted) @ counts, lacking.sum(axis=1) / shares
-        chosen[row] = max(range(len(SPLITS)), key=lambda split: (round(wish[split], 9), lack[split]))
+        left = lacking - counts / 2  # what it lacks while half of the group is in
+        share = left / wanted + (left.sum(axis=1) / wanted.sum(axis=1))[:, None]  # of this stratum, and of all
+        chosen[row] = np.argmax(share @ counts)
         lacking[chosen[row]] -= counts
     split = cards.group.map(pd.Series(names[chosen], index=content.index))
     if missing := [name for name in SPLITS if not (split == name).any()]:

@@ -1,14 +1,12 @@
-"""From raw text to cards, groups and splits: hand-checked."""
+"""From raw text to cards: hand-checked."""
 
 import json
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from medcards import InputError, cards
 from medcards.sources import read_files, read_ontology
-from medcards.splits import draw_groups, group_cards, split_by_group
 
 OBO = r"""format-version: 1.2
 data-version: hp/releases/2000-01-01
@@ -42,7 +40,8 @@ def: "A raised body temperature." []
 
 def raw(*rows, **columns) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=["question", "answer"])
-    return table.assign(**({"concept": "", "query_set": "own", "source": "test"} | columns))
+    other = {"concept": "", "branch": "", "query_set": "own", "source": "test", "drop": ""}
+    return table.assign(**(other | columns))
 
 
 def test_ontology(tmp_path):
@@ -51,18 +50,51 @@ def test_ontology(tmp_path):
     assert table.answer.tolist() == [
         'Teeth that do not "fit".',
         'Dental malocclusion: Teeth that do not "fit".',
+        'Dental malocclusion: Teeth that do not "fit".',
         "A raised body temperature.",
     ]
+    assert table["drop"].tolist() == ["", "", "synonym_equals_name", ""]
     assert table.question[1] == "What does 'Crooked teeth' mean?"
     assert "Dental malocclusion" in table.question[0]
-    assert table.concept.tolist() == ["HP:1", "HP:1", "HP:4"]
-    assert table.query_set.tolist() == ["own", "layperson", "own"]
+    assert table.concept.tolist() == ["HP:1", "HP:1", "HP:1", "HP:4"]
+    assert table.query_set.tolist() == ["own", "layperson", "layperson", "own"]
     assert material == {
         "reference": "here",
         "release": "hp/releases/2000-01-01",
         "definitions": 2,
-        "layperson_synonyms": 1,
-        "dropped_synonym_equals_name": 1,
+        "layperson_synonyms": 2,
+        "terms_without_definition": 1,
+    }
+
+
+def test_branches_are_the_children_of_the_widest_class(tmp_path):
+    """All holds Phenotype, which holds nearly everything, so the branches are Eye, Ear and Mode; Both is in two."""
+    parents = {
+        "Phenotype": ["All"],
+        "Mode": ["All"],
+        "Eye": ["Phenotype"],
+        "Ear": ["Phenotype"],
+        "Red eye": ["Eye"],
+        "Very red eye": ["Red eye"],
+        "Long ear": ["Ear"],
+        "Both": ["Eye", "Ear"],
+    }
+    terms = ['[Term]\nid: All\nname: All\ndef: "All." []\n']
+    for name, above in parents.items():
+        lines = "".join(f"is_a: {parent}\n" for parent in above)
+        terms.append(f'[Term]\nid: {name}\nname: {name}\ndef: "{name}." []\n{lines}')
+    (tmp_path / "a.obo").write_text("format-version: 1.2\n\n" + "\n".join(terms))
+    branch = read_ontology(tmp_path / "a.obo")[0].set_index("concept").branch.to_dict()
+    assert branch == {
+        "All": "",
+        "Phenotype": "",
+        "Mode": "Mode",
+        "Eye": "Eye",
+        "Ear": "Ear",
+        "Red eye": "Eye",
+        "Very red eye": "Eye",
+        "Long ear": "Ear",
+        "Both": "",
     }
 
 
@@ -106,21 +138,40 @@ def test_a_folder_is_all_its_files(tmp_path):
 
 
 def test_cleaning_counts_everything():
-    table, counts = cards.clean(
-        raw(("cafe\u0301?", "a"), ("q", " b\n c "), ("q", "b c"), ("", "x"), ("x", "\t"), ("q", "b c!"))
-    )
+    rows = [
+        ("cafe\u0301?", "a"),
+        ("q", " b\n c "),
+        ("q", "b c"),
+        ("", "x"),
+        ("x", "\t"),
+        ("q\u200b", "b \x00c!"),
+        ("as told", "to"),
+    ]
+    table, counts, examples = cards.clean(raw(*rows, drop=["", "", "", "", "", "", "told_to"]))
     assert table.question.tolist() == ["café?", "q", "q"]
     assert table.answer.tolist() == ["a", "b c", "b c!"]
     assert counts == {
-        "rows_read": 6,
+        "rows_read": 7,
         "changed_unicode": 1,
+        "changed_invisible": 1,
         "changed_whitespace": 2,
+        "dropped_told_to": 1,
         "dropped_blank_question": 1,
         "dropped_blank_answer": 1,
         "dropped_duplicate": 1,
         "kept": 3,
     }
     assert table.card_id[1] == cards.card_id("q", "b c") == "464927f68e167192"
+    assert examples.set_index("reason").row.to_dict() == {
+        "changed_unicode": 1,
+        "changed_invisible": 6,
+        "changed_whitespace": 5,  # after row 2
+        "dropped_told_to": 7,
+        "dropped_blank_question": 4,
+        "dropped_blank_answer": 5,
+        "dropped_duplicate": 3,
+    }
+    assert examples[examples.reason == "changed_invisible"].answer.tolist() == ["b \x00c!"]  # as it was read
 
 
 def test_nothing_usable():
@@ -128,43 +179,10 @@ def test_nothing_usable():
         cards.clean(raw((" ", "a")))
 
 
-def test_groups_are_chains_of_equal_question_answer_or_concept():
-    table, _ = cards.clean(
-        raw(
-            ("What is A?", "one"), ("what is a", "two"), ("B?", "Two."), ("C?", "three"), ("D?", "four"), ("E?", "five")
-        )
-    )
-    table.loc[[3, 4], "concept"] = ["HP:9", "HP:9"]
-    groups = group_cards(table).tolist()
-    assert groups[0] == groups[1] == groups[2] == min(table.card_id[:3])
-    assert groups[3] == groups[4] == "HP:9"
-    assert groups[5] == table.card_id[5]
-
-
-def test_split_keeps_groups_whole_and_shares_right():
-    groups = pd.Series(np.repeat(np.arange(500), 2).astype(str))
-    split = split_by_group(groups, 0.1, 0.2, seed=1)
-    assert split.groupby(groups).nunique().max() == 1
-    assert split.value_counts().to_dict() == {"train": 700, "test": 200, "validation": 100}
-    assert split.equals(split_by_group(groups, 0.1, 0.2, seed=1))
-    assert not split.equals(split_by_group(groups, 0.1, 0.2, seed=2))
-
-
-def test_too_small_to_split():
-    with pytest.raises(InputError, match="too small to split: 6 cards in 2 groups"):
-        split_by_group(pd.Series(["a", "a", "a", "b", "b", "b"]), 0.1, 0.1, seed=0)
-
-
-def test_draw_groups_takes_whole_groups():
-    table = pd.DataFrame({"group": ["a", "b", "b", "c", "c", "c"]})
-    drawn = draw_groups(table, 4, seed=0)
-    assert 1 <= len(drawn) <= 4
-    whole = table.group.value_counts()
-    assert all(count == whole[group] for group, count in drawn.group.value_counts().items())
-
-
 def test_relevant_answers_are_all_copies_and_the_whole_concept():
-    table, _ = cards.clean(raw(("A?", "One."), ("B?", "one"), ("a", "two"), ("C?", "three"), ("D?", "x"), ("E?", "y")))
+    table, _, _ = cards.clean(
+        raw(("A?", "One."), ("B?", "one"), ("a", "two"), ("C?", "three"), ("D?", "x"), ("E?", "y"))
+    )
     table["concept"] = ["", "", "", "", "HP:1", "HP:1"]
     table.loc[5, "query_set"] = "layperson"
     ids = table.card_id.tolist()
@@ -176,8 +194,7 @@ def test_relevant_answers_are_all_copies_and_the_whole_concept():
 
 
 def test_saved_cards_come_back(tmp_path):
-    table, _ = cards.clean(raw(*[(f"q{n}", f"a{n}") for n in range(20)]))
-    table["group"] = group_cards(table)
-    table["split"] = split_by_group(table.group, 0.1, 0.1, seed=0)
+    table, _, _ = cards.clean(raw(*[(f"q{n}", f"a{n}") for n in range(20)]))
+    table = table.assign(group=table.card_id, split=["train"] * 16 + ["validation"] * 2 + ["test"] * 2)
     cards.save(table, tmp_path)
     assert cards.load(tmp_path).set_index("card_id").split.to_dict() == table.set_index("card_id").split.to_dict()
