@@ -26,12 +26,13 @@ SPLITS = ["train", "validation", "test"]
 
 
 EXAMPLES = 5
-# What no reader sees and no tokenizer expects: control characters that are not white space, zero-width space, BOM.
-_INVISIBLE = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u200b\ufeff]")
+# What no reader sees and no tokenizer expects: control characters that are not white space, soft hyphens, zero-width
+# spaces, marks of direction. The joiners U+200C and U+200D stay: they change how a word is read.
+_INVISIBLE = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u200b\u200e\u200f\u2060\ufeff]")
 
 
 def clean(raw: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int], pd.DataFrame]:
-    """Clean raw cards: Unicode NFC, nothing invisible, single spaces, no blank side, no exact duplicate.
+    """Clean raw cards: no invisible characters, Unicode NFC, single spaces, no blank side, no exact duplicate.
 
     Parameters
     ----------
@@ -48,8 +49,8 @@ def clean(raw: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int], pd.DataFrame
     InputError : no usable row is left.
     """
     steps = {
-        "changed_unicode": lambda text: unicodedata.normalize("NFC", text),
         "changed_invisible": lambda text: _INVISIBLE.sub("", text),
+        "changed_unicode": lambda text: unicodedata.normalize("NFC", text),
         "changed_whitespace": lambda text: " ".join(text.split()),
     }
     texts, found = raw[["question", "answer"]], {}

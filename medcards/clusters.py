@@ -7,8 +7,8 @@ from tqdm import tqdm
 from medcards import InputError
 from medcards.stats import Bootstrap
 
-REFITS = 8
-"""KMeans fits on half of the cards, for each k."""
+PAIRS = 4
+"""Pairs of KMeans fits for each k, one fit on a random half of the cards, the other on the other half."""
 RULE = "of the k whose mean silhouette lies in the interval of the best, the most stable"
 
 
@@ -18,21 +18,22 @@ def kmeans_grid(
     """KMeans for each k of a grid, and three scores that say whether its clusters are real (library: scikit-learn).
 
     - ``silhouette`` (Rousseeuw, 1987), cosine, on one fixed sample of cards: 1 is well apart, 0 is no structure;
-    - ``davies_bouldin`` (Davies and Bouldin, 1979), on all cards, of :data:`REFITS` fits: lower is better;
-    - ``stability``: each of these fits sees half of the cards and labels all of them; the adjusted Rand index (Hubert
-      and Arabie, 1985) of each with the others: 1 says that the same clusters are found from other cards.
+    - ``stability``: two fits see one half of the cards each and label all of them; their adjusted Rand index (Hubert
+      and Arabie, 1985), for :data:`PAIRS` pairs: 1 says that the same clusters are found from other cards;
+    - ``davies_bouldin`` (Davies and Bouldin, 1979), on all cards, of these fits: lower is better.
 
     Parameters
     ----------
     vectors : unit vectors, shape (cards, dimension).
     groups : the group of each card, which the silhouette's interval resamples.
-    grid : numbers of clusters; those above the number of sampled cards - 1 are left out.
+    grid : numbers of clusters; those that the sample, or half of the cards, is too small for are left out.
     sample : cards that the silhouette is computed on.
 
     Returns
     -------
     labels : the cluster of each card, by k.
-    scores : mean and interval of each score, by k. n counts cards for the silhouette, fits for the others.
+    scores : mean and interval of each score, by k. n counts cards for the silhouette, pairs of
+        fits for the stability, and fits for Davies-Bouldin.
 
     Raises
     ------
@@ -44,8 +45,9 @@ def kmeans_grid(
 
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.permutation(len(vectors))[:sample])
-    halves = [np.sort(rng.permutation(len(vectors))[: (len(vectors) + 1) // 2]) for _ in range(REFITS)]
-    small = [k for k in grid if k < min(len(chosen), len(halves[0]))]
+    orders = [rng.permutation(len(vectors)) for _ in range(PAIRS)]
+    halves = [np.sort(half) for order in orders for half in np.array_split(order, 2)]
+    small = [k for k in grid if k < min(len(chosen), len(halves[1]))]
     if not small:
         raise InputError(f"eda.clusters={grid}: every k is too large for {len(vectors)} answers")
     bootstrap = Bootstrap(np.asarray(groups)[chosen], seed)
@@ -65,11 +67,12 @@ def kmeans_grid(
 def _refit_scores(vectors: np.ndarray, refits: list[np.ndarray], seed: int) -> dict[str, dict]:
     from sklearn.metrics import adjusted_rand_score, davies_bouldin_score
 
-    same = np.array([[adjusted_rand_score(one, other) for other in refits] for one in refits])
-    bootstrap = Bootstrap(range(len(refits)), seed)
+    stable = [adjusted_rand_score(*refits[place : place + 2]) for place in range(0, len(refits), 2)]
+    scores = {"stability": Bootstrap(range(len(stable)), seed).interval(stable)}
     separated = [davies_bouldin_score(vectors, refit) if len(np.unique(refit)) > 1 else np.nan for refit in refits]
-    scores = {"stability": bootstrap.interval((same.sum(axis=1) - 1) / (len(refits) - 1))}
-    return scores | ({} if np.isnan(separated).all() else {"davies_bouldin": bootstrap.interval(separated)})
+    if not np.isnan(separated).all():
+        scores["davies_bouldin"] = Bootstrap(range(len(refits)), seed).interval(separated)
+    return scores
 
 
 def choose_k(scores: dict[int, dict]) -> int:
@@ -95,7 +98,8 @@ def agreement(labels: np.ndarray, truth: pd.Series, groups: object, seed: int, r
     Parameters
     ----------
     truth : the true class of each card; a card with an empty one is left out.
-    groups : the group of each card; the percentile interval resamples them.
+    groups : the group of each card; random halves of the groups give the interval (Politis, Romano and Wolf,
+        Subsampling, 1999): cards drawn twice, as a bootstrap draws them, would agree with themselves.
 
     Returns
     -------
@@ -105,13 +109,14 @@ def agreement(labels: np.ndarray, truth: pd.Series, groups: object, seed: int, r
 
     known = np.flatnonzero(truth != "")
     one, other = labels[known], pd.factorize(truth.iloc[known])[0]
-    members = pd.Series(np.arange(len(known))).groupby(np.asarray(groups)[known]).agg(list).to_list()
+    group = pd.factorize(np.asarray(groups)[known])[0]
     rng, drawn = np.random.default_rng(seed), []
     for _ in range(resamples):
-        rows = np.concatenate([members[group] for group in rng.integers(len(members), size=len(members))])
+        rows = (rng.permutation(group.max() + 1) < (group.max() + 1) / 2)[group]
         drawn.append(adjusted_mutual_info_score(one[rows], other[rows]))
-    lo, hi = np.percentile(drawn, [2.5, 97.5])
-    return {"mean": adjusted_mutual_info_score(one, other), "lo": lo, "hi": hi, "n": len(known)}
+    whole = adjusted_mutual_info_score(one, other)
+    lo, hi = np.percentile(drawn, [2.5, 97.5]) + whole - np.mean(drawn)
+    return {"mean": whole, "lo": lo, "hi": hi, "n": len(known)}
 
 
 def tsne_map(vectors: np.ndarray, perplexity: float, seed: int) -> np.ndarray:

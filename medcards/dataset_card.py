@@ -4,10 +4,11 @@ from huggingface_hub import DatasetCard, DatasetCardData
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
-ONTOLOGY = """Derived from the Human Phenotype Ontology, release `{release}`, read from `{reference}`. One card asks for
-the definition of each of {definitions:,} current terms ({terms_without_definition:,} terms have none), in one of four
-ways of asking; the others ask what a layperson synonym of such a term means. Names, synonyms and definitions are the
-ontology's own words; only the questions around them are ours.
+ONTOLOGY = """Derived from the Human Phenotype Ontology, release `{release}`, read from
+`{reference}`.
+One card asks for the definition of each of {definitions:,} current terms ({terms_without_definition:,} terms have
+none), in one of four ways of asking; the others ask what a layperson synonym of such a term means. Names, synonyms and
+definitions are the ontology's own words; only the questions around them are ours.
 
 ## Licence
 
@@ -64,19 +65,22 @@ shows the first rows of each kind.
 ## Splits
 
 A group is never split. It holds all cards with an equal question, an equal answer or the same concept, and
-near-duplicates: {{ prepare.duplicates.near_duplicate_pairs }} pairs of cards share most of their words. The largest of
-{{ prepare.groups.count }} groups has {{ prepare.groups.largest }} cards. Groups are dealt out so that the splits are
-alike in size, query sets and answer length.
+near-duplicates, whose words overlap by {{ duplicates.near_duplicate_threshold }} or more
+({{ "{:,}".format(duplicates.near_duplicate_pairs) }} pairs; Jaccard similarity, stop words and the question's template
+left out). The largest of {{ "{:,}".format(prepare.groups.count) }} groups has {{ prepare.groups.largest }} cards.
+Groups are dealt out so that the splits are alike in size, query sets and answer length.
 
 ## Known faults
 
-- {{ prepare.duplicates.near_duplicate_pairs_across_splits }} of the near-duplicate pairs lie in different splits,
-  because groups are limited in size: families of cards differ in one word each, such as the number of a finger.
-- {{ "%.1f" | format(100 * leak.mean) }}% of the test questions
-  (95% interval {{ "%.1f" | format(100 * leak.lo) }} to {{ "%.1f" | format(100 * leak.hi) }}, n = {{ leak.n }}) have a
-  training question with a cosine similarity of 0.9 or more under the bi-encoder.
-- {{ prepare.duplicates.cards_with_equal_question }} cards share their question with another card, and
-  {{ prepare.duplicates.cards_with_equal_answer }} their answer.
+{% if duplicates.near_duplicate_pairs_across_splits -%}
+- {{ "{:,}".format(duplicates.near_duplicate_pairs_across_splits) }} of the near-duplicate pairs lie in different
+  splits, because groups are limited in size.
+{% endif -%}
+- {{ "%.1f" | format(100 * leak.mean) }}% of the test questions (95% interval {{ "%.1f" | format(100 * leak.lo) }} to \
+{{ "%.1f" | format(100 * leak.hi) }}, n = {{ "{:,}".format(leak.n) }}) have a training question with a cosine similarity
+  of 0.9 or more under the bi-encoder.
+- {{ "{:,}".format(duplicates.cards_with_equal_question) }} cards share their question with another card, and \
+{{ "{:,}".format(duplicates.cards_with_equal_answer) }} their answer.
 - {{ embed.answers_cut }} answers are longer than the {{ embed.max_tokens }} tokens that the bi-encoder reads.
 {% for fault in faults -%}
 - {{ fault }}
@@ -87,6 +91,7 @@ FAULTS = {
     "ontology": [
         "The questions are made from templates; nobody asked them.",
         "Some definitions only repeat the term's name.",
+        "Families of terms differ in one word each, such as the number of a finger.",
     ],
     "hub": ["The answers were written by a language model and were not checked by a physician."],
     "file": [],
@@ -122,6 +127,7 @@ def dataset_card(metrics: dict[str, dict]) -> str:
         template_str=TEMPLATE,
         provenance=provenance,
         prepare=prepare,
+        duplicates=prepare["duplicates"],
         splits={split: prepare["splits"][split] for split in ("train", "validation", "test")},
         cleaning={key: prepare["cleaning"][key] for key in ("rows_read", *_reasons(prepare["cleaning"]), "kept")},
         words={side: metrics["eda"][side]["words"]["quartiles"][1] for side in ("questions", "answers")},

@@ -16,7 +16,6 @@ def character_vectors(texts: list[str]) -> sparse.csr_array:
     """Unit TF-IDF vectors over character 3- and 4-grams within words (library: scikit-learn), one row a text."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    # A text without a word, such as "?", gets a vector of zeros, which is near to nothing.
     vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 4), sublinear_tf=True, dtype=np.float32)
     return sparse.csr_array(vectorizer.fit_transform(texts))
 

@@ -29,8 +29,10 @@ def best_topics(eda: dict) -> dict:
     return eda["topics"]["grid"][best["method"]][str(best["topics"])]
 
 
-def cell(interval: dict | float) -> str:
+def cell(interval: dict | float | str) -> str:
     """A figure as a table shows it, with its interval if it has one."""
+    if isinstance(interval, str):
+        return interval
     if isinstance(interval, float):
         return f"{interval:.3f}"
     return f"{interval['mean']:.3f} [{interval['lo']:.3f}, {interval['hi']:.3f}]"
@@ -58,8 +60,8 @@ def results(metrics: dict[str, dict]) -> str:
     parts = [
         f"**Deck.** {prepared['cards']:,} cards in {prepared['groups']['count']:,} groups: "
         + ", ".join(sizes[name] for name in ("train", "validation", "test"))
-        + f"; {retrieval['corpus']:,} answers are searched. Every figure below is a mean with its 95% interval "
-        "(bootstrap over groups).",
+        + f"; {retrieval['corpus']:,} answers are searched. Every figure below comes with its 95% interval "
+        "(bootstrap over groups of cards).",
         the_split(metrics),
     ]
     for query_set, block in sorted(retrieval["test"].items(), reverse=True):  # own first
@@ -101,8 +103,14 @@ def the_split(metrics: dict[str, dict]) -> str:
         )
         for side in ("questions", "answers")
     }
-    number = {side: leaked(metrics["audit"], "group", side)["leaked@0.9"]["n"] for side in ("questions", "answers")}
-    number |= {f"all {side}": leaked(again, "group", side)["leaked@0.9"]["n"] for side in ("questions", "answers")}
+    number = {
+        side: leaked(metrics["audit"], "group", side, "bi-encoder")["leaked@0.9"]["n"]
+        for side in ("questions", "answers")
+    }
+    number |= {
+        f"all {side}": leaked(again, "group", side, "bi-encoder")["leaked@0.9"]["n"]
+        for side in ("questions", "answers")
+    }
     return (
         f"**The split, attacked.** {counts['near_duplicate_pairs']:,} pairs of cards are near-duplicates; the largest "
         f"group has {prepared['groups']['largest']} cards ({prepared['groups']['largest_share']:.2%}). Share of test "
@@ -118,9 +126,10 @@ def structure(eda: dict) -> str:
     kmeans, topics, agreement = eda["kmeans"], eda["topics"], eda.get("agreement_with_branches")
     number, method = topics["best"]["topics"], topics["best"]["method"]
     chosen = kmeans["grid"][str(kmeans["k"])]
-    rows = {name: dict(grid[str(number)]) for name, grid in topics["grid"].items()}
-    columns = ["c_v", "npmi", "diversity"]
-    in_branches = ""
+    grids = {name: grid[str(number)] for name, grid in topics["grid"].items()}
+    seeds = {name: " ".join(f"{value:.3f}" for value in grid["c_v_by_seed"]) for name, grid in grids.items()}
+    rows = {name: grid | {"c_v by seed": seeds[name]} for name, grid in grids.items()}
+    columns = ["c_v", "c_v by seed", "npmi", "diversity"]
     if agreement:
         columns.append("agreement with branches")
         rows = {name: row | {columns[-1]: agreement[name]} for name, row in rows.items()}
@@ -129,12 +138,13 @@ def structure(eda: dict) -> str:
         for other, gain in topics["gain_c_v"].items()
         if other in ("lda_raw", "lda")
     ]
+    in_branches = ""
     if agreement:
         in_branches = f", adjusted mutual information with the ontology's branches {cell(agreement['kmeans'])}"
     lines = [
         f"**Structure.** KMeans k = {kmeans['k']}: silhouette {cell(chosen['silhouette'])}, stability (adjusted Rand "
-        f"index) {cell(chosen['stability'])}{in_branches}. Topic models with {number} topics, "
-        "three seeds:",
+        f"index) {cell(chosen['stability'])}{in_branches}. Topic models with {number} topics; "
+        "intervals over the topics of the first seed:",
         table(rows, columns, "model"),
     ]
     if gains:

@@ -1,7 +1,8 @@
 """Topic models of the answers, and how coherent their topics are.
 
 Five ways to find topics, from plain to less plain. All are held to the same texts, the same number of topics, ten
-words a topic, each word in at least ``min_document_frequency`` answers; every answer gets one topic.
+words a topic, each word in at least ``min_document_frequency`` answers; every answer gets one topic (one without any
+such word, the first).
 
 ``lda_raw``      latent Dirichlet allocation (Blei et al., 2003; library: gensim) on the words as they are
 ``lda``          the same without stop words, short words and numbers
@@ -11,6 +12,7 @@ words a topic, each word in at least ``min_document_frequency`` answers; every a
                  words as lda
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,11 +68,11 @@ class Bags:
         self.counts = sparse.csr_array(corpus2csc(self.rows, num_terms=len(self.words)).T)
 
     def strongest(self, weights: np.ndarray) -> list[str]:
-        """The words of the largest weights; a pair of words and one of its parts do not both count."""
+        """The words of the largest weights; of a pair and its part, or of two that overlap, the first counts."""
         found: list[str] = []
         parts: set[str] = set()
         for place in np.argsort(-weights, kind="stable"):
-            new = set(self.words[place].split("_"))
+            new = set(self.words[place].split("_")) - (STOP_WORDS if "_" in self.words[place] else set())
             if not new & parts:
                 found.append(self.words[place])
                 parts |= new
@@ -132,7 +134,7 @@ def class_terms(bags: Bags, labels: np.ndarray) -> list[list[str]]:
 
 def name_classes(texts: pd.Series, labels: np.ndarray, min_document_frequency: int) -> list[list[str]]:
     """The words of each class of texts, see :func:`class_terms`; stop words, short words and numbers left out."""
-    return class_terms(Bags(_tokens(texts)[1], min_document_frequency), labels)
+    return class_terms(Bags(_content(map(words, texts)), min_document_frequency), labels)
 
 
 def fit_grid(
@@ -158,8 +160,9 @@ def fit_grid(
 
     if max(numbers) > len(texts):
         raise InputError(f"eda.topics={numbers}: more topics than the {len(texts)} answers")
-    raw, plain, joined = _tokens(texts)
-    bags = [Bags(tokens, min_document_frequency) for tokens in (raw, plain, joined)]
+    raw = [words(text) for text in texts]
+    joined = _join_pairs(raw)
+    bags = [Bags(tokens, min_document_frequency) for tokens in (raw, _content(raw), _content(joined))]
     jobs = {}
     for number in numbers:
         for place in range(SEEDS):
@@ -172,29 +175,33 @@ def fit_grid(
     order = sorted(jobs, key=lambda key: METHODS.index(key[0]))  # the slow ones first
     done = Parallel(n_jobs=-1, return_as="generator")(jobs[key] for key in order)  # each the same in any process
     models = dict(zip(order, tqdm(done, desc="topic models", total=len(order)), strict=True))
-    return models, coherence(models, _reference(raw, joined))
+    return models, coherence(models, _reference(joined))
 
 
 def choose_model(scores: pd.DataFrame) -> tuple[str, int]:
     """The most coherent method: the largest c_v over all numbers of topics and seeds, then its own best number.
 
-    Methods with a diversity below :data:`DIVERSITY` are left out, if any other is there.
+    What has a diversity below :data:`DIVERSITY` is left out, if anything else is there.
     """
     means = scores.groupby(["method", "topics"])[["c_v", "diversity"]].mean()
-    methods = means.groupby("method").mean()
-    diverse = methods[methods.diversity >= DIVERSITY]
-    method = (methods if diverse.empty else diverse).c_v.idxmax()
-    return method, int(means.c_v[method].idxmax())
+    diverse = means[means.diversity >= DIVERSITY]
+    c_v = (means if diverse.empty else diverse).c_v
+    method = c_v.groupby("method").mean().idxmax()
+    return method, int(c_v[method].idxmax())
 
 
 def summarise(scores: pd.DataFrame, seed: int) -> dict[str, dict]:
-    """Scores by method and number of topics: mean and interval over the topics of all seeds, and each seed's c_v."""
+    """Scores by method and number of topics: each seed's c_v; mean and interval over the topics of the first seed.
+
+    The seeds of one method find much the same topics, so they do not count as more of them.
+    """
     found: dict[str, dict] = {}
     for (method, number), rows in scores.groupby(["method", "topics"]):
-        bootstrap = Bootstrap(range(len(rows)), seed)
+        first = rows[rows.seed == 0]
+        bootstrap = Bootstrap(range(len(first)), seed)
         found.setdefault(method, {})[number] = {
-            "c_v": bootstrap.interval(rows.c_v),
-            "npmi": bootstrap.interval(rows.npmi),
+            "c_v": bootstrap.interval(first.c_v),
+            "npmi": bootstrap.interval(first.npmi),
             "diversity": rows.diversity.mean(),
             "c_v_by_seed": rows.groupby("seed").c_v.mean().to_list(),
         }
@@ -208,15 +215,16 @@ def gain(scores: pd.DataFrame, method: str, over: str, number: int) -> dict[str,
     return {"mean": gains.mean(), "smallest": gains.min(), "largest": gains.max(), "seeds": len(gains)}
 
 
-def _tokens(texts: pd.Series) -> tuple[list, list, list]:
-    """Words as they are; without stop words, short words and numbers; the same with frequent pairs joined."""
+def _join_pairs(tokens: list[list[str]]) -> list[list[str]]:
+    """Words that often stand together, with connectors such as "of" between them, as one: cerebrospinal_fluid."""
     from gensim.models.phrases import ENGLISH_CONNECTOR_WORDS, Phrases
 
-    raw = [words(text) for text in texts]
-    pairs = Phrases(raw, min_count=20, threshold=0.5, scoring="npmi", connector_words=ENGLISH_CONNECTOR_WORDS)
-    joined = [pairs[text] for text in raw]
-    plain, joined = ([[word for word in text if _says_something(word)] for text in side] for side in (raw, joined))
-    return raw, plain, joined
+    pairs = Phrases(tokens, min_count=20, threshold=0.5, scoring="npmi", connector_words=ENGLISH_CONNECTOR_WORDS)
+    return [pairs[text] for text in tokens]
+
+
+def _content(tokens: Iterable[list[str]]) -> list[list[str]]:
+    return [[word for word in text if _says_something(word)] for text in tokens]
 
 
 def _says_something(word: str) -> bool:
@@ -224,9 +232,11 @@ def _says_something(word: str) -> bool:
     return any(part not in STOP_WORDS and len(part) > 2 and not part.isdigit() for part in word.split("_"))
 
 
-def _reference(raw: list[list[str]], joined: list[list[str]]) -> list[list[str]]:
-    """The texts that coherence counts in: the words as they are, and the joined pairs beside them."""
-    return [text + [word for word in pairs if "_" in word] for text, pairs in zip(raw, joined, strict=True)]
+def _reference(joined: list[list[str]]) -> list[list[str]]:
+    """The texts that coherence counts in: the words as they are, and each joined pair right behind its words."""
+    return [
+        [part for word in text for part in (*word.split("_"), word)[: None if "_" in word else 1]] for text in joined
+    ]
 
 
 def coherence(models: dict[tuple, Topics], texts: list[list[str]]) -> pd.DataFrame:

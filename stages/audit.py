@@ -8,10 +8,13 @@ reads   data/cards, data/embeddings
 writes  metrics/audit.json, plots/audit
 """
 
+import logging
+
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 
+from medcards import InputError
 from medcards import cards as card_tables
 from medcards.encoder import Embeddings
 from medcards.figures import save
@@ -21,6 +24,8 @@ from medcards.params import Seed
 from medcards.splits import split_by_group
 from medcards.stats import Bootstrap
 from stages import DATA, METRICS, PLOTS, load_params, run
+
+log = logging.getLogger("medcards.audit")
 
 CLOSEST = 20
 DEALS = 10
@@ -43,11 +48,27 @@ def attack(cards: pd.DataFrame, vectors: dict, seed: int) -> tuple[pd.DataFrame,
     return similarities, cards.card_id.iloc[found[next(iter(vectors)), "group"][1]].set_axis(tested)
 
 
-def deal_again(cards: pd.DataFrame, vectors: dict, seed: int) -> pd.DataFrame:
-    """As :func:`attack`, over :data:`DEALS` new splits by the same groups: a row for each test of a card."""
-    shares = cards.split.value_counts(normalize=True)
-    splits = (split_by_group(cards, shares["validation"], shares["test"], seed + deal) for deal in range(1, DEALS + 1))
-    return pd.concat([attack(cards.assign(split=split), vectors, seed)[0] for split in splits])
+def deal_again(cards: pd.DataFrame, seed: int) -> list[pd.Series]:
+    """The splits of :data:`DEALS` new deals of the groups, by card id; fewer where a small deck leaves one empty."""
+    shares, splits = cards.split.value_counts(normalize=True), []
+    for deal in range(1, DEALS + 1):
+        try:
+            split = split_by_group(cards, shares["validation"], shares["test"], seed + deal)
+            splits.append(split.set_axis(cards.card_id))
+        except InputError as error:
+            log.warning("deal %d: %s", deal, error)
+    if not splits:
+        raise InputError(f"the deck is too small to deal its {cards.group.nunique()} groups out anew: add cards")
+    return splits
+
+
+def attack_all(cards: pd.DataFrame, deals: list[pd.Series], vectors: np.ndarray, seed: int) -> pd.DataFrame:
+    """:func:`attack` on every deal, each against a draw of its own: one row for each test of a card."""
+    found = []
+    for number, split in enumerate(deals, start=1):
+        dealt = cards.assign(split=cards.card_id.map(split))
+        found.append(attack(dealt, {"bi-encoder": vectors}, seed + number)[0])
+    return pd.concat(found)
 
 
 def leaked(cards: pd.DataFrame, similarities: pd.DataFrame, seed: int) -> dict:
@@ -106,12 +127,13 @@ def main() -> None:
         "questions": (cards, {"bi-encoder": embeddings.questions, "characters": character_vectors(cards.question)}),
         "answers": (answers, {"bi-encoder": embeddings.answers, "characters": character_vectors(answers.answer)}),
     }
-    metrics: dict = {"dealt_again": {"deals": DEALS}}
+    deals = deal_again(cards, seed)
+    metrics: dict = {"dealt_again": {"deals": len(deals)}}
     similarities, closest = {}, []
     for side, (table, vectors) in sides.items():
         similarities[side], nearest = attack(table, vectors, seed)
         add(metrics, side, leaked(table, similarities[side], seed))
-        again = deal_again(table, {"bi-encoder": vectors["bi-encoder"]}, seed)
+        again = attack_all(table, deals, vectors["bi-encoder"], seed)
         add(metrics["dealt_again"], side, leaked(table, again, seed))
         closest.append(closest_pairs(table, side.removesuffix("s"), similarities[side]["bi-encoder", "group"], nearest))
 

@@ -71,7 +71,10 @@ def look_at_clusters(cards: pd.DataFrame, vectors: np.ndarray, params: EdaParams
 
 
 def look_at_topics(cards: pd.DataFrame, vectors: np.ndarray, params: EdaParams, seed: int, folder: Path) -> tuple:
-    """Topic models: pictures and tables into ``folder``; topic of each card by method, names and figures returned."""
+    """Topic models: pictures and tables into ``folder``; topic of each card by method, names and figures returned.
+
+    Named and drawn are the topics of the best model that reads words alone: those of the vectors are clusters.
+    """
     sizes = params.topics, params.lda_passes, params.min_document_frequency
     models, scores = fit_grid(cards.answer, vectors, *sizes, seed)
     best, number = choose_model(scores)
@@ -79,17 +82,19 @@ def look_at_topics(cards: pd.DataFrame, vectors: np.ndarray, params: EdaParams, 
     figures.plot_coherence(means.reset_index(), folder / "topic_models.png")
     coherence = means.c_v.groupby(["topics", "method"], sort=False).mean().unstack()[list(METHODS)]
     coherence.to_csv(folder / "coherence.csv", float_format="%.6g", lineterminator="\n")
-    topics = scores[(scores.method == best) & (scores.topics == number) & (scores.seed == 0)]
-    model = models[best, number, 0]
+    shown = choose_model(scores[scores.method != "embeddings"])
+    model = models[*shown, 0]
     names = [" ".join(top) for top in model.top_words]
-    table = topics[["topic", "c_v", "npmi"]].assign(cards=np.bincount(model.of_text, minlength=len(names)), terms=names)
+    table = scores.set_index(["method", "topics", "seed"]).loc[(*shown, 0), ["topic", "c_v", "npmi"]]
+    table = table.assign(cards=np.bincount(model.of_text, minlength=len(names)), terms=names)
     table.to_csv(folder / "topics.csv", index=False, float_format="%.6g", lineterminator="\n")
     metrics = {
         "best": {"method": best, "topics": number},
+        "shown": {"method": shown[0], "topics": shown[1]},
         "gain_c_v": {other: gain(scores, best, other, number) for other in METHODS if other != best},
         "grid": summarise(scores, seed),
     }
-    return {method: models[method, number, 0].of_text for method in METHODS}, best, names, metrics
+    return {method: models[method, number, 0].of_text for method in METHODS}, model.of_text, names, metrics
 
 
 def main() -> None:
@@ -102,8 +107,8 @@ def main() -> None:
         folder.mkdir()
         metrics = look_at_words(cards, embeddings, folder)
         cluster, cluster_names, metrics["kmeans"] = look_at_clusters(cards, vectors, params, seed, folder)
-        topics, best, topic_names, metrics["topics"] = look_at_topics(cards, vectors, params, seed, folder)
-        of_card = pd.DataFrame({"card_id": cards.card_id, "cluster": cluster, "topic": topics[best]})
+        topics, topic, topic_names, metrics["topics"] = look_at_topics(cards, vectors, params, seed, folder)
+        of_card = pd.DataFrame({"card_id": cards.card_id, "cluster": cluster, "topic": topic})
         if (cards.branch != "").any():  # the ontology's own classes
             metrics["agreement_with_branches"] = {
                 name: agreement(labels, cards.branch, cards.group, seed)

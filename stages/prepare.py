@@ -31,7 +31,7 @@ def prepare(seed: int, data: DataParams, params: PrepareParams) -> tuple[pd.Data
         "cards": len(cards),
         "material": material | {"source": data.source},
         "cleaning": cleaning,
-        "duplicates": duplicates(cards, pairs),
+        "duplicates": duplicates(cards, pairs) | {"near_duplicate_threshold": params.near_duplicate_threshold},
         "groups": groups(cards),
         "splits": {split: contents(rows) for split, rows in cards.groupby("split")},
     }

@@ -30,6 +30,20 @@ for split, count in (("test", params.test_queries), ("validation", params.valida
 print(to_json(found))
 """
 
+AUDIT = """
+from medcards import cards
+from medcards.files import to_json
+from medcards.leakage import character_vectors
+from medcards.params import Seed
+from stages import load_params
+from stages.audit import attack, leaked
+
+(seed,) = load_params(seed=Seed)
+table = cards.load("data/cards")
+similarities, _ = attack(table, {"characters": character_vectors(table.question)}, seed)
+print(to_json(leaked(table, similarities, seed)))
+"""
+
 
 @pytest.fixture(scope="module")
 def head(tmp_path_factory) -> Repository:
@@ -45,9 +59,22 @@ def test_readme_shows_the_committed_metrics(head):
     assert head.run("git", "status", "--porcelain", "README.md").stdout == ""
 
 
+def test_the_dataset_card_shows_the_committed_metrics(head):
+    shown = "from stages.report import *; print(dataset_card(read_metrics()), end='')"
+    assert head.run("python", "-c", shown).stdout == (head.folder / "docs/DATASET_CARD.md").read_text()
+
+
 def test_prepare_gives_the_committed_metrics(head):
     head.run("python", "-m", "stages.prepare")
     assert head.run("git", "status", "--porcelain", "metrics/prepare.json").stdout == ""
+
+
+def test_the_audit_by_characters_gives_the_committed_metrics(head):
+    """The bi-encoder's half would take minutes; this half needs only the cards that prepare has just made."""
+    committed = json.loads((head.folder / "metrics/audit.json").read_text())
+    found = json.loads(head.run("python", "-c", AUDIT).stdout)
+    for method in ("group", "random"):
+        assert found[method]["characters"] == committed[method]["questions"]["characters"]
 
 
 def test_bm25_gives_the_committed_metrics(head):

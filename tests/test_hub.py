@@ -17,7 +17,8 @@ def hub(tmp_path_factory):
     files = {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
     with running_hub() as hub:
         hub.old = hub.push("datasets", DECK, {"deck.json": json.dumps(tiny.deck(60)).encode()})
-        hub.new = hub.push("datasets", DECK, {"deck.json": json.dumps(tiny.deck(80)).encode()})
+        card = b"---\nlicense: cc\n---\n# A deck\n"
+        hub.new = hub.push("datasets", DECK, {"deck.json": json.dumps(tiny.deck(80)).encode(), "README.md": card})
         hub.encoder = hub.push("models", ENCODER, files | {"pytorch_model.bin": b"a pickle"})
         hub.push("models", "tiny/pickled", {"pytorch_model.bin": b"a pickle", "config.json": b"{}"})
         yield hub
@@ -41,6 +42,7 @@ def test_a_branch_is_recorded_as_its_commit(hub, clone):
     material = clone.metrics("prepare")["material"]
     assert material["reference"] == f"hub:{DECK}@{hub.new}"
     assert material["rows"] == 80
+    assert material["licence"] == "cc"
     assert f"pin what it stands for now with hub:{DECK}@{hub.new}" in done.stderr
 
 

@@ -76,6 +76,11 @@ def test_embeddings(tmp_path):
     assert np.linalg.norm(embeddings.questions, axis=1) == pytest.approx(np.ones(6), abs=1e-5)
     alone = encode(load_encoder(f"path:{folder}"), [table.question[4]], 1)
     assert embeddings.questions_of(["e"])[0] == pytest.approx(alone[0], abs=1e-5)
+    assert embeddings.max_tokens == 64
+    assert embeddings.question_tokens_of(["e"]).tolist() == [embeddings.question_tokens[4]]
+    long = table.assign(answer="asthma " * 500)
+    counted = embed_cards(long, EmbedParams(model=f"path:{folder}", batch_size=4))
+    assert counted.answer_tokens.tolist() == [502] * 5  # a token a word, and the two that frame a text
 
     embeddings.save(tmp_path / "saved", "here")
     assert Embeddings.load(tmp_path / "saved", table).answer_ids.tolist() == list("abcde")
@@ -84,56 +89,6 @@ def test_embeddings(tmp_path):
     np.save(tmp_path / "saved/answers.npy", embeddings.answers + 1)
     with pytest.raises(InputError, match="not what its manifest says"):
         Embeddings.load(tmp_path / "saved", table)
-
-
-def test_length_statistics():
-    from medcards.topics import length_statistics
-
-    found = length_statistics(pd.Series(["Beta-blocker, a drug.", "A drug"]))
-    assert found == {
-        "texts": 2,
-        "words": 5,
-        "words_mean": 2.5,
-        "words_quartiles": [2.25, 2.5, 2.75],
-        "words_longest": 3,
-        "vocabulary": 3,
-        "words_seen_once": 1,
-    }
-
-
-def test_kmeans_finds_planted_clusters():
-    from medcards.topics import kmeans_grid
-
-    centres = np.eye(3, 8)
-    points = np.repeat(centres, 40, axis=0) + np.random.default_rng(0).normal(scale=0.05, size=(120, 8))
-    labels, silhouettes = kmeans_grid(points, [2, 3, 6, 500], sample=60, seed=0)
-    assert list(labels) == [2, 3, 6]
-    assert len(silhouettes) == 60
-    assert silhouettes.mean().idxmax() == 3
-    with pytest.raises(InputError, match="every k is too large for 60 answers"):
-        kmeans_grid(points, [60], sample=60, seed=0)
-    assert [len(set(labels[3][start : start + 40])) for start in (0, 40, 80)] == [1, 1, 1]
-
-
-def test_lda_tells_planted_topics_apart():
-    from medcards.topics import EdaParams, fit_lda
-
-    heart, kidney = "heart valve artery vein blood".split(), "kidney urine nephron bladder ureter".split()
-    random = np.random.default_rng(0)
-    texts = [" ".join(random.choice(words, 12)) for words in [heart] * 60 + [kidney] * 60]
-    params = EdaParams(
-        clusters=[2],
-        silhouette_sample=1,
-        topics=2,
-        lda_passes=10,
-        min_document_frequency=2,
-        tsne_sample=1,
-        perplexity=5.0,
-    )
-    topic, top_words, coherence = fit_lda(pd.Series(texts), params, seed=0)
-    assert len(set(topic[:60])) == len(set(topic[60:])) == 1 and topic[0] != topic[60]
-    assert set(top_words[topic[0]][:5]) == set(heart)
-    assert len(coherence) == 2
 
 
 @pytest.fixture(scope="module", params=["chat template", "plain"])

@@ -18,6 +18,10 @@ def test_repro_runs_every_stage(repository):
     assert sorted(repository.stages_run(done.stdout)) == sorted(STAGES)
     repository.commit("first run")
     assert metrics(repository, "prepare")["splits"]["test"]["cards"] == 12
+    audit = metrics(repository, "audit")
+    assert audit["group"]["questions"]["characters"]["leaked@0.9"]["n"] == 12
+    assert set(metrics(repository, "eda")["topics"]["grid"]) == {"lda_raw", "lda", "lda_bigrams", "nmf", "embeddings"}
+    assert "dropped_duplicate: 0 rows" in (repository.folder / "data/cleaning.md").read_text()
     ranked = metrics(repository, "retrieval")["test"]["own"]
     assert list(ranked) == ["bm25", "dense_exact", "differences", "hnsw", "hnsw_rerank"]
     assert ranked["bm25"]["mrr@10"]["mean"] > 0.5  # the deck's questions share their case number with the answer
@@ -31,6 +35,21 @@ def test_repro_runs_every_stage(repository):
     assert adapter == {"adapter_config.json", "adapter_model.safetensors"}
     assert len(metrics(repository, "summary")) <= 15
     assert "## Answers to read" in (repository.folder / "REPORT.md").read_text()
+
+
+def test_the_dataset_card_says_what_the_deck_is(repository):
+    from huggingface_hub import DatasetCard
+
+    card = DatasetCard.load(repository.folder / "docs/DATASET_CARD.md")
+    assert card.data.license == "unknown" and card.data.size_categories == ["n<1K"]
+    assert "120 question-answer cards" in card.text and "tiny.json" in card.text
+
+
+def test_an_eda_knob_runs_no_model(repository):
+    repository.set_params(eda__lda_passes=3)
+    done = repository.run("dvc", "repro", "--dry")
+    assert {"eda"} <= set(repository.stages_run(done.stdout)) <= {"eda", "report"}
+    repository.run("git", "checkout", "-q", "params.yaml")
 
 
 def test_repro_again_runs_nothing(repository):
