@@ -99,14 +99,14 @@ def plot_map(points: pd.DataFrame, by: str, names: dict[int, str], path: Path) -
 
     ``points`` has the columns ``x``, ``y`` and ``by``.
     """
-    figure, axes = plt.subplots(figsize=(9, 8))
+    figure, axes = plt.subplots(figsize=(8, 7))
     colours = dict(zip(sorted(names), sns.color_palette("husl", len(names)), strict=True))
     for number, rows in points.groupby(by):
         label = f"{number}  {names[number]}"
-        axes.scatter(rows.x, rows.y, s=14, linewidth=0, color=colours[number], label=label)
+        axes.scatter(rows.x, rows.y, s=11, linewidth=0, color=colours[number], label=label)
     box = {"fc": "white", "ec": "none", "alpha": 0.75, "pad": 1.5}
     for number, (x, y) in points.groupby(by)[["x", "y"]].median().iterrows():
-        axes.text(x, y, str(number), ha="center", va="center", weight="bold", size=13, bbox=box)
+        axes.text(x, y, str(number), ha="center", va="center", weight="bold", size=12, bbox=box)
     axes.set(xlabel="t-SNE 1", ylabel="t-SNE 2", title=f"{len(points):,} answers, coloured by {by}")
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=3, fontsize=11)
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=3, fontsize=10)
     save(figure, points, path)
