@@ -13,7 +13,7 @@ change of parameter that DVC sees:
 
 Only letters, digits and ``/ . - _ : @`` occur, so a reference survives ``-S``, Hydra and xargs unquoted.
 Wheels are unpacked into a per-user cache (``MEDCARDS_CACHE`` overrides the place); the hub's files lie in
-the hub's own cache (``HF_HOME``).
+the hub's own cache (``HF_HOME``), and are checked against the hub's hashes whenever they are resolved.
 """
 
 import hashlib
@@ -47,6 +47,7 @@ _PYPI = re.compile(r"pypi:(?P<name>[^/@:]+)@(?P<version>[^/@:]+)/(?P<path>[^@:]+
 _HUB = re.compile(r"hub:(?P<name>[^/@:]+(?:/[^/@:]+)?)@(?P<revision>[^@:]+)")
 _PATH = re.compile(r"path:(?P<path>[^@:]+)")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_GIT_BLOB, _SHA256 = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{64}")
 # Weights that can run code when they are read, and other frameworks' copies, are never fetched.
 _HUB_FILES = {
     "model": ["*.json", "*.txt", "*.model", "*.jinja", "*.safetensors"],
@@ -201,9 +202,40 @@ def _resolve_hub(reference: str, repo_type: RepoType) -> Path:
                 parsed.name, repo_type=repo_type, revision=parsed.revision, allow_patterns=_HUB_FILES[repo_type]
             )
         )
+    check_snapshot(reference, folder)
     if repo_type == "model" and not any(folder.rglob("*.safetensors")):
         raise InputError(f"{reference}: holds no safetensors weights; pickled weights are not read")
     return folder
+
+
+def check_snapshot(reference: str, snapshot: Path) -> None:
+    """Check the files of a snapshot in the hub's cache against the hashes that the hub promised.
+
+    The hub's client checks sizes only. A file of a snapshot is a link to a blob that is named by the promised hash;
+    the blob may be a link again, into a store that names it otherwise, so only the first link is read. On a file
+    system without links, files stand in the snapshot under their own names, and nothing can be checked.
+
+    Raises
+    ------
+    InputError : a file is not what was promised.
+    """
+    for file in sorted(file for file in snapshot.rglob("*") if file.is_symlink() and file.is_file()):
+        if not _has_hash(file, os.path.basename(os.readlink(file))):
+            raise InputError(
+                f"{reference}: {file.relative_to(snapshot)} is not what the hub promises (its hash differs); "
+                f"delete {file.resolve()} and run again"
+            )
+
+
+def _has_hash(file: Path, promised: str) -> bool:
+    """Whether a file has a hash of the hub: git's of a blob, or sha256 for large files. Other names tell nothing."""
+    if _SHA256.fullmatch(promised):
+        return sha256_of(file) == promised
+    if _GIT_BLOB.fullmatch(promised):
+        start = hashlib.sha1(b"blob %d\0" % file.stat().st_size, usedforsecurity=False)
+        with open(file, "rb") as content:
+            return hashlib.file_digest(content, lambda: start).hexdigest() == promised
+    return True
 
 
 @contextmanager

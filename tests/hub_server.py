@@ -9,16 +9,35 @@ from urllib.parse import unquote, urlsplit
 
 
 class Hub:
-    """Repositories by (kind, name), each with its branches and the files of each commit."""
+    """Repositories by (kind, name), each with its branches and the files of each commit; and faults to serve.
+
+    A fault is told by a file's address, ``OWNER/NAME/PATH``. A file of ``lost`` is listed, but not there; the
+    connection that sends a file of ``cut`` ends at half of it; a file of ``altered`` has those bytes, under the hash
+    of the right ones. ``resumed`` tells which files a client came back for, to have the rest.
+    """
 
     def __init__(self):
         self.repositories: dict[tuple[str, str], dict] = {}
-        self.url = ""
+        self.port = 0
+        self.resumed: set[str] = set()
+        self.heal()
 
-    def push(self, kind: str, name: str, files: dict[str, bytes], branch: str = "main") -> str:
+    def heal(self) -> None:
+        """End all faults."""
+        self.lost: set[str] = set()
+        self.cut: set[str] = set()
+        self.altered: dict[str, bytes] = {}
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def push(
+        self, kind: str, name: str, files: dict[str, bytes], branch: str = "main", commit: str | None = None
+    ) -> str:
         """Add a commit to a branch; its 40 hex digits. ``kind`` is ``models`` or ``datasets``."""
         repository = self.repositories.setdefault((kind, name), {"branches": {}, "commits": {}})
-        commit = hashlib.sha1(f"{name}{len(repository['commits'])}".encode()).hexdigest()
+        commit = commit or hashlib.sha1(f"{name}{len(repository['commits'])}".encode()).hexdigest()
         repository["commits"][commit] = files
         repository["branches"][branch] = commit
         return commit
@@ -26,6 +45,21 @@ class Hub:
 
 def _blob(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def _entry(path: str, content: bytes) -> dict:
+    """A file in a listing. As on the real hub, weights are stored in LFS, and git has a pointer to them."""
+    entry = {"type": "file", "path": path, "size": len(content), "oid": _blob(content)}
+    if _in_lfs(path):
+        sha256 = hashlib.sha256(content).hexdigest()
+        pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {len(content)}\n".encode()
+        entry["oid"] = _blob(pointer)
+        entry["lfs"] = {"oid": sha256, "size": len(content), "pointerSize": len(pointer)}
+    return entry
+
+
+def _in_lfs(path: str) -> bool:
+    return path.endswith(".safetensors")
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -47,6 +81,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _route(self):
         parts = unquote(urlsplit(self.path).path).strip("/").split("/")
+        stored = parts[0] == "store"  # where the hub sends a client for a file of LFS
+        parts = parts[stored:]
         if parts[0] == "api":
             kind, name, rest = parts[1], "/".join(parts[2:4]), parts[4:]
         elif "resolve" in parts:
@@ -64,10 +100,8 @@ class _Handler(BaseHTTPRequestHandler):
         if files is None:
             return self._send(404, b"{}", {"X-Error-Code": "RevisionNotFound", "X-Error-Message": "Invalid rev id"})
         if what == "resolve":
-            return self._file(commit, files, "/".join(rest[2:]))
-        entries = [
-            {"type": "file", "path": path, "size": len(body), "oid": _blob(body)} for path, body in files.items()
-        ]
+            return self._file(name, commit, files, "/".join(rest[2:]), stored)
+        entries = [_entry(path, content) for path, content in files.items()]
         if what == "revision":
             siblings = [{"rfilename": path} for path in files]
             return self._json({"id": name, "sha": commit, "siblings": siblings, "private": False, "tags": []})
@@ -79,23 +113,41 @@ class _Handler(BaseHTTPRequestHandler):
             return self._json([entry for entry in entries if entry["path"] in wanted])
         return self._send(404, b"{}")
 
-    def _file(self, commit: str, files: dict[str, bytes], path: str):
-        if path not in files:
+    def _file(self, name: str, commit: str, files: dict[str, bytes], path: str, stored: bool):
+        if path not in files or f"{name}/{path}" in self.hub.lost:
             return self._send(404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit})
-        headers = {"ETag": f'"{_blob(files[path])}"', "X-Repo-Commit": commit, "Accept-Ranges": "bytes"}
-        return self._send(200, files[path], headers)
+        entry, headers = _entry(path, files[path]), {"X-Repo-Commit": commit}
+        if "lfs" in entry and not stored:  # another name of this server is another host to the client
+            headers |= {"X-Linked-Etag": f'"{entry["lfs"]["oid"]}"', "X-Linked-Size": str(entry["size"])}
+            headers["Location"] = f"http://localhost:{self.hub.port}/store{self.path}"
+            return self._send(302, b"", headers)
+        return self._content(f"{name}/{path}", files[path], headers | {"ETag": f'"{entry["oid"]}"'})
+
+    def _content(self, address: str, content: bytes, headers: dict[str, str]):
+        """A file, or what a Range request left to send of it; with the faults that it shall have."""
+        assert len(content) == len(self.hub.altered.get(address, content))
+        content = self.hub.altered.get(address, content)
+        status, start = 200, 0
+        if asked := self.headers.get("Range"):
+            self.hub.resumed.add(address)
+            status, start = 206, int(asked.removeprefix("bytes=").split("-")[0])
+            headers |= {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"}
+        sent = max(0, len(content) // 2 - start) if address in self.hub.cut else None
+        self._send(status, content[start:], headers | {"Accept-Ranges": "bytes"}, sent)
 
     def _json(self, value: object):
         self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
-    def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None):
+    def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None, sent: int | None = None):
+        """Answer; of the body, only the first ``sent`` bytes go out before the connection ends, if that is given."""
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body)
+            self.wfile.write(body[:sent])
+            self.close_connection = sent is not None
 
 
 @contextmanager
@@ -103,7 +155,7 @@ def running_hub():
     """A :class:`Hub` on a free loopback port, ended with the block."""
     hub = Hub()
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
-    hub.url = f"http://127.0.0.1:{server.server_port}"
+    hub.port = server.server_port
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:

@@ -1,6 +1,9 @@
 """References: their grammar, and what resolving them does to the cache, through the real pip on a local folder."""
 
+import hashlib
 import multiprocessing
+import os
+import subprocess
 import zipfile
 from pathlib import Path
 
@@ -8,7 +11,7 @@ import pytest
 
 from medcards import InputError
 from medcards.files import sha256_of
-from medcards.references import parse, resolve
+from medcards.references import check_snapshot, parse, resolve
 
 
 def make_wheel(folder: Path, entries: dict[str, str], name: str = "tinydeck", version: str = "1.0") -> str:
@@ -96,10 +99,59 @@ def test_missing_path():
         resolve("path:models/llm/absent")
 
 
+@pytest.fixture
+def cached(tmp_path):
+    """A function that lays a file out as the hub's cache does: a link in a snapshot to a blob named by a hash."""
+
+    def lay_out(content: bytes, name: str) -> Path:
+        blob, snapshot = tmp_path / "blobs" / name, tmp_path / "snapshots" / ("0" * 40)
+        for folder in (blob.parent, snapshot / "sub"):
+            folder.mkdir(parents=True, exist_ok=True)
+        blob.write_bytes(content)
+        (snapshot / "sub/file").symlink_to(os.path.relpath(blob, snapshot / "sub"))
+        return snapshot
+
+    return lay_out
+
+
+def hash_of(content: bytes, kind: str) -> str:
+    """What the hub promises for a file in git, by git itself, or in LFS."""
+    if kind == "lfs":
+        return hashlib.sha256(content).hexdigest()
+    return subprocess.check_output(["git", "hash-object", "--stdin"], input=content).decode().strip()
+
+
+@pytest.mark.parametrize("kind", ["git", "lfs"])
+@pytest.mark.parametrize("content", [b"", b"a\r\nb\0"])
+def test_a_snapshot_must_have_the_promised_hashes(cached, tmp_path, kind, content):
+    snapshot = cached(content, hash_of(content, kind))
+    check_snapshot("hub:a/b@c", snapshot)
+    blob = (snapshot / "sub/file").resolve()
+    blob.write_bytes(content + b"?")
+    with pytest.raises(InputError, match=f"^hub:a/b@c: sub/file is not what the hub promises .* delete {blob} and run"):
+        check_snapshot("hub:a/b@c", snapshot)
+
+
+def test_a_blob_that_is_a_link_is_checked_by_its_own_name(cached, tmp_path):
+    """As where the client keeps one copy for all repositories, under a hash of another kind."""
+    snapshot = cached(b"content", hash_of(b"content", "lfs"))
+    (store := tmp_path / "store").mkdir()
+    blob = (snapshot / "sub/file").resolve()
+    blob.symlink_to(blob.rename(store / ("f" * 64)))
+    check_snapshot("hub:a/b@c", snapshot)
+    (store / ("f" * 64)).write_bytes(b"other")
+    with pytest.raises(InputError, match=f"delete {store / ('f' * 64)} and run again"):
+        check_snapshot("hub:a/b@c", snapshot)
+
+
+def test_what_no_hash_is_promised_for_is_not_refused(cached):
+    snapshot = cached(b"content", "an-etag-of-another-kind")
+    (snapshot / "not-a-link").write_bytes(b"content")
+    check_snapshot("hub:a/b@c", snapshot)
+
+
 def fetch_and_count(reference: str, log: Path) -> None:
     """In a process of its own: resolve, and note a download."""
-    import subprocess
-
     real = subprocess.run
 
     def counted(command, **options):

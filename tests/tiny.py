@@ -1,6 +1,7 @@
 """Tiny material made by the tests: a deck, and untrained models of the real architectures."""
 
 import json
+import tempfile
 from pathlib import Path
 
 TOPICS = ("asthma", "anemia", "gout", "migraine", "sepsis", "scurvy", "rickets", "vertigo", "angina", "eczema")
@@ -37,7 +38,7 @@ def _texts() -> list[str]:
     return [text for row in deck() for text in (row["input"], row["output"])]
 
 
-def _bert(folder: Path, architecture: str, **settings) -> None:
+def _bert(folder: Path, architecture: str, seed: int, **settings) -> None:
     import torch
     import transformers
     from tokenizers import BertWordPieceTokenizer
@@ -53,26 +54,27 @@ def _bert(folder: Path, architecture: str, **settings) -> None:
         intermediate_size=64,
         **settings,
     )
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     getattr(transformers, architecture)(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
-def make_encoder(folder: Path) -> Path:
-    """A bi-encoder: one BERT layer of width 32, mean pooling."""
+def make_encoder(folder: Path, seed: int = 0) -> Path:
+    """A bi-encoder: one BERT layer of width 32, mean pooling. Another seed gives other weights."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer import modules
 
-    _bert(folder / "bert", "BertModel")
-    transformer = modules.Transformer(str(folder / "bert"))
+    with tempfile.TemporaryDirectory() as scratch:  # a published encoder has its weights once
+        _bert(Path(scratch), "BertModel", seed)
+        transformer = modules.Transformer(scratch)
     pooling = modules.Pooling(transformer.get_embedding_dimension(), pooling_mode="mean")
     SentenceTransformer(modules=[transformer, pooling], device="cpu").save(str(folder))
     return folder
 
 
-def make_reranker(folder: Path) -> Path:
-    """A cross-encoder: one BERT layer of width 32, one score."""
-    _bert(folder, "BertForSequenceClassification", num_labels=1)
+def make_reranker(folder: Path, seed: int = 0) -> Path:
+    """A cross-encoder: one BERT layer of width 32, one score. Another seed gives other weights."""
+    _bert(folder, "BertForSequenceClassification", seed, num_labels=1)
     return folder
 
 
