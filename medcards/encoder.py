@@ -11,13 +11,14 @@ from medcards import InputError
 from medcards.cards import corpus
 from medcards.files import read_json, sha256_of, write_json
 from medcards.params import Block
-from medcards.references import ReferenceText, reading, resolve
+from medcards.references import ReferenceText, reading
 
 
 class EmbedParams(Block):
     """The bi-encoder, see params.yaml."""
 
     model: ReferenceText
+    adapt: bool
     batch_size: PositiveInt
 
 
@@ -36,14 +37,13 @@ class Embeddings:
     question_tokens: np.ndarray
     max_tokens: int
 
-    def save(self, folder: Path, model: str) -> None:
-        """Write the arrays, then the manifest that names their encoder, sizes and hashes."""
+    def save(self, folder: Path) -> None:
+        """Write the arrays, then the manifest with their sizes and hashes."""
         folder.mkdir(parents=True, exist_ok=True)
         arrays = {name: value for name, value in vars(self).items() if name != "max_tokens"}
         for name, array in arrays.items():
             np.save(folder / f"{name}.npy", array, allow_pickle=False)
         manifest = {
-            "model": model,
             "dimension": self.answers.shape[1],
             "max_tokens": self.max_tokens,
             "sha256": {name: sha256_of(folder / f"{name}.npy") for name in arrays},
@@ -77,27 +77,30 @@ class Embeddings:
         return pd.Index(self.question_ids).get_indexer_for(list(card_ids))
 
 
-def embed_cards(cards: pd.DataFrame, params: EmbedParams) -> Embeddings:
+def embed_cards(model, cards: pd.DataFrame, batch_size: int) -> Embeddings:
     """Encode every question, and every answer that is searched (see :func:`medcards.cards.corpus`)."""
-    model = load_encoder(params.model)
     answers = corpus(cards)
     return Embeddings(
         answer_ids=answers.card_id.to_numpy(dtype=np.str_),
-        answers=encode(model, answers.answer.tolist(), params.batch_size),
+        answers=encode(model, answers.answer.tolist(), batch_size),
         answer_tokens=token_counts(model, answers.answer.tolist()),
         question_ids=cards.card_id.to_numpy(dtype=np.str_),
-        questions=encode(model, cards.question.tolist(), params.batch_size),
+        questions=encode(model, cards.question.tolist(), batch_size),
         question_tokens=token_counts(model, cards.question.tolist()),
         max_tokens=model.max_seq_length,
     )
 
 
-def load_encoder(reference: str):
-    """The sentence-transformers model that a reference stands for, on the device that the machine has."""
+def before_adaptation(folder: Path) -> Path:
+    """Where the vectors of the encoder as it came lie: what describes the deck must not hang on the adaptation."""
+    return folder / "before" if (folder / "before").exists() else folder
+
+
+def load_encoder(folder: Path, name: str = ""):
+    """The sentence-transformers model in a folder, on the device that the machine has; errors call it ``name``."""
     from sentence_transformers import SentenceTransformer
 
-    folder = resolve(reference)
-    with reading(reference, "a sentence-transformers model"):
+    with reading(name or str(folder), "a sentence-transformers model"):
         return SentenceTransformer(str(folder), local_files_only=True)
 
 

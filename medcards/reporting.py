@@ -1,6 +1,22 @@
 """How metrics become the headline figures and the result tables that a person reads."""
 
-ORDER = ("bm25", "dense_exact", "hnsw", "hnsw_rerank", "echo", "copy_nearest", "base", "lora")
+ORDER = (
+    "bm25",
+    "dense_before",
+    "hybrid_before",
+    "dense_exact",
+    "hnsw",
+    "hybrid",
+    "hnsw_rerank",
+    "hybrid_rerank",
+    "echo",
+    "copy_nearest",
+    "base",
+    "lora",
+)
+
+QUERY_SETS = ("own", "layperson", "typos", "word_drops", "lower_case")
+HEADLINES = ("bm25", "dense_exact", "hybrid", "hybrid_rerank")
 
 
 def summarise(metrics: dict[str, dict]) -> dict[str, float]:
@@ -11,7 +27,7 @@ def summarise(metrics: dict[str, dict]) -> dict[str, float]:
     summary["leaked_questions@0.9"] = leaked(metrics["audit"], "group", "questions", "bi-encoder")["leaked@0.9"]["mean"]
     summary["topics_c_v"] = best_topics(metrics["eda"])["c_v"]["mean"]
     summary["hnsw_recall@10"] = metrics["index"]["served"]["recall@10"]["mean"]
-    summary |= {f"mrr@10_{name}": row["mrr@10"]["mean"] for name, row in systems(ranked).items()}
+    summary |= {f"mrr@10_{name}": ranked[name]["mrr@10"]["mean"] for name in HEADLINES if name in ranked}
     summary |= {f"validation_nll_{name}": nll[name]["mean"] for name in ("base", "tuned")}
     summary |= {f"novel_f1_{name}": row["novel_f1"]["mean"] for name, row in systems(answered).items()}
     return summary
@@ -55,7 +71,7 @@ def systems(block: dict) -> dict[str, dict]:
 def results(metrics: dict[str, dict]) -> str:
     """The result tables, as REPORT.md and the README show them."""
     prepared, retrieval, qa = metrics["prepare"], metrics["retrieval"], metrics["qa"]
-    tuned, index, eda = metrics["finetune"], metrics["index"]["served"], metrics["eda"]
+    tuned, eda = metrics["finetune"], metrics["eda"]
     sizes = {name: f"{split['cards']:,} {name}" for name, split in prepared["splits"].items()}
     parts = [
         f"**Deck.** {prepared['cards']:,} cards in {prepared['groups']['count']:,} groups: "
@@ -64,14 +80,7 @@ def results(metrics: dict[str, dict]) -> str:
         "(bootstrap over groups of cards).",
         the_split(metrics),
     ]
-    for query_set, block in sorted(retrieval["test"].items(), reverse=True):  # own first
-        count = next(iter(block.values()))["mrr@10"]["n"]
-        parts.append(f"**Search, {query_set} questions** (n = {count}, test split).")
-        parts.append(table(systems(block), ["mrr@10", "ndcg@10", "recall@1", "recall@10", "recall@50"], "system"))
-    parts.append(
-        f"The HNSW index (M {index['m']}, ef_search {index['ef_search']}) finds {cell(index['recall@10'])} of the "
-        f"exact ten nearest answers (n = {index['recall@10']['n']} validation questions)."
-    )
+    parts += search(metrics)
     nll = tuned["validation_nll"]
     parts.append(
         f"**Fine-tuning.** {tuned['train_cards']} cards, {tuned['trainable_parameters']:,} trainable parameters "
@@ -119,6 +128,52 @@ def the_split(metrics: dict[str, dict]) -> str:
         f"{number['all questions']:,} and {number['all answers']:,}):\n\n"
         + table(rows, ["group split", "random split", "difference"], "similarity of")
     )
+
+
+def search(metrics: dict[str, dict]) -> list[str]:
+    """How well the deck can be searched, by system and query set, and what is served."""
+    retrieval, test = metrics["retrieval"], metrics["retrieval"]["test"]
+    own, served = systems(test["own"]), retrieval["served"]
+    columns = ["mrr@10", "ndcg@10", "recall@1", "recall@10", "recall@50"]
+    weights = ", ".join(
+        f"{name} {weight:.1f}"
+        for name, weight in zip(("cosine", "BM25", "cross-encoder"), served["rerank_weights"], strict=True)
+    )
+    parts = [
+        f"**Search, own questions** (n = {count(own)}, test split). Served: `{served['system']}`, chosen with all "
+        f"weights on {count(systems(retrieval['validation']['own']))} validation questions (BM25 in hybrid "
+        f"{served['bm25_weight']:.1f}" + (f"; in hybrid_rerank {weights})." if "hybrid_rerank" in own else ")."),
+        table(own, columns, "system"),
+    ]
+    if "hybrid_rerank" in own:
+        parts.append(
+            f"The first {served['candidates']} answers, which are all that the cross-encoder sees, hold of the right "
+            f"ones: hnsw {cell(own['hnsw_rerank']['candidate_recall'])}, hybrid "
+            f"{cell(own['hybrid_rerank']['candidate_recall'])}."
+        )
+    parts += [
+        "Paired differences:",
+        table(test["own"]["differences"], ["mrr@10", "ndcg@10", "recall@10"], "difference"),
+    ]
+    names = [name for name in QUERY_SETS if name in test]
+    everywhere = [name for name in own if all(name in test[query_set] for query_set in names)]
+    rows = {name: {query_set: test[query_set][name]["mrr@10"] for query_set in names} for name in everywhere}
+    numbers = ", ".join(f"{name} {count(systems(test[name]))}" for name in names)
+    parts += [f"MRR@10 by query set (n: {numbers}):", table(rows, names, "system")]
+    index, speed = metrics["index"]["served"], metrics["cost/index"]
+    parts.append(
+        f"The HNSW index as served (M {index['m']}, ef_construction {index['ef_construction']}, ef_search "
+        f"{index['ef_search']}) finds {cell(index['recall@10'])} of the exact ten nearest answers (n = "
+        f"{index['recall@10']['n']} validation questions; the 5th percentile is {index['recall@10_p5']:.2f}), at "
+        f"{speed['ratios']['hnsw_to_exact']:.1f} times the queries/s of exact search, one at a time on one thread "
+        f"({speed['ratios']['hnsw_to_exact_in_batch']:.1f} times those of exact search in one batch)."
+    )
+    return parts
+
+
+def count(block: dict[str, dict]) -> int:
+    """The number of questions that a block of systems was scored on."""
+    return next(iter(block.values()))["mrr@10"]["n"]
 
 
 def structure(eda: dict) -> str:

@@ -64,9 +64,10 @@ def pinned(block: params.Block, role: str) -> params.Block:
     return block.model_copy(update={"model": pin(block.model)})
 
 
-def run(name: str, main: Callable[[], None], **instead: Callable[[], None]) -> None:
+def run(name: str, main: Callable[[], dict | None], **instead: Callable[[], None]) -> None:
     """Run a stage's ``main`` alone, say what the user did wrong in one line, and write what it cost.
 
+    What ``main`` returns it measured by the clock; that goes to the cost file as well.
     The lock is for the stage of a dvc that was killed, which lives on: two writers would mix their outputs.
     ``instead`` names what else the script can do, each by a flag of that name; that costs nothing worth a file.
     """
@@ -85,8 +86,8 @@ def run(name: str, main: Callable[[], None], **instead: Callable[[], None]) -> N
         with FileLock(SCRATCH / f"{name}.lock", timeout=0):
             if other:
                 return other()
-            main()
-            write_json(METRICS / "cost" / f"{name}.json", _cost())
+            measured = main() or {}
+            write_json(METRICS / "cost" / f"{name}.json", _cost() | measured)
     except Timeout:
         sys.exit(
             f"{name}: another run of this stage is still writing; wait for it, or end it (`pgrep -f stages.{name}`)"

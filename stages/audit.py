@@ -16,7 +16,7 @@ from matplotlib import pyplot as plt
 
 from medcards import InputError
 from medcards import cards as card_tables
-from medcards.encoder import Embeddings
+from medcards.encoder import Embeddings, before_adaptation
 from medcards.figures import save
 from medcards.files import atomic, write_json
 from medcards.leakage import THRESHOLDS, character_vectors, nearest_training, random_training
@@ -121,7 +121,7 @@ def add(metrics: dict, side: str, shares: dict) -> None:
 def main() -> None:
     (seed,) = load_params(seed=Seed)
     cards = card_tables.load(DATA / "cards")
-    embeddings = Embeddings.load(DATA / "embeddings", cards)
+    embeddings = Embeddings.load(before_adaptation(DATA / "embeddings"), cards)
     answers = card_tables.corpus(cards)
     sides = {
         "questions": (cards, {"bi-encoder": embeddings.questions, "characters": character_vectors(cards.question)}),

@@ -14,7 +14,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from medcards import cards as card_tables
 from medcards import eda_figures as figures
 from medcards.clusters import RULE, agreement, central_cards, choose_k, kmeans_grid, tsne_map
-from medcards.encoder import Embeddings
+from medcards.encoder import Embeddings, before_adaptation
 from medcards.files import atomic, write_json
 from medcards.params import Block, Seed
 from medcards.texts import first_words, frequent_terms, heaps, length_statistics, words, zipf
@@ -100,7 +100,7 @@ def look_at_topics(cards: pd.DataFrame, vectors: np.ndarray, params: EdaParams, 
 def main() -> None:
     seed, params = load_params(seed=Seed, eda=EdaParams)
     cards = card_tables.load(DATA / "cards")
-    embeddings = Embeddings.load(DATA / "embeddings", cards)
+    embeddings = Embeddings.load(before_adaptation(DATA / "embeddings"), cards)
     cards, vectors = card_tables.corpus(cards), embeddings.answers
 
     with atomic(PLOTS / "eda") as folder:

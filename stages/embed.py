@@ -1,25 +1,46 @@
 """embed: unit vectors of the searched answers and of every question, by the bi-encoder.
 
+With embed.adapt, the bi-encoder is first fine-tuned on training cards; the vectors of the one as it came lie in
+data/embeddings/before.
+
 reads   data/cards
-writes  data/embeddings, metrics/embed.json
+writes  data/embeddings, data/encoder, metrics/embed.json
 """
 
 from medcards import cards as card_tables
-from medcards.encoder import EmbedParams, embed_cards
+from medcards.adaptation import AdaptParams, adapt
+from medcards.encoder import EmbedParams, embed_cards, load_encoder
 from medcards.files import atomic, write_json
-from stages import DATA, METRICS, load_params, pinned, run
+from medcards.manifests import write_manifest
+from medcards.params import Seed
+from medcards.references import resolve
+from stages import DATA, METRICS, SCRATCH, load_params, pinned, run
 
 
 def main() -> None:
-    (params,) = load_params(embed=EmbedParams)
+    seed, params, adapting = load_params(seed=Seed, embed=EmbedParams, adapt=AdaptParams)
     params = pinned(params, "encoder")
-    embeddings = embed_cards(card_tables.load(DATA / "cards"), params)
+    cards = card_tables.load(DATA / "cards")
+    model = load_encoder(resolve(params.model), params.model)
+    embeddings = before = embed_cards(model, cards, params.batch_size)
+    adapted = {}
+    if params.adapt:
+        adapted = adapt(model, cards, card_tables.corpus(cards), before, adapting, seed, SCRATCH / "adapt")
+        embeddings = embed_cards(model, cards, params.batch_size)
+
+    with atomic(DATA / "encoder") as folder:
+        if adapted:
+            model.save(str(folder / "model"), create_model_card=False)
+        write_manifest(folder, params.model)
     with atomic(DATA / "embeddings") as folder:
-        embeddings.save(folder, params.model)
+        embeddings.save(folder)
+        if adapted:
+            before.save(folder / "before")
     write_json(
         METRICS / "embed.json",
         {
             "model": params.model,
+            "adapted": adapted,
             "dimension": embeddings.answers.shape[1],
             "answers": len(embeddings.answers),
             "questions": len(embeddings.questions),

@@ -19,8 +19,8 @@ from medcards.files import atomic, read_json, write_json
 from medcards.reporting import results, summarise
 from stages import DATA, METRICS, run
 
-NAMES = ("prepare", "embed", "audit", "eda", "index", "retrieval", "finetune", "qa")
-STAGES = ("prepare", "embed", "audit", "eda", "index", "rerank_eval", "finetune", "evaluate")
+NAMES = ("prepare", "embed", "audit", "eda", "index", "cost/index", "rerank_train", "retrieval", "finetune", "qa")
+STAGES = ("prepare", "embed", "audit", "eda", "index", "rerank_train", "rerank_eval", "finetune", "evaluate")
 README = Path("README.md")
 EXAMPLES = 5
 
@@ -37,6 +37,17 @@ def examples(predictions: pd.DataFrame) -> str:
         parts.append(f"**{row['question']}**")
         parts.append("\n".join(f"- {name}: {' '.join(str(row[name]).split())}" for name in row.index[2:]))
     return "\n\n".join(parts)
+
+
+def models(metrics: dict[str, dict]) -> str:
+    """The models that were used, and which of them were trained here."""
+    encoder, reranker = metrics["embed"], metrics["rerank_train"]
+    adapted = f" (adapted on {encoder['adapted']['questions']:,} training questions)" if encoder["adapted"] else ""
+    trained = f" (trained here, {reranker['steps']} steps)" if reranker["trained"] else ""
+    return (
+        f"Bi-encoder `{encoder['model']}`{adapted}, cross-encoder `{reranker['model']}`{trained}, language model "
+        f"`{metrics['finetune']['model']}`."
+    )
 
 
 def costs() -> str:
@@ -73,7 +84,7 @@ Written by the report stage from metrics/; do not edit.
 
 ## Material
 
-Bi-encoder `{metrics["embed"]["model"]}`, language model `{metrics["finetune"]["model"]}`. Deck:
+{models(metrics)} Deck:
 
 ```json
 {material}

@@ -1,42 +1,63 @@
 """rerank_eval: rank the deck's answers for sampled questions with every retrieval system, and score the rankings.
 
-reads   data/cards, data/embeddings, data/index
-writes  data/rankings/rankings.parquet, metrics/retrieval.json, plots/retrieval
+Query sets: the deck's own questions, everyday wordings where the source has them (layperson), and the own questions
+with typos, with words dropped, and in lower case. The cross-encoder re-ranks the own questions only. Weights and the
+served system are chosen on the validation questions.
+
+reads   data/cards, data/embeddings, data/encoder, data/index, data/reranker
+writes  data/rankings, metrics/retrieval.json, plots/retrieval, plots/cost/retrieval
 """
 
+import logging
+
+import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from medcards import cards as card_tables
-from medcards.ann import HnswIndex, exact_search
-from medcards.encoder import Embeddings
-from medcards.figures import interval_bars, save
+from medcards.ann import HnswIndex, exact_search, latency
+from medcards.encoder import Embeddings, encode, load_encoder
 from medcards.files import atomic, write_json
+from medcards.manifests import model_folder, read_manifest
 from medcards.params import Seed
-from medcards.reranker import RerankerParams, load_scorer
-from medcards.retrieval import DEPTH, Ranking, RerankEvalParams, bm25, rerank, score_ranking, summarise
+from medcards.perturbations import PERTURBATIONS, perturb
+from medcards.reranker import load_scorer
+from medcards.retrieval import DEPTH, SYSTEMS, Ranking, Retriever, Served, hybrid, remembering
+from medcards.retrieval_eval import (
+    RerankEvalParams,
+    best_bm25_weight,
+    choose_served,
+    claimed_pairs,
+    score_ranking,
+    score_systems,
+    summarise,
+)
+from medcards.retrieval_figures import DEPTHS, plot_latency, plot_quality
 from medcards.stats import Bootstrap
-from stages import DATA, METRICS, PLOTS, load_params, pinned, run
+from stages import DATA, METRICS, PLOTS, load_params, run
 
-BASELINE = "dense_exact"
+log = logging.getLogger("medcards.rerank_eval")
 
-
-def rank_all(
-    queries: pd.DataFrame, answers: pd.DataFrame, embeddings: Embeddings, index: HnswIndex, scorer, candidates: int
-) -> dict[str, Ranking]:
-    """The ranking of every system for the same queries; re-ranked ones where there is a cross-encoder."""
-    vectors = embeddings.questions_of(queries.card_id)
-    asked, texts = queries.question.tolist(), answers.answer.tolist()
-    rankings = {
-        "bm25": bm25(asked, texts),
-        "dense_exact": exact_search(vectors, embeddings.answers, DEPTH),
-        "hnsw": index.search(vectors, DEPTH),
-    }
-    if scorer:
-        rankings["hnsw_rerank"] = rerank(scorer, asked, texts, rankings["hnsw"], candidates)
-    return rankings
+TIMED = 30
 
 
-def long_table(rankings: dict[str, Ranking], queries: pd.DataFrame, answer_ids) -> pd.DataFrame:
+def question_sets(cards: pd.DataFrame, split: str, count: int, seed: int) -> dict[str, pd.DataFrame]:
+    """The sampled questions of every query set, by its name."""
+    names = sorted(set(cards.query_set[cards.split == split]), reverse=True)  # own first
+    sets = {name: card_tables.sample(cards, split, count, seed, name) for name in names}
+    own = sets["own"]
+    for name in PERTURBATIONS:
+        sets[name] = own.assign(question=[perturb(name, text, seed) for text in own.question])
+    return sets
+
+
+def add_unadapted(found: dict[str, Ranking], before: Embeddings, queries: pd.DataFrame, weight: float) -> None:
+    """Rank with the bi-encoder as it came as well: what the adaptation is compared with."""
+    found["dense_before"] = exact_search(before.questions_of(queries.card_id), before.answers, DEPTH)
+    found["hybrid_before"] = hybrid(found["dense_before"], found["bm25"], weight)
+
+
+def long_table(rankings: dict[str, Ranking], queries: pd.DataFrame, answer_ids: np.ndarray) -> pd.DataFrame:
     """One row for each (system, query, rank)."""
     tables = []
     for system, (rows, scores) in rankings.items():
@@ -47,50 +68,104 @@ def long_table(rankings: dict[str, Ranking], queries: pd.DataFrame, answer_ids) 
     return pd.concat(tables)
 
 
-def plot(summary: dict, folder) -> None:
-    """Bars of every measure of every system, on the test split's own questions."""
-    rows = [
-        {"system": system, "measure": measure} | interval
-        for system, measures in summary.items()
-        if system != "differences"
-        for measure, interval in measures.items()
-    ]
-    data = pd.DataFrame(rows)
-    figure = interval_bars(data, "measure", "system", f"mean over {data.n.max()} test questions, 95% interval")
-    figure.axes[0].set(ylim=(0, 1), xlabel="measure")
-    save(figure, data, folder / "measures.png")
+def recall_curves(found: dict[str, Ranking], relevant: list, answer_ids: np.ndarray) -> pd.DataFrame:
+    """Mean recall at every depth: a column a system, empty for one that was not run."""
+    columns = {f"recall@{depth}": depth for depth in DEPTHS}
+    curves = pd.DataFrame({"k": DEPTHS})
+    for system in dict.fromkeys([*SYSTEMS, *found]):
+        if system in found:
+            means = score_ranking(found[system][0], relevant, answer_ids, list(columns)).mean()
+            curves[system] = means[list(columns)].to_numpy()
+        else:
+            curves[system] = np.nan
+    return curves
 
 
-def main() -> None:
-    seed, reranker, params = load_params(seed=Seed, reranker=RerankerParams, rerank_eval=RerankEvalParams)
-    scorer = None
-    if reranker.model != "none":
-        reranker = pinned(reranker, "reranker")
-        scorer = load_scorer(reranker)
+def time_systems(retriever: Retriever, encoder, questions: list[str], served: Served) -> dict:
+    """The time from a question's text to its ranking, by system."""
+    none = np.empty((1, 0), dtype=np.float32)
+    times = {}
+    for system in tqdm([name for name in SYSTEMS if retriever.scorer or "rerank" not in name], desc="latency"):
+
+        def search(asked: list[str], system: str = system) -> None:
+            vectors = none if system == "bm25" else encode(encoder, asked, 1)
+            retriever.rank(asked, vectors, served, [system])
+
+        times[system] = latency(search, questions[:TIMED])
+    return times
+
+
+def main() -> dict:
+    seed, params = load_params(seed=Seed, rerank_eval=RerankEvalParams)
+    scorer = load_scorer(DATA / "reranker", params.batch_size)
     cards = card_tables.load(DATA / "cards")
     answers = card_tables.corpus(cards)
-    embeddings, index = Embeddings.load(DATA / "embeddings", cards), HnswIndex.load(DATA / "index")
+    embeddings = Embeddings.load(DATA / "embeddings", cards)
+    ids = embeddings.answer_ids
+    before = DATA / "embeddings" / "before"
+    before = Embeddings.load(before, cards) if before.exists() else None
+    encoder = load_encoder(model_folder(DATA / "encoder"))
+    index = HnswIndex.load(DATA / "index", embeddings.answers)
+    retriever = Retriever(answers.answer.tolist(), embeddings.answers, index, scorer and remembering(scorer))
 
-    metrics, tables = {"corpus": len(answers), "reranker": reranker.model}, []
-    for split, count in (("validation", params.validation_queries), ("test", params.test_queries)):
-        metrics[split] = {}
-        for query_set in sorted(set(cards.query_set[cards.split == split]), reverse=True):
-            queries = card_tables.sample(cards, split, count, seed, query_set)
-            scorer_here = scorer if query_set == "own" else None
-            rankings = rank_all(queries, answers, embeddings, index, scorer_here, params.candidates)
-            relevant = card_tables.relevant_answers(queries, answers)
-            scores = {
-                name: score_ranking(rows, relevant, embeddings.answer_ids) for name, (rows, _) in rankings.items()
-            }
-            metrics[split][query_set] = summarise(scores, Bootstrap(queries.group, seed), BASELINE)
-            tables.append(long_table(rankings, queries, embeddings.answer_ids).assign(split=split, query_set=query_set))
+    sets = {
+        (split, name): queries
+        for split, count in (("validation", params.validation_queries), ("test", params.test_queries))
+        for name, queries in question_sets(cards, split, count, seed).items()
+    }
+    relevant = {key: card_tables.relevant_answers(queries, answers) for key, queries in sets.items()}
+    own = sets["validation", "own"]
+    asked, vectors = own.question.tolist(), embeddings.questions_of(own.card_id)
 
+    def mrr(ranking: Ranking) -> pd.Series:
+        return score_ranking(ranking[0], relevant["validation", "own"], ids, ["mrr@10"])["mrr@10"]
+
+    served = choose_served(retriever, asked, vectors, mrr, Bootstrap(own.group, seed), params.candidates)
+    log.info("served: %s", served)
+    if before:
+        dense, words = (
+            exact_search(before.questions_of(own.card_id), before.answers, DEPTH),
+            retriever.bm25.search(asked),
+        )
+        before_weight = best_bm25_weight(dense, words, mrr)
+
+    reranker = read_manifest(DATA / "reranker")
+    metrics = {
+        "corpus": len(answers),
+        "reranker": {key: reranker[key] for key in ("model", "trained")},
+        "served": served.model_dump(),
+        "validation": {},
+        "test": {},
+    }
+    tables = []
+    for (split, name), queries in tqdm(sets.items(), desc="query sets"):
+        systems = [system for system in SYSTEMS if (name == "own" and scorer) or not system.endswith("_rerank")]
+        if name in PERTURBATIONS:
+            vectors = encode(encoder, queries.question.tolist(), 64)
+        else:
+            vectors = embeddings.questions_of(queries.card_id)
+        found = retriever.rank(queries.question.tolist(), vectors, served, systems)
+        if before and name not in PERTURBATIONS:
+            add_unadapted(found, before, queries, before_weight)
+        scores = score_systems(found, relevant[split, name], ids, params.candidates)
+        pairs = claimed_pairs(scores, served.system)
+        metrics[split][name] = summarise(scores, Bootstrap(queries.group, seed), pairs)
+        tables.append(long_table(found, queries, ids).assign(split=split, query_set=name))
+        if (split, name) == ("test", "own"):
+            curves = recall_curves(found, relevant[split, name], ids)
+
+    retriever.scorer = scorer  # one that remembers would be timed on what it knows
+    times = time_systems(retriever, encoder, sets["test", "own"].question.tolist(), served)
     with atomic(DATA / "rankings") as folder:
         folder.mkdir()
         pd.concat(tables).to_parquet(folder / "rankings.parquet", index=False)
+        write_json(folder / "served.json", served.model_dump())
     with atomic(PLOTS / "retrieval") as folder:
-        plot(metrics["test"]["own"], folder)
+        plot_quality(metrics["test"], curves, folder)
+    with atomic(PLOTS / "cost" / "retrieval") as folder:
+        plot_latency(metrics["test"]["own"], times, folder / "latency.png")
     write_json(METRICS / "retrieval.json", metrics)
+    return {"latency": times}
 
 
 if __name__ == "__main__":

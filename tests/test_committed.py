@@ -9,21 +9,22 @@ pytestmark = pytest.mark.slow
 
 BM25 = """
 from medcards import cards
-from medcards.cards import corpus, relevant_answers, sample
+from medcards.cards import corpus, relevant_answers
 from medcards.files import to_json
 from medcards.params import Seed
-from medcards.retrieval import RerankEvalParams, bm25, score_ranking
+from medcards.retrieval import Bm25
+from medcards.retrieval_eval import RerankEvalParams, score_ranking
 from medcards.stats import Bootstrap
 from stages import load_params
+from stages.rerank_eval import question_sets
 
 seed, params = load_params(seed=Seed, rerank_eval=RerankEvalParams)
 table = cards.load("data/cards")
 answers = corpus(table)
-found = {}
+bm25, found = Bm25(answers.answer.tolist()), {}
 for split, count in (("test", params.test_queries), ("validation", params.validation_queries)):
-    for query_set in ("own", "layperson"):
-        queries = sample(table, split, count, seed, query_set)
-        rows, _ = bm25(queries.question.tolist(), answers.answer.tolist())
+    for query_set, queries in question_sets(table, split, count, seed).items():
+        rows, _ = bm25.search(queries.question.tolist())
         scores = score_ranking(rows, relevant_answers(queries, answers), answers.card_id.to_numpy())
         bootstrap = Bootstrap(queries.group, seed)
         found[f"{split} {query_set}"] = {name: bootstrap.interval(scores[name]) for name in scores}
@@ -80,7 +81,7 @@ def test_the_audit_by_characters_gives_the_committed_metrics(head):
 def test_bm25_gives_the_committed_metrics(head):
     committed = json.loads((head.folder / "metrics/retrieval.json").read_text())
     found = json.loads(head.run("python", "-c", BM25).stdout)
-    assert len(found) == 4
+    assert len(found) == 10
     for name, scores in found.items():
         split, query_set = name.split()
         assert scores == committed[split][query_set]["bm25"]

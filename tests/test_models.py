@@ -1,4 +1,4 @@
-"""Vectors, index, topics, language model and tuning, on tiny models made here."""
+"""Vectors, language model and tuning, on tiny models made here."""
 
 import json
 
@@ -8,81 +8,29 @@ import pytest
 import tiny
 
 from medcards import InputError
-from medcards.ann import HnswIndex, IndexParams, exact_search, recall_per_query
 from medcards.files import sha256_of
-
-INDEX = IndexParams(m=8, ef_construction=50, ef_search=50, ef_search_grid=[50])
-
-
-@pytest.fixture(scope="module")
-def vectors() -> np.ndarray:
-    drawn = np.random.default_rng(0).normal(size=(300, 16)).astype(np.float32)
-    return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
-
-
-def test_exact_search():
-    corpus = np.array([[1, 0], [0, 1], [0.6, 0.8], [1, 0]], dtype=np.float32)
-    rows, scores = exact_search(np.array([[1, 0]], dtype=np.float32), corpus, k=3)
-    assert rows.tolist() == [[0, 3, 2]]  # equal scores in the order of the rows
-    assert scores[0].tolist() == pytest.approx([1, 1, 0.6])
-    assert exact_search(corpus, corpus, k=99)[0].shape == (4, 4)
-
-
-def test_recall_per_query():
-    assert recall_per_query(np.array([[1, 2], [3, 4]]), np.array([[2, 1], [3, 9]])).tolist() == [1.0, 0.5]
-
-
-def test_index_finds_what_exact_search_finds(vectors, tmp_path):
-    index = HnswIndex.build(vectors, INDEX, seed=1)
-    index.save(tmp_path / "index")
-    loaded = HnswIndex.load(tmp_path / "index")
-    exact, similarity = exact_search(vectors, vectors, 10)
-    rows, scores = loaded.search(vectors, 10)
-    assert recall_per_query(rows, exact).mean() > 0.95
-    assert rows[:, 0].tolist() == list(range(300))
-    assert scores[:, 0] == pytest.approx(similarity[:, 0], abs=1e-5)
-    assert loaded.search(vectors[:1], 999)[0].shape == (1, 300)
-    assert (
-        recall_per_query(loaded.search(vectors, 10, ef_search=10)[0], exact).mean()
-        < recall_per_query(rows, exact).mean()
-    )
-
-
-def test_index_is_the_same_bytes_every_time(vectors, tmp_path):
-    for name in ("a", "b"):
-        HnswIndex.build(vectors, INDEX, seed=1).save(tmp_path / name)
-    assert sha256_of(tmp_path / "a/index.bin") == sha256_of(tmp_path / "b/index.bin")
-
-
-def test_damaged_index_is_refused(vectors, tmp_path):
-    HnswIndex.build(vectors, INDEX, seed=1).save(tmp_path)
-    file = tmp_path / "index.bin"
-    file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(InputError, match="is damaged: run `dvc repro -f index`"):
-        HnswIndex.load(tmp_path)
-    with pytest.raises(InputError, match="absent.*is missing"):
-        HnswIndex.load(tmp_path / "absent")
 
 
 def test_embeddings(tmp_path):
-    from medcards.encoder import Embeddings, EmbedParams, embed_cards, encode, load_encoder
+    from medcards.encoder import Embeddings, embed_cards, encode, load_encoder
 
     folder = tiny.make_encoder(tmp_path / "encoder")
     table = pd.DataFrame(tiny.deck(6)).rename(columns={"input": "question", "output": "answer"})
     table = table.assign(card_id=list("abcdef"), query_set=["own"] * 5 + ["layperson"])
-    embeddings = embed_cards(table, EmbedParams(model=f"path:{folder}", batch_size=4))
+    encoder = load_encoder(folder)
+    embeddings = embed_cards(encoder, table, batch_size=4)
     assert embeddings.answers.shape == (5, 32) and embeddings.questions.shape == (6, 32)
     assert embeddings.answers.dtype == np.float32
     assert np.linalg.norm(embeddings.questions, axis=1) == pytest.approx(np.ones(6), abs=1e-5)
-    alone = encode(load_encoder(f"path:{folder}"), [table.question[4]], 1)
+    alone = encode(encoder, [table.question[4]], 1)
     assert embeddings.questions_of(["e"])[0] == pytest.approx(alone[0], abs=1e-5)
     assert embeddings.max_tokens == 64
     assert embeddings.question_tokens_of(["e"]).tolist() == [embeddings.question_tokens[4]]
     long = table.assign(answer="asthma " * 500)
-    counted = embed_cards(long, EmbedParams(model=f"path:{folder}", batch_size=4))
+    counted = embed_cards(encoder, long, batch_size=4)
     assert counted.answer_tokens.tolist() == [502] * 5  # a token a word, and the two that frame a text
 
-    embeddings.save(tmp_path / "saved", "here")
+    embeddings.save(tmp_path / "saved")
     assert Embeddings.load(tmp_path / "saved", table).answer_ids.tolist() == list("abcde")
     with pytest.raises(InputError, match="belongs to other cards"):
         Embeddings.load(tmp_path / "saved", table[:4])
@@ -236,12 +184,3 @@ def test_one_seed_gives_one_adapter(tmp_path):
     for name in ("a", "b"):
         save_adapter(tune(folder, tmp_path / "scratch")[0], tmp_path / name, "pypi:base")
     assert sha256_of(tmp_path / "a/adapter_model.safetensors") == sha256_of(tmp_path / "b/adapter_model.safetensors")
-
-
-def test_reranker_scores_pairs(tmp_path):
-    from medcards.reranker import RerankerParams, load_scorer
-
-    scorer = load_scorer(RerankerParams(model=f"path:{tiny.make_reranker(tmp_path)}", batch_size=2))
-    scores = scorer([("what is gout", "a fever"), ("what is gout", "asthma"), ("a", "b")])
-    assert np.shape(scores) == (3,)
-    assert scores[0] == pytest.approx(scorer([("what is gout", "a fever")])[0], abs=1e-5)

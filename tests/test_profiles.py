@@ -54,9 +54,11 @@ def test_values_arrive_as_they_stand(tmp_path, profile):
     from dvc.utils.hydra import apply_overrides
 
     from medcards import params
+    from medcards.adaptation import AdaptParams
     from medcards.encoder import EmbedParams
     from medcards.llm import LlmParams
     from medcards.reranker import RerankerParams
+    from medcards.retrieval_eval import RerankEvalParams
     from medcards.sources import DataParams
     from medcards.tuning import FinetuneParams
 
@@ -66,6 +68,7 @@ def test_values_arrive_as_they_stand(tmp_path, profile):
     blocks = YAML(typ="safe", pure=True).load(file)
     for key, value in settings(profile).items():
         block, name = key.split(".")
-        assert str(blocks[block][name]) == value or float(blocks[block][name]) == float(value)
+        assert blocks[block][name] == YAML(typ="safe", pure=True).load(value)
     kinds = {"data": DataParams, "embed": EmbedParams, "reranker": RerankerParams, "llm": LlmParams}
-    params.load(file, **kinds, finetune=FinetuneParams)
+    kinds |= {"adapt": AdaptParams, "rerank_eval": RerankEvalParams, "finetune": FinetuneParams}
+    params.load(file, **kinds)

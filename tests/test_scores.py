@@ -9,7 +9,7 @@ import pytest
 from medcards import InputError
 from medcards.files import to_json
 from medcards.qa_metrics import exact_match, novel_f1, score_answer, token_f1
-from medcards.retrieval import bm25, rerank, score_ranking, summarise
+from medcards.retrieval_eval import score_ranking, summarise
 from medcards.stats import Bootstrap
 
 
@@ -57,6 +57,27 @@ def test_a_right_answer_that_was_not_found_scores_zero():
     assert scores.to_numpy().tolist() == [[0.0] * 6]
 
 
+def test_scores_are_those_of_trec_eval():
+    """The same rankings given to trec_eval itself, query by query."""
+    import pytrec_eval
+
+    random = np.random.default_rng(0)
+    ids = np.array([f"d{number}" for number in range(60)])
+    rows = np.array([random.permutation(60)[:50] for _ in range(40)])
+    relevant = [set(random.choice(ids, random.integers(1, 6), replace=False)) for _ in rows]
+    scores = score_ranking(rows, relevant, ids)
+    run = {str(place): {ids[row]: 50.0 - rank for rank, row in enumerate(found)} for place, found in enumerate(rows)}
+    qrels = {str(place): dict.fromkeys(right, 1) for place, right in enumerate(relevant)}
+    measures = {"ndcg_cut.10", "recall.1,5,10,50", "recip_rank"}
+    for place, expected in pytrec_eval.RelevanceEvaluator(qrels, measures).evaluate(run).items():
+        found = scores.iloc[int(place)]
+        assert found["ndcg@10"] == pytest.approx(expected["ndcg_cut_10"])
+        for depth in (1, 5, 10, 50):
+            assert found[f"recall@{depth}"] == pytest.approx(expected[f"recall_{depth}"])
+        first = expected["recip_rank"]  # trec_eval's has no cut
+        assert found["mrr@10"] == pytest.approx(first if first >= 0.1 else 0)
+
+
 def test_equal_scores_keep_the_rankers_order():
     """trec_eval would order ties by id; here b stands first because its ranker put it there."""
     scores = score_ranking(np.array([[0, 1]]), [{"b"}], np.array(["b", "z"]))
@@ -65,28 +86,10 @@ def test_equal_scores_keep_the_rankers_order():
 
 def test_summary_holds_paired_differences():
     tables = {name: pd.DataFrame({"mrr@10": values}) for name, values in (("a", [1.0, 0.0]), ("b", [1.0, 1.0]))}
-    summary = summarise(tables, Bootstrap([0, 1], seed=0), baseline="a")
+    summary = summarise(tables, Bootstrap([0, 1], seed=0), [("b", "a")])
     assert summary["b"]["mrr@10"] == {"mean": 1.0, "lo": 1.0, "hi": 1.0, "n": 2}
     assert summary["differences"]["b-a"]["mrr@10"]["mean"] == 0.5
     assert list(summary["differences"]) == ["b-a"]
-
-
-def test_bm25_finds_the_word():
-    rows, _ = bm25(["the causes of gout"], ["asthma is a disease", "gout has causes", "a fever"], depth=2)
-    assert rows[0, 0] == 1
-
-
-def test_bm25_does_not_fill_up_with_answers_that_share_no_word():
-    rows, _ = bm25(["gout", "zzz"], ["asthma is a disease", "gout has causes", "a fever"], depth=2)
-    assert rows.tolist() == [[1, -1], [-1, -1]]
-    assert score_ranking(rows, [{"b"}, {"c"}], np.array(["a", "b", "c"]))["mrr@10"].tolist() == [1.0, 0.0]
-
-
-def test_rerank_orders_candidates_only():
-    ranking = (np.array([[2, 0, 1]]), np.array([[3.0, 2.0, 1.0]]))
-    rows, scores = rerank(lambda pairs: [len(answer) for _, answer in pairs], ["q"], ["aaa", "aaaa", "a"], ranking, 2)
-    assert rows.tolist() == [[0, 2, 1]]  # row 1 has the best score, but was not a candidate, so it keeps its place
-    assert scores[0, :2].tolist() == [3.0, 1.0] and math.isnan(scores[0, 2])
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def _texts() -> list[str]:
     return [text for row in deck() for text in (row["input"], row["output"])]
 
 
-def _bert(folder: Path, architecture: str, seed: int, **settings) -> None:
+def _bert(folder: Path, architecture: str, seed: int, layers: int = 1, **settings) -> None:
     import torch
     import transformers
     from tokenizers import BertWordPieceTokenizer
@@ -49,7 +49,7 @@ def _bert(folder: Path, architecture: str, seed: int, **settings) -> None:
     config = transformers.BertConfig(
         vocab_size=len(tokenizer),
         hidden_size=32,
-        num_hidden_layers=1,
+        num_hidden_layers=layers,
         num_attention_heads=2,
         intermediate_size=64,
         **settings,
@@ -59,13 +59,13 @@ def _bert(folder: Path, architecture: str, seed: int, **settings) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def make_encoder(folder: Path, seed: int = 0) -> Path:
-    """A bi-encoder: one BERT layer of width 32, mean pooling. Another seed gives other weights."""
+def make_encoder(folder: Path, seed: int = 0, layers: int = 1) -> Path:
+    """A bi-encoder: BERT layers of width 32, mean pooling. Another seed gives other weights."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer import modules
 
     with tempfile.TemporaryDirectory() as scratch:  # a published encoder has its weights once
-        _bert(Path(scratch), "BertModel", seed)
+        _bert(Path(scratch), "BertModel", seed, layers)
         transformer = modules.Transformer(scratch)
     pooling = modules.Pooling(transformer.get_embedding_dimension(), pooling_mode="mean")
     SentenceTransformer(modules=[transformer, pooling], device="cpu").save(str(folder))

@@ -1,0 +1,145 @@
+"""How rankings are scored, and how what is served is chosen."""
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import pandas as pd
+from pydantic import Field, PositiveInt
+
+from medcards.params import Block
+from medcards.retrieval import DEPTH, Ranking, Retriever, Served, hybrid, rerank
+from medcards.stats import Bootstrap
+
+# Names as the field says them; computed with trec_eval's semantics by ir_measures.
+MEASURES = ("mrr@10", "ndcg@10", "recall@1", "recall@5", "recall@10", "recall@50")
+# With the bi-encoder as it came, and what that is where it was not adapted.
+BASELINES = {"bm25": "bm25", "dense_before": "dense_exact", "hybrid_before": "hybrid"}
+WEIGHTS = [step / 10 for step in range(11)]
+# Of cosine similarity, BM25 and cross-encoder; the cross-encoder's ascends, then BM25's.
+MIXTURES = [[(10 - b - c) / 10, b / 10, c / 10] for c in range(11) for b in range(11 - c)]
+
+
+class RerankEvalParams(Block):
+    """How many questions are ranked, and how deep the re-ranker looks, see params.yaml."""
+
+    test_queries: PositiveInt
+    validation_queries: PositiveInt
+    candidates: int = Field(ge=2, le=DEPTH)
+    batch_size: PositiveInt
+
+
+def score_ranking(
+    rows: np.ndarray, relevant: list[set[str]], answer_ids: np.ndarray, measures: Iterable[str] = MEASURES
+) -> pd.DataFrame:
+    """Score each question's ranking with trec_eval's semantics.
+
+    Parameters
+    ----------
+    rows : shape (questions, depth), row numbers of the corpus, best first; -1 is skipped.
+    relevant : the ids of each question's right answers, see :func:`medcards.cards.relevant_answers`.
+    answer_ids : the corpus's card ids.
+    measures : ``mrr@k``, ``ndcg@k`` or ``recall@k``.
+
+    Returns
+    -------
+    table with one row a question and one column a measure.
+
+    Examples
+    --------
+    >>> score_ranking(np.array([[1, 0]]), [{"a"}], np.array(["a", "b"]))["mrr@10"].tolist()
+    [0.5]
+    """
+    import ir_measures
+
+    kinds = {"mrr": ir_measures.RR, "ndcg": ir_measures.nDCG, "recall": ir_measures.R}
+    names = {kinds[kind] @ int(depth): f"{kind}@{depth}" for kind, depth in (name.split("@") for name in measures)}
+    # trec_eval sorts by score and breaks ties by id; scores made from the ranks keep the ranker's own order.
+    run = {
+        str(place): {str(answer_ids[row]): float(len(found) - rank) for rank, row in enumerate(found) if row >= 0}
+        for place, found in enumerate(rows.tolist())
+    }
+    qrels = {str(place): dict.fromkeys(ids, 1) for place, ids in enumerate(relevant)}
+    scores = {name: np.zeros(len(rows)) for name in names.values()}
+    for result in ir_measures.iter_calc(list(names), qrels, run):
+        scores[names[result.measure]][int(result.query_id)] = result.value
+    return pd.DataFrame(scores)
+
+
+def score_systems(found: dict[str, Ranking], relevant: list, answer_ids: np.ndarray, candidates: int) -> dict:
+    """Every measure of every system, a row a question; of a re-ranked one the recall of its candidates as well."""
+    scores = {system: score_ranking(rows, relevant, answer_ids) for system, (rows, _) in found.items()}
+    for system in scores.keys() & {"hnsw_rerank", "hybrid_rerank"}:
+        first, depth = found[system.removesuffix("_rerank")][0], f"recall@{candidates}"
+        scores[system]["candidate_recall"] = score_ranking(first, relevant, answer_ids, [depth])[depth]
+    return scores
+
+
+def claimed_pairs(scores: dict[str, pd.DataFrame], served: str) -> list[tuple[str, str]]:
+    """The pairs of systems whose difference is reported.
+
+    All against dense_exact, re-ranking against its first stage, and what is served against the best baseline: BM25,
+    the bi-encoder as it came, their fusion.
+    """
+    pairs = [(system, "dense_exact") for system in scores if system != "dense_exact"]
+    pairs += [("hybrid_rerank", "hybrid")] if "hybrid_rerank" in scores else []
+    baselines = [before if before in scores else now for before, now in BASELINES.items()]
+    strongest = max(baselines, key=lambda name: scores[name]["mrr@10"].mean())
+    if served in scores and served != strongest:
+        pairs.append((served, strongest))
+    return list(dict.fromkeys(pairs))
+
+
+def summarise(scores: dict[str, pd.DataFrame], bootstrap: Bootstrap, pairs: Iterable[tuple[str, str]]) -> dict:
+    """Mean and interval of every measure of every system, and the paired differences of the pairs named.
+
+    Returns ``{system: {measure: interval}, "differences": {"a-b": {measure: interval}}}``.
+    """
+    summary = {system: {name: bootstrap.interval(table[name]) for name in table} for system, table in scores.items()}
+    summary["differences"] = {
+        f"{a}-{b}": {
+            name: bootstrap.interval(scores[a][name] - scores[b][name]) for name in scores[a] if name in scores[b]
+        }
+        for a, b in pairs
+    }
+    return summary
+
+
+def best_bm25_weight(dense: Ranking, words: Ranking, mrr: Callable[[Ranking], pd.Series]) -> float:
+    """BM25's weight in the fusion with the highest mean MRR@10, the smallest of equals."""
+    return _best(WEIGHTS, lambda weight: mrr(hybrid(dense, words, weight)))
+
+
+def _best(choices: list, mrr: Callable[[object], pd.Series]):
+    return max(choices, key=lambda choice: round(mrr(choice).mean(), 9))  # the first of equals
+
+
+def choose_served(
+    retriever: Retriever,
+    questions: list[str],
+    vectors: np.ndarray,
+    mrr: Callable[[Ranking], pd.Series],
+    bootstrap: Bootstrap,
+    candidates: int,
+) -> Served:
+    """The weights with the highest MRR@10 on the validation questions, and the system that is served.
+
+    The re-ranked system is served if it beats hybrid by an interval that excludes zero.
+
+    Parameters
+    ----------
+    questions, vectors : the validation questions and their unit vectors.
+    mrr : from a ranking of them to the MRR@10 of each.
+    bootstrap : over their groups.
+    """
+    served = Served(system="hybrid", bm25_weight=0.0, rerank_weights=[1.0, 0.0, 0.0], candidates=candidates)
+    found = retriever.rank(questions, vectors, served, ["hnsw", "bm25"])
+    bm25_weight = best_bm25_weight(found["hnsw"], found["bm25"], mrr)
+    served = served.model_copy(update={"bm25_weight": bm25_weight})
+    if retriever.scorer is None:
+        return served
+    first = hybrid(found["hnsw"], found["bm25"], bm25_weight)
+    scores = retriever.scores(questions, vectors, first[0][:, :candidates])
+    weights = _best(MIXTURES, lambda weights: mrr(rerank(first, scores, weights)))
+    gain = bootstrap.interval(mrr(rerank(first, scores, weights)) - mrr(first))
+    system = "hybrid_rerank" if gain["lo"] > 0 else "hybrid"
+    return served.model_copy(update={"rerank_weights": weights, "system": system})

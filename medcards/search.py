@@ -1,0 +1,149 @@
+"""Search the deck in your own words.
+
+    python -m medcards.search "why are my teeth crooked" -k 5
+    python -m medcards.search "why are my teeth crooked" --json
+
+It uses what `dvc repro` made: the encoder, the index, the cross-encoder if the run serves one, and the weights that
+were chosen on the validation questions. From Python:
+
+    from medcards.search import Searcher
+    searcher = Searcher.load("data")
+    hits = searcher.search("why are my teeth crooked", k=5)
+
+Each hit has `question`, `answer`, `card_id`, `score` and the `scores` of the systems behind it.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import textwrap
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from medcards import InputError
+from medcards import cards as card_tables
+from medcards.ann import HnswIndex
+from medcards.encoder import Embeddings, encode, load_encoder
+from medcards.files import read_json
+from medcards.manifests import model_folder
+from medcards.reranker import load_scorer
+from medcards.retrieval import DEPTH, Retriever, Served
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A card that was found: the served system's score, and the scores that it is made of."""
+
+    rank: int
+    card_id: str
+    question: str
+    answer: str
+    score: float
+    scores: dict[str, float]
+
+
+class Searcher:
+    """The deck, ready to be asked; see the module's example."""
+
+    def __init__(self, answers: pd.DataFrame, retriever: Retriever, encoder, served: Served):
+        self._answers, self._retriever, self._encoder, self.served = answers, retriever, encoder, served
+
+    @classmethod
+    def load(cls, data: str | Path = "data") -> "Searcher":
+        """Read what the pipeline made.
+
+        Raises
+        ------
+        InputError : something is missing or damaged, or does not belong together.
+        """
+        data = Path(data)
+        cards = card_tables.load(data / "cards")
+        answers = card_tables.corpus(cards)
+        served = Served(**read_json(data / "rankings" / "served.json"))
+        embeddings = Embeddings.load(data / "embeddings", cards)
+        index = HnswIndex.load(data / "index", embeddings.answers)
+        scorer = load_scorer(data / "reranker", batch_size=32) if served.system == "hybrid_rerank" else None
+        retriever = Retriever(answers.answer.tolist(), embeddings.answers, index, scorer)
+        return cls(answers, retriever, load_encoder(model_folder(data / "encoder")), served)
+
+    def search(self, question: str, k: int = 5) -> list[Hit]:
+        """The ``k`` best cards, best first; fewer where fewer were found.
+
+        A question longer than the encoder reads is cut by it, and read whole by BM25.
+
+        Raises
+        ------
+        InputError : the question is empty, or ``k`` is not between 1 and 50.
+        """
+        question = checked(question, k)
+        vectors = encode(self._encoder, [question], 1)
+        found = self._retriever.rank([question], vectors, self.served, [self.served.system])
+        rows, scores = (array[0] for array in found[self.served.system])
+        return [
+            self._hit(rank, int(row), float(score), found)
+            for rank, (row, score) in enumerate(zip(rows[:k], scores[:k], strict=True), start=1)
+            if row >= 0
+        ]
+
+    def _hit(self, rank: int, row: int, score: float, found: dict) -> Hit:
+        card = self._answers.iloc[row]
+        scores = {}
+        for system, (rows, values) in found.items():
+            places = np.flatnonzero(rows[0] == row)
+            if len(places) and not np.isnan(values[0, places[0]]):
+                scores[system] = float(values[0, places[0]])
+        return Hit(rank, card.card_id, card.question, card.answer, score, scores)
+
+
+def checked(question: str, k: int) -> str:
+    """The question on one line; InputError if there is nothing to search for, or nothing to show."""
+    question = " ".join(question.split())
+    if not question:
+        raise InputError("the question is empty: ask something")
+    if not 1 <= k <= DEPTH:
+        raise InputError(f"k={k}: between 1 and {DEPTH} cards can be shown")
+    return question
+
+
+def table(hits: list[Hit], width: int) -> str:
+    """Hits as a reader wants them: question and answer wrapped, card id and scores below."""
+    blocks = []
+    for hit in hits:
+        scores = "  ".join(f"{system} {score:.3f}" for system, score in hit.scores.items())
+        lines = (
+            textwrap.wrap(hit.question, width - 4) + textwrap.wrap(hit.answer, width - 4) + [f"{hit.card_id}  {scores}"]
+        )
+        blocks.append(f"{hit.rank:2}. " + "\n    ".join(lines))
+    return "\n\n".join(blocks)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m medcards.search", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("question", help="what you want to know")
+    parser.add_argument("-k", type=int, default=5, help="so many cards (default 5)")
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON object: the question, the served system, the hits"
+    )
+    parser.add_argument("--data", default="data", help="the folder that the pipeline wrote (default data)")
+    given = parser.parse_args()
+    try:
+        checked(given.question, given.k)  # before anything is loaded
+        searcher = Searcher.load(given.data)
+        hits = searcher.search(given.question, given.k)
+    except InputError as error:
+        sys.exit(f"search: {error}")
+    if given.json:
+        found = {"question": given.question, "system": searcher.served.system, "hits": [asdict(hit) for hit in hits]}
+        print(json.dumps(found, ensure_ascii=False, indent=2))
+    else:
+        print(table(hits, min(shutil.get_terminal_size().columns, 120)) or "nothing found")
+
+
+if __name__ == "__main__":
+    main()
