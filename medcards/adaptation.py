@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from medcards.ann import exact_search
-from medcards.contrastive import freeze, hard_negatives, training_pairs
+from medcards.contrastive import NEIGHBOURS, ends, freeze, hard_negatives, training_pairs
 from medcards.encoder import Embeddings
 from medcards.params import Block
 
@@ -36,7 +35,7 @@ def adapt(
     Parameters
     ----------
     before : the model's embeddings of the cards, by which the negatives are mined.
-    scratch : where the trainer may write; nothing is left there.
+    scratch : where the trainer may write.
 
     Returns
     -------
@@ -45,12 +44,12 @@ def adapt(
     from datasets import Dataset
     from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+    from sentence_transformers.util import semantic_search
 
     pairs = training_pairs(cards, answers, params.questions, seed)
-    asked = before.questions_of(pairs.card_id)
-    negatives = hard_negatives(
-        pairs, answers, before.answers, lambda k: exact_search(asked, before.answers, k)[0], params.negatives, seed
-    )
+    found = semantic_search(before.questions_of(pairs.card_id), before.answers, top_k=NEIGHBOURS)
+    near = np.array([[hit["corpus_id"] for hit in hits] for hits in found])
+    negatives = hard_negatives(pairs, answers, before.answers, near, params.negatives, seed)
     texts = answers.answer.to_numpy()
     columns = {"question": pairs.question.tolist(), "answer": texts[pairs.row].tolist()}
     columns |= {f"negative_{number}": texts[rows].tolist() for number, rows in enumerate(negatives.T, start=1)}
@@ -65,7 +64,7 @@ def adapt(
         warmup_steps=0.1,
         seed=seed,
         batch_sampler="no_duplicates",
-        logging_steps=5,
+        logging_steps=1,
         save_strategy="no",
         report_to="none",
     )
@@ -78,10 +77,3 @@ def adapt(
     trainer.train()
     model.max_seq_length = limit
     return {"questions": len(pairs), "steps": trainer.state.global_step} | ends(trainer.state.log_history)
-
-
-def ends(history: list[dict]) -> dict[str, float]:
-    """Mean training loss over the first and the last tenth of a trainer's log."""
-    losses = [float(entry["loss"]) for entry in history if "loss" in entry]
-    tenth = max(1, len(losses) // 10)
-    return {"first_loss": float(np.mean(losses[:tenth])), "last_loss": float(np.mean(losses[-tenth:]))}

@@ -1,7 +1,5 @@
 """What the bi-encoder's adaptation and the cross-encoder's training share: pairs, hard negatives, frozen layers."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 
@@ -46,12 +44,7 @@ def training_pairs(cards: pd.DataFrame, answers: pd.DataFrame, count: int, seed:
 
 
 def hard_negatives(
-    pairs: pd.DataFrame,
-    answers: pd.DataFrame,
-    vectors: np.ndarray,
-    search: Callable[[int], np.ndarray],
-    count: int,
-    seed: int,
+    pairs: pd.DataFrame, answers: pd.DataFrame, vectors: np.ndarray, near: np.ndarray, count: int, seed: int
 ) -> np.ndarray:
     """Wrong answers that lie near each question: rows of the corpus, shape (pairs, count).
 
@@ -63,30 +56,30 @@ def hard_negatives(
     ----------
     pairs : see :func:`training_pairs`.
     vectors : the answers' unit vectors.
-    search : from a number of neighbours to their rows, shape (pairs, neighbours), best first.
+    near : rows of the answers nearest to each question, shape (pairs, :data:`NEIGHBOURS` or fewer), best first.
+
+    Raises
+    ------
+    InputError : the training answers are too few.
     """
     random = np.random.default_rng(seed)
     ids, training = answers.card_id.to_numpy(), (answers.split == "train").to_numpy()
-    found, relevant = search(NEIGHBOURS), relevant_answers(pairs, answers)
     negatives = np.empty((len(pairs), count), dtype=np.int64)
-    for place, (near, right, row) in enumerate(zip(found, relevant, pairs.row, strict=True)):
-
-        def wrong(rows: np.ndarray, right: set[str] = right, row: int = row) -> np.ndarray:
-            similar = vectors[rows] @ vectors[row] >= NEAR_DUPLICATE
-            return rows[training[rows] & ~similar & ~np.isin(ids[rows], list(right))]
-
-        candidates = wrong(near)[:HARDEST]
+    for place, (found, right) in enumerate(zip(near, relevant_answers(pairs, answers), strict=True)):
+        similar = vectors @ vectors[pairs.row[place]] >= NEAR_DUPLICATE
+        wrong = training & ~similar & ~np.isin(ids, list(right))
+        candidates = found[wrong[found]][:HARDEST]
         if len(candidates) < count:
-            others = np.setdiff1d(wrong(np.arange(len(answers))), candidates)
+            others = np.setdiff1d(np.flatnonzero(wrong), candidates)
             if len(candidates) + len(others) < count:
-                raise InputError(f"the deck has no {count} wrong answers for a training question: lower the negatives")
+                raise InputError(f"a training question has no {count} wrong answers: lower the parameter negatives")
             candidates = np.concatenate([candidates, random.choice(others, count - len(candidates), replace=False)])
         negatives[place] = random.choice(candidates, count, replace=False)
     return negatives
 
 
 def freeze(encoder, layers: int) -> None:
-    """Leave the embeddings and the lowest ``layers`` layers of a sentence-transformers model alone; 0 freezes nothing.
+    """Train only what lies in a sentence-transformers model's layers above the lowest ``layers``; 0 trains everything.
 
     Raises
     ------
@@ -101,3 +94,10 @@ def freeze(encoder, layers: int) -> None:
         trained = {id(weight) for block in list(blocks)[layers:] for weight in block.parameters()}
         for weight in encoder.parameters():
             weight.requires_grad = id(weight) in trained
+
+
+def ends(history: list[dict]) -> dict[str, float]:
+    """Mean training loss over the first and the last tenth of a trainer's log."""
+    losses = [float(entry["loss"]) for entry in history if "loss" in entry]
+    tenth = max(1, len(losses) // 10)
+    return {"first_loss": float(np.mean(losses[:tenth])), "last_loss": float(np.mean(losses[-tenth:]))}

@@ -65,6 +65,17 @@ class Embeddings:
                 raise InputError(f"{folder} belongs to other cards: run `dvc repro embed`")
         return loaded
 
+    def check_encoder(self, model, cards: pd.DataFrame) -> None:
+        """Encode a question whose vector is known: another model's vectors would give rankings without a meaning.
+
+        Raises
+        ------
+        InputError : the model gives another vector.
+        """
+        (vector,) = encode(model, cards.question.head(1).tolist(), 1)
+        if vector.shape != self.questions[0].shape or not np.allclose(vector, self.questions[0], atol=1e-3):
+            raise InputError("the embeddings are not those of the encoder beside them: run `dvc repro -f embed`")
+
     def questions_of(self, card_ids: object) -> np.ndarray:
         """The question vectors of the given cards, in their order."""
         return self.questions[self._places(card_ids)]

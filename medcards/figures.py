@@ -14,10 +14,15 @@ sns.set_theme(style="whitegrid", context="notebook")
 
 def save(figure: plt.Figure, data: pd.DataFrame, path: Path) -> None:
     """Write ``path`` (a .png) and the data that it shows as .csv beside it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    data.to_csv(path.with_suffix(".csv"), index=False, float_format="%.6g", lineterminator="\n")
+    write_csv(data, path.with_suffix(".csv"))
     figure.savefig(path, dpi=120, bbox_inches="tight")
     plt.close(figure)
+
+
+def write_csv(data: pd.DataFrame, path: Path) -> None:
+    """Write a figure's data, the way every figure's data is written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
 
 
 def whiskers(rows: pd.DataFrame) -> list[pd.Series]:

@@ -66,7 +66,10 @@ def read_json(path: str | Path) -> dict:
     """Read a JSON file that a stage wrote."""
     if not Path(path).exists():
         raise InputError(f"{path} is missing: run `dvc repro`")
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError:
+        raise InputError(f"{path} is damaged: run the stage that writes it again (`dvc repro -f`)") from None
 
 
 def _rounded(value: object) -> object:

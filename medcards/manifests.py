@@ -23,6 +23,8 @@ def write_manifest(folder: Path, model: str, **facts: object) -> None:
     files = folder / "model" if trained else None
     if not trained and model != "none" and parse(model).kind == "path":
         files = resolve(model)
+        if not files.is_dir():
+            raise InputError(f"{model}: a model is a folder, not a file")
     hashes = {} if files is None else {name: sha256_of(files / name) for name in _names(files)}
     write_json(folder / "manifest.json", {"model": model, "trained": trained, "sha256": hashes, **facts})
 

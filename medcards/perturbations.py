@@ -20,9 +20,13 @@ LONG = 4
 
 
 def typos(question: str, random: np.random.Generator) -> str:
-    """One slip in each of some longer words: two letters swapped, one left out, doubled, or hit beside."""
+    """One slip in each of some longer words: two letters swapped, one left out, doubled, or hit beside.
+
+    Words that say what is asked come first; only where there are none, others are hit.
+    """
     words = question.split()
-    for place in _some([place for place, word in enumerate(words) if sum(map(str.isalpha, word)) >= LONG], random):
+    long = [place for place, word in enumerate(words) if sum(map(str.isalpha, word)) >= LONG]
+    for place in _some([place for place in long if _says_something(words[place])] or long, random):
         words[place] = _slip(words[place], random)
     return " ".join(words)
 
@@ -39,11 +43,11 @@ def _slip(word: str, random: np.random.Generator) -> str:
 
 
 def word_drops(question: str, random: np.random.Generator) -> str:
-    """Some words left out; of the words that are not stop words, one stays."""
+    """Some of the words that say what is asked left out, but never all; where there is only one, some of the others."""
     words = question.split()
-    content = [place for place, word in enumerate(words) if word.strip("?.,'\"").lower() not in STOP_WORDS]
-    kept = {int(random.choice(content))} if content else {0}
-    dropped = set(_some([place for place in range(len(words)) if place not in kept], random))
+    content = [place for place, word in enumerate(words) if _says_something(word)]
+    others = [place for place in range(len(words)) if place not in content]
+    dropped = _some(content if len(content) > 1 else others[0 if content else 1 :], random)
     return " ".join(word for place, word in enumerate(words) if place not in dropped)
 
 
@@ -51,6 +55,10 @@ def lower_case(question: str, random: np.random.Generator) -> str:
     """No capitals and no punctuation, as in a search box."""
     kept = "".join(letter if letter.isalnum() or letter.isspace() else " " for letter in question.lower())
     return " ".join(kept.split()) or question
+
+
+def _says_something(word: str) -> bool:
+    return word.strip("?!.,:;'\"()").lower() not in STOP_WORDS
 
 
 def _some(places: list[int], random: np.random.Generator) -> list[int]:

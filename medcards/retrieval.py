@@ -22,6 +22,7 @@ from medcards.params import Block
 
 DEPTH = 50  # as deep as recall is measured
 SYSTEMS = ("bm25", "dense_exact", "hnsw", "hybrid", "hnsw_rerank", "hybrid_rerank")
+SERVED = ("hybrid", "hybrid_rerank")  # one of these is what users search with
 RRF_K = 60  # the constant of Cormack, Clarke and Buettcher (2009)
 
 Ranking = tuple[np.ndarray, np.ndarray]
@@ -32,7 +33,7 @@ Scorer = Callable[[list[tuple[str, str]]], np.ndarray]
 class Served(Block):
     """What rerank_eval chose on the validation questions, and the shell's search uses."""
 
-    system: Literal["hybrid", "hybrid_rerank"]
+    system: Literal[SERVED]
     bm25_weight: float  # in hybrid; what is left is the weight of hnsw
     rerank_weights: list[float]  # of cosine similarity, BM25 and cross-encoder in hybrid_rerank
     candidates: int
@@ -187,7 +188,7 @@ class Retriever:
         if "hybrid_rerank" in wanted:
             scores = self.scores(questions, vectors, found["hybrid"][0][:, : served.candidates])
             found["hybrid_rerank"] = rerank(found["hybrid"], scores, served.rerank_weights)
-        return found
+        return {system: found[system] for system in SYSTEMS if system in found}
 
     def scores(self, questions: list[str], vectors: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
         """What each question's candidates are re-ranked by: cosine similarity, BM25's score, the cross-encoder's.

@@ -1,22 +1,27 @@
 """How rankings are scored, and how what is served is chosen."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from pydantic import Field, PositiveInt
 
+from medcards.cards import relevant_answers, sample
 from medcards.params import Block
-from medcards.retrieval import DEPTH, Ranking, Retriever, Served, hybrid, rerank
+from medcards.perturbations import PERTURBATIONS, perturb
+from medcards.retrieval import DEPTH, SERVED, SYSTEMS, Ranking, Retriever, Served, hybrid, rerank
 from medcards.stats import Bootstrap
 
 # Names as the field says them; computed with trec_eval's semantics by ir_measures.
 MEASURES = ("mrr@10", "ndcg@10", "recall@1", "recall@5", "recall@10", "recall@50")
 # With the bi-encoder as it came, and what that is where it was not adapted.
 BASELINES = {"bm25": "bm25", "dense_before": "dense_exact", "hybrid_before": "hybrid"}
-WEIGHTS = [step / 10 for step in range(11)]
-# Of cosine similarity, BM25 and cross-encoder; the cross-encoder's ascends, then BM25's.
-MIXTURES = [[(10 - b - c) / 10, b / 10, c / 10] for c in range(11) for b in range(11 - c)]
+DEPTHS = (1, 2, 3, 5, 10, 20, 30, 50)
+# Of BM25 in hybrid. The bi-encoder always takes part, so that a question of other words finds something as well.
+WEIGHTS = [step / 10 for step in range(10)]
+# Of cosine similarity, BM25 and cross-encoder, which takes part in all; its weight ascends, then BM25's.
+MIXTURES = [[(10 - b - c) / 10, b / 10, c / 10] for c in range(1, 11) for b in range(11 - c)]
 
 
 class RerankEvalParams(Block):
@@ -26,6 +31,41 @@ class RerankEvalParams(Block):
     validation_queries: PositiveInt
     candidates: int = Field(ge=2, le=DEPTH)
     batch_size: PositiveInt
+
+
+@dataclass
+class QuerySet:
+    """Questions of one kind: the cards that ask them, the texts that are asked, and the ids of the right answers."""
+
+    split: str
+    name: str
+    cards: pd.DataFrame
+    questions: list[str]
+    relevant: list[set[str]]
+
+    @property
+    def perturbed(self) -> bool:
+        """Whether the texts are other than the cards'."""
+        return self.name in PERTURBATIONS
+
+
+def query_sets(cards: pd.DataFrame, answers: pd.DataFrame, split: str, count: int, seed: int) -> list[QuerySet]:
+    """Samples of a split's questions: the deck's own first, then other sets of the source, then perturbed own ones.
+
+    Parameters
+    ----------
+    answers : the corpus, see :func:`medcards.cards.corpus`.
+    count : questions of each set, at most.
+    """
+    sets = []
+    for name in sorted(set(cards.query_set[cards.split == split]), key=lambda name: (name != "own", name)):
+        asking = sample(cards, split, count, seed, name)
+        sets.append(QuerySet(split, name, asking, asking.question.tolist(), relevant_answers(asking, answers)))
+    own = sets[0]
+    for name in PERTURBATIONS:
+        questions = [perturb(name, question, seed) for question in own.questions]
+        sets.append(QuerySet(split, name, own.cards, questions, own.relevant))
+    return sets
 
 
 def score_ranking(
@@ -74,18 +114,17 @@ def score_systems(found: dict[str, Ranking], relevant: list, answer_ids: np.ndar
     return scores
 
 
-def claimed_pairs(scores: dict[str, pd.DataFrame], served: str) -> list[tuple[str, str]]:
+def claimed_pairs(scores: dict[str, pd.DataFrame]) -> list[tuple[str, str]]:
     """The pairs of systems whose difference is reported.
 
-    All against dense_exact, re-ranking against its first stage, and what is served against the best baseline: BM25,
-    the bi-encoder as it came, their fusion.
+    All against dense_exact, re-ranking against its first stage, and what may be served against the best baseline: BM25,
+    the bi-encoder as it came, and their fusion. Which baseline is the best is told on the same questions, against us.
     """
     pairs = [(system, "dense_exact") for system in scores if system != "dense_exact"]
-    pairs += [("hybrid_rerank", "hybrid")] if "hybrid_rerank" in scores else []
+    pairs += [(f"{first}_rerank", first) for first in ("hnsw", "hybrid") if f"{first}_rerank" in scores]
     baselines = [before if before in scores else now for before, now in BASELINES.items()]
     strongest = max(baselines, key=lambda name: scores[name]["mrr@10"].mean())
-    if served in scores and served != strongest:
-        pairs.append((served, strongest))
+    pairs += [(system, strongest) for system in SERVED if system in scores and system != strongest]
     return list(dict.fromkeys(pairs))
 
 
@@ -104,42 +143,55 @@ def summarise(scores: dict[str, pd.DataFrame], bootstrap: Bootstrap, pairs: Iter
     return summary
 
 
+def recall_curves(found: dict[str, Ranking], relevant: list, answer_ids: np.ndarray) -> pd.DataFrame:
+    """Mean recall at every depth of :data:`DEPTHS`: a column a system, empty for one of SYSTEMS that was not run."""
+    measures = [f"recall@{depth}" for depth in DEPTHS]
+    means = {name: score_ranking(rows, relevant, answer_ids, measures).mean() for name, (rows, _) in found.items()}
+    curves = pd.DataFrame(means, index=measures).reindex(columns=list(dict.fromkeys([*SYSTEMS, *found])))
+    return curves.set_axis(pd.Index(DEPTHS, name="k")).reset_index()
+
+
 def best_bm25_weight(dense: Ranking, words: Ranking, mrr: Callable[[Ranking], pd.Series]) -> float:
     """BM25's weight in the fusion with the highest mean MRR@10, the smallest of equals."""
-    return _best(WEIGHTS, lambda weight: mrr(hybrid(dense, words, weight)))
-
-
-def _best(choices: list, mrr: Callable[[object], pd.Series]):
-    return max(choices, key=lambda choice: round(mrr(choice).mean(), 9))  # the first of equals
+    return WEIGHTS[_best([mrr(hybrid(dense, words, weight)) for weight in WEIGHTS])]
 
 
 def choose_served(
     retriever: Retriever,
     questions: list[str],
     vectors: np.ndarray,
+    groups: pd.Series,
     mrr: Callable[[Ranking], pd.Series],
-    bootstrap: Bootstrap,
     candidates: int,
+    seed: int,
 ) -> Served:
     """The weights with the highest MRR@10 on the validation questions, and the system that is served.
 
-    The re-ranked system is served if it beats hybrid by an interval that excludes zero.
+    The re-ranked system is served if it beats hybrid by an interval that excludes zero. Weights that were chosen on a
+    question flatter its gain, so for this decision each half of the groups is ranked with the weights that the other
+    half chose.
 
     Parameters
     ----------
-    questions, vectors : the validation questions and their unit vectors.
+    questions, vectors, groups : the validation questions, their unit vectors and their groups.
     mrr : from a ranking of them to the MRR@10 of each.
-    bootstrap : over their groups.
     """
     served = Served(system="hybrid", bm25_weight=0.0, rerank_weights=[1.0, 0.0, 0.0], candidates=candidates)
     found = retriever.rank(questions, vectors, served, ["hnsw", "bm25"])
-    bm25_weight = best_bm25_weight(found["hnsw"], found["bm25"], mrr)
-    served = served.model_copy(update={"bm25_weight": bm25_weight})
+    served = served.model_copy(update={"bm25_weight": best_bm25_weight(found["hnsw"], found["bm25"], mrr)})
     if retriever.scorer is None:
         return served
-    first = hybrid(found["hnsw"], found["bm25"], bm25_weight)
+    first = hybrid(found["hnsw"], found["bm25"], served.bm25_weight)
     scores = retriever.scores(questions, vectors, first[0][:, :candidates])
-    weights = _best(MIXTURES, lambda weights: mrr(rerank(first, scores, weights)))
-    gain = bootstrap.interval(mrr(rerank(first, scores, weights)) - mrr(first))
-    system = "hybrid_rerank" if gain["lo"] > 0 else "hybrid"
-    return served.model_copy(update={"rerank_weights": weights, "system": system})
+    reranked = [mrr(rerank(first, scores, weights)) for weights in MIXTURES]
+    half = pd.factorize(groups)[0] % 2 == 0
+    gain = mrr(first) * -1
+    for side in (half, ~half):
+        gain[side] += reranked[_best([one[~side] for one in reranked])][side]
+    system = "hybrid_rerank" if Bootstrap(groups, seed).interval(gain)["lo"] > 0 else "hybrid"
+    return served.model_copy(update={"rerank_weights": MIXTURES[_best(reranked)], "system": system})
+
+
+def _best(choices: list[pd.Series]) -> int:
+    """The place of the highest mean, the first of equals."""
+    return max(range(len(choices)), key=lambda place: (round(choices[place].mean(), 9), -place))

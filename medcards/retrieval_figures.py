@@ -7,9 +7,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 
 from medcards.figures import interval_bars, save, whiskers
-from medcards.retrieval_eval import MEASURES
-
-DEPTHS = (1, 2, 3, 5, 10, 20, 30, 50)
+from medcards.retrieval_eval import DEPTHS, MEASURES
 
 
 def interval_table(block: dict[str, dict], measures, **also: str) -> pd.DataFrame:
@@ -53,8 +51,6 @@ def plot_latency(own: dict[str, dict], times: dict[str, dict], path: Path) -> No
     figure, axes = plt.subplots(figsize=(6, 4))
     for row, bar in zip(data.itertuples(), np.transpose(whiskers(data)), strict=True):
         axes.errorbar(row.p50_ms, row.mean, bar[:, None], marker="o", capsize=3, label=row.system)
-    axes.set(
-        xlabel="median ms from question to ranking, one at a time", ylabel="MRR@10, own test questions", xscale="log"
-    )
+    axes.set(xlabel="median ms from question to ranking, one thread", ylabel="MRR@10, own test questions", xscale="log")
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     save(figure, data, path)

@@ -7,8 +7,8 @@ It uses what `dvc repro` made: the encoder, the index, the cross-encoder if the 
 were chosen on the validation questions. From Python:
 
     from medcards.search import Searcher
-    searcher = Searcher.load("data")
-    hits = searcher.search("why are my teeth crooked", k=5)
+    hits = Searcher.load("data").search("why are my teeth crooked", k=5)
+    print(hits[0].score, hits[0].card_id, hits[0].answer)
 
 Each hit has `question`, `answer`, `card_id`, `score` and the `scores` of the systems behind it.
 """
@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pydantic import ValidationError
 
 from medcards import InputError
 from medcards import cards as card_tables
@@ -42,7 +43,7 @@ class Hit:
     card_id: str
     question: str
     answer: str
-    score: float
+    score: float | None  # none where hybrid_rerank has it beyond the candidates that it scores
     scores: dict[str, float]
 
 
@@ -63,12 +64,22 @@ class Searcher:
         data = Path(data)
         cards = card_tables.load(data / "cards")
         answers = card_tables.corpus(cards)
-        served = Served(**read_json(data / "rankings" / "served.json"))
+        try:
+            served = Served(**read_json(data / "rankings" / "served.json"))
+        except ValidationError:
+            raise InputError(
+                f"{data / 'rankings' / 'served.json'} is damaged: run `dvc repro -f rerank_eval`"
+            ) from None
         embeddings = Embeddings.load(data / "embeddings", cards)
         index = HnswIndex.load(data / "index", embeddings.answers)
+        encoder = load_encoder(model_folder(data / "encoder"))
+        embeddings.check_encoder(encoder, cards)
         scorer = load_scorer(data / "reranker", batch_size=32) if served.system == "hybrid_rerank" else None
-        retriever = Retriever(answers.answer.tolist(), embeddings.answers, index, scorer)
-        return cls(answers, retriever, load_encoder(model_folder(data / "encoder")), served)
+        if scorer is None and served.system == "hybrid_rerank":
+            raise InputError(
+                f"{data / 'reranker'} names no cross-encoder, but one is served: run `dvc repro rerank_eval`"
+            )
+        return cls(answers, Retriever(answers.answer.tolist(), embeddings.answers, index, scorer), encoder, served)
 
     def search(self, question: str, k: int = 5) -> list[Hit]:
         """The ``k`` best cards, best first; fewer where fewer were found.
@@ -84,12 +95,12 @@ class Searcher:
         found = self._retriever.rank([question], vectors, self.served, [self.served.system])
         rows, scores = (array[0] for array in found[self.served.system])
         return [
-            self._hit(rank, int(row), float(score), found)
+            self._hit(rank, int(row), None if np.isnan(score) else float(score), found)
             for rank, (row, score) in enumerate(zip(rows[:k], scores[:k], strict=True), start=1)
             if row >= 0
         ]
 
-    def _hit(self, rank: int, row: int, score: float, found: dict) -> Hit:
+    def _hit(self, rank: int, row: int, score: float | None, found: dict) -> Hit:
         card = self._answers.iloc[row]
         scores = {}
         for system, (rows, values) in found.items():
@@ -121,6 +132,13 @@ def table(hits: list[Hit], width: int) -> str:
     return "\n\n".join(blocks)
 
 
+def quiet() -> None:
+    """No progress bars: loading takes a second, and the answer is what was asked for."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m medcards.search", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -134,13 +152,14 @@ def main() -> None:
     given = parser.parse_args()
     try:
         checked(given.question, given.k)  # before anything is loaded
+        quiet()
         searcher = Searcher.load(given.data)
         hits = searcher.search(given.question, given.k)
     except InputError as error:
         sys.exit(f"search: {error}")
     if given.json:
         found = {"question": given.question, "system": searcher.served.system, "hits": [asdict(hit) for hit in hits]}
-        print(json.dumps(found, ensure_ascii=False, indent=2))
+        print(json.dumps(found, ensure_ascii=False, allow_nan=False, indent=2))
     else:
         print(table(hits, min(shutil.get_terminal_size().columns, 120)) or "nothing found")
 

@@ -7,6 +7,7 @@ writes  data/reranker (a manifest, always: a reference, what was trained, or non
         plots/rerank_train
 """
 
+import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 
@@ -17,44 +18,44 @@ from medcards.figures import save
 from medcards.files import atomic, write_json
 from medcards.manifests import model_folder, read_manifest, write_manifest
 from medcards.params import Seed
-from medcards.reranker import RerankerParams, train_reranker
+from medcards.reranker_training import RerankerParams, train_reranker, training_lists
 from stages import DATA, METRICS, PLOTS, SCRATCH, load_params, pinned, run
 
+SMOOTHED = 10
 
-def train(params: RerankerParams, seed: int) -> tuple[object, list[dict]]:
-    """The cross-encoder trained on the deck, and its training log."""
+
+def train(params: RerankerParams, seed: int) -> tuple[object, pd.Series]:
+    """The cross-encoder trained on the deck, and the loss of every step."""
     cards = card_tables.load(DATA / "cards")
     embeddings = Embeddings.load(DATA / "embeddings", cards)
     index = HnswIndex.load(DATA / "index", embeddings.answers)
     encoder = load_encoder(model_folder(DATA / "encoder"))
-    answers = card_tables.corpus(cards)
-    return train_reranker(encoder, cards, answers, embeddings, index.search, params, seed, SCRATCH / "rerank")
+    embeddings.check_encoder(encoder, cards)
+    lists = training_lists(cards, embeddings, index, params, seed)
+    return train_reranker(encoder, lists, params, seed, SCRATCH / "rerank_train")
 
 
 def main() -> None:
     seed, params = load_params(seed=Seed, reranker=RerankerParams)
-    log = pd.DataFrame(columns=["step", "loss"])
+    model, loss = train(params, seed) if params.model == "train" else (None, pd.Series(dtype=float))
     with atomic(DATA / "reranker") as folder:
-        folder.mkdir()
-        if params.model == "train":
-            model, history = train(params, seed)
-            log = pd.DataFrame(history)[["step", "loss"]].astype({"loss": float})
+        if model:
             model.save(str(folder / "model"), create_model_card=False)
             write_manifest(folder, read_manifest(DATA / "encoder")["model"])
-        elif params.model == "none":
-            write_manifest(folder, "none")
         else:
-            write_manifest(folder, pinned(params, "reranker").model)
+            write_manifest(folder, params.model if params.model == "none" else pinned(params, "reranker").model)
         manifest = read_manifest(folder)
     with atomic(PLOTS / "rerank_train") as folder:
+        curve = pd.DataFrame({"step": np.arange(1, len(loss) + 1), "loss": loss})
+        curve["smoothed"] = loss.rolling(SMOOTHED, min_periods=1).mean()
         figure, axes = plt.subplots(figsize=(6, 4))
-        axes.plot(log.step, log.loss, marker="o")
+        axes.plot(curve.step, curve.loss, alpha=0.3, label="of a step")
+        axes.plot(curve.step, curve.smoothed, label=f"mean of {SMOOTHED}")
         axes.set(xlabel="optimizer step", ylabel="training loss (nats per question)")
-        save(figure, log, folder / "loss.png")
-    write_json(
-        METRICS / "rerank_train.json",
-        {"model": manifest["model"], "trained": manifest["trained"], "steps": int(log.step.max()) if len(log) else 0},
-    )
+        axes.legend()
+        save(figure, curve, folder / "loss.png")
+    trained = {key: manifest[key] for key in ("model", "trained")}
+    write_json(METRICS / "rerank_train.json", trained | {"steps": len(loss)})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """dvc.yaml cannot lie: what a stage imports and which params it reads are taken from the syntax tree."""
 
 import ast
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -91,3 +93,10 @@ def test_imports_run_one_way():
             getattr(node, "module", "") for node in names
         }
         assert not {module.split(".")[0] for module in modules if module} & {"stages", "dvc", "dvclive"}, file
+
+
+def test_search_imports_only_what_it_needs():
+    """Its first answer is to come within seconds."""
+    code = "import sys, medcards.search; print(*sys.modules)"
+    modules = set(subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).split())
+    assert not modules & {"torch", "sentence_transformers", "datasets", "matplotlib", "peft", "trl"}

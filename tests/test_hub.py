@@ -126,8 +126,7 @@ def test_the_vectors_are_those_of_the_pinned_encoder(hub, published):
     vectors = Embeddings.load(published.folder / "data/embeddings", table).answers
     texts = cards.corpus(table).answer.tolist()
     old, new = (
-        encode(load_encoder(f"path:{hub.folders[ENCODER.name, commit]}"), texts, 16)
-        for commit in (ENCODER.revision, hub.encoder)
+        encode(load_encoder(hub.folders[ENCODER.name, commit]), texts, 16) for commit in (ENCODER.revision, hub.encoder)
     )
     assert np.allclose(vectors, old, atol=1e-4) and not np.allclose(vectors, new, atol=1e-1)
 

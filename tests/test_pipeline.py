@@ -1,9 +1,14 @@
 """The real pipeline, through the real dvc, in a clone with tiny material. The tests run in their order."""
 
 import json
+import re
+import textwrap
 
 import numpy as np
 import pytest
+from conftest import ROOT
+
+README = (ROOT / "README.md").read_text()
 
 STAGES = ["prepare", "embed", "audit", "eda", "index", "rerank_train", "rerank_eval", "finetune", "evaluate", "report"]
 SYSTEMS = {"bm25", "dense_exact", "hnsw", "hybrid", "hnsw_rerank", "hybrid_rerank"}
@@ -76,17 +81,42 @@ def search(repository, *arguments: str, ok: bool = True):
     return repository.run("python", "-m", "medcards.search", *arguments, ok=ok)
 
 
+def hits(repository, question: str, *arguments: str) -> list[dict]:
+    """The hits of a search with --json, which must be JSON, so without NaN."""
+    found = json.loads(search(repository, question, "--json", *arguments).stdout, parse_constant=pytest.fail)
+    assert found["question"] == question and found["system"] in ("hybrid", "hybrid_rerank")
+    assert [hit["rank"] for hit in found["hits"]] == list(range(1, len(found["hits"]) + 1))
+    return found["hits"]
+
+
 def test_search_finds_the_card(repository):
     question = "What should a nurse know about asthma, case 10?"
-    found = json.loads(search(repository, question, "-k", "3", "--json").stdout)
-    assert found["question"] == question and len(found["hits"]) == 3
-    assert [hit["rank"] for hit in found["hits"]] == [1, 2, 3]
-    assert set(found["hits"][0]) == {"rank", "card_id", "question", "answer", "score", "scores"}
-    by_words = max(found["hits"], key=lambda hit: hit["scores"].get("bm25", 0))
+    found = hits(repository, question)
+    assert len(found) == 5
+    assert set(found[0]) == {"rank", "card_id", "question", "answer", "score", "scores"}
+    by_words = max(found, key=lambda hit: hit["scores"].get("bm25", 0))
     assert by_words["question"] == question and by_words["answer"].startswith("In case 10, ")
-    table = search(repository, question, "-k", "1").stdout
-    assert found["hits"][0]["card_id"] in table and "hnsw" in table
-    assert len(json.loads(search(repository, question, "-k", "50", "--json").stdout)["hits"]) == 50
+    done = search(repository, question, "-k", "1")
+    assert found[0]["card_id"] in done.stdout and "hnsw" in done.stdout
+    assert done.stderr == ""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(repository.folder)
+        (code,) = re.findall(r"    from medcards.search import Searcher\n(?:    .*\n)+", README)
+        exec(textwrap.dedent(code), variables := {})
+    assert [hit.card_id for hit in variables["hits"]][0]
+
+
+def test_the_re_ranked_system_searches_too(repository):
+    """Whichever system was chosen: here the file that says so is changed. Beyond the candidates there is no score."""
+    file = repository.folder / "data/rankings/served.json"
+    chosen = file.read_text()
+    file.unlink()  # dvc's cache may be linked to it
+    served = json.loads(chosen) | {"system": "hybrid_rerank"}
+    file.write_text(json.dumps(served))
+    found = hits(repository, "asthma", "-k", "50")
+    assert [hit["score"] is None for hit in found] == [rank > served["candidates"] for rank in range(1, 51)]
+    file.unlink()
+    file.write_text(chosen)
 
 
 @pytest.mark.parametrize(
@@ -106,8 +136,8 @@ def test_search_says_what_is_wrong(repository, arguments, says):
 
 
 def test_search_with_a_very_long_question(repository):
-    hits = json.loads(search(repository, "gout " * 10_000, "-k", "2", "--json").stdout)["hits"]
-    assert len(hits) == 2 and "gout" in hits[0]["answer"]
+    found = hits(repository, "gout " * 10_000, "-k", "2")
+    assert len(found) == 2 and "gout" in found[0]["answer"]
 
 
 def test_search_never_shows_another_decks_cards(repository, tmp_path):
@@ -206,8 +236,7 @@ def test_adapted_encoder_and_trained_cross_encoder(repository):
     assert retrieval["reranker"]["trained"] is True
     assert {"dense_before", "hybrid_before"} <= set(retrieval["test"]["own"])
     assert "dense_before-dense_exact" in retrieval["test"]["own"]["differences"]
-    question = "What should a nurse know about asthma, case 10?"
-    assert json.loads(search(repository, question, "--json").stdout)["hits"]
+    assert hits(repository, "What should a nurse know about asthma, case 10?")
     before = metrics(repository, "audit")
     repository.run("dvc", "repro", "audit")
     assert metrics(repository, "audit") == before  # the attack on the split does not hang on the adaptation

@@ -57,7 +57,7 @@ def test_values_arrive_as_they_stand(tmp_path, profile):
     from medcards.adaptation import AdaptParams
     from medcards.encoder import EmbedParams
     from medcards.llm import LlmParams
-    from medcards.reranker import RerankerParams
+    from medcards.reranker_training import RerankerParams
     from medcards.retrieval_eval import RerankEvalParams
     from medcards.sources import DataParams
     from medcards.tuning import FinetuneParams

@@ -13,8 +13,14 @@ from medcards.contrastive import freeze, hard_negatives, training_pairs
 from medcards.files import read_json, sha256_of, write_json
 from medcards.perturbations import PERTURBATIONS, perturb
 from medcards.retrieval import Bm25, Retriever, Served, hybrid, reciprocal_rank_fusion, remembering, rerank
-from medcards.retrieval_eval import choose_served, claimed_pairs, score_ranking, score_systems
-from medcards.stats import Bootstrap
+from medcards.retrieval_eval import (
+    choose_served,
+    claimed_pairs,
+    query_sets,
+    recall_curves,
+    score_ranking,
+    score_systems,
+)
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -28,6 +34,16 @@ def vectors() -> np.ndarray:
 
 def build(vectors: np.ndarray) -> HnswIndex:
     return HnswIndex.build(vectors, m=8, ef_construction=50, seed=1, ef_search=50)
+
+
+@pytest.fixture(scope="module")
+def cards() -> pd.DataFrame:
+    table = pd.DataFrame(tiny.deck(60)).rename(columns={"input": "question", "output": "answer"})
+    table["card_id"] = [f"c{number}" for number in range(60)]
+    table["concept"] = [f"t{number % 58}" for number in range(60)]
+    table["query_set"] = ["own"] * 58 + ["layperson"] * 2  # the last two ask for the first two concepts
+    table["split"] = ["train"] * 40 + ["test"] * 18 + ["train"] * 2
+    return table
 
 
 # The index
@@ -79,6 +95,10 @@ def test_cards_are_added_and_deleted_without_a_rebuild(vectors, tmp_path):
         with pytest.raises(InputError, match="cannot be deleted"):
             index.delete(wrong)
     assert len(index) == 298
+    with pytest.raises(InputError, match="nothing to save"):
+        emptied = build(vectors[:3])
+        emptied.delete([0, 1, 2])
+        emptied.save(tmp_path / "emptied")
 
     index.save(tmp_path)
     loaded = HnswIndex.load(tmp_path, vectors)
@@ -136,7 +156,7 @@ def test_a_known_question_is_asked_when_the_index_is_loaded(vectors, tmp_path):
     build(vectors).save(tmp_path)
     manifest = read_json(tmp_path / "manifest.json")
     assert manifest["known_answer"]["nearest"][0] == manifest["known_answer"]["row"] == 0
-    manifest["known_answer"]["nearest"][1] = 299
+    manifest["known_answer"]["nearest"][1:4] = [297, 298, 299]
     write_json(tmp_path / "manifest.json", manifest)
     with pytest.raises(InputError, match="does not give the answer"):
         HnswIndex.load(tmp_path, vectors)
@@ -147,7 +167,7 @@ def test_a_known_question_is_asked_when_the_index_is_loaded(vectors, tmp_path):
 
 
 def test_the_served_setting_is_the_cheapest_that_is_good_enough():
-    from stages.index import choose
+    from medcards.ann_grid import choose
 
     settings = [(32, 100, 10, 0.98), (8, 200, 20, 0.991), (8, 100, 20, 0.99), (16, 100, 20, 0.999), (8, 100, 50, 1.0)]
     grid = pd.DataFrame(settings, columns=["m", "ef_construction", "ef_search", "mean"])
@@ -155,6 +175,13 @@ def test_the_served_setting_is_the_cheapest_that_is_good_enough():
     assert choose(grid, 0.995)[["m", "ef_construction", "ef_search"]].tolist() == [16, 100, 20]
     with pytest.raises(InputError, match="the best has 0.9800.*index.ef_search"):
         choose(grid[:1], 0.99)
+
+
+def test_the_frontier_is_what_nothing_beats():
+    from medcards.ann_grid import frontier
+
+    timed = pd.DataFrame({"mean": [0.9, 0.95, 0.94, 0.99, 0.9], "queries_per_second": [50, 40, 30, 20, 10]})
+    assert frontier(timed)["mean"].tolist() == [0.9, 0.95, 0.99]
 
 
 def test_latency_asks_one_at_a_time():
@@ -236,7 +263,7 @@ def choice():
         def mrr(ranking):
             return score_ranking(ranking[0], relevant, ids, ["mrr@10"])["mrr@10"]
 
-        served = choose_served(retriever, questions, asked, mrr, Bootstrap(range(80), 0), candidates=5)
+        served = choose_served(retriever, questions, asked, pd.Series(ids), mrr, candidates=5, seed=0)
         systems = ["bm25", "dense_exact", "hnsw", "hybrid"] + (["hnsw_rerank", "hybrid_rerank"] if scorer else [])
         found = retriever.rank(questions, asked, served, systems)
         return served, found, score_systems(found, relevant, ids, candidates=5)
@@ -256,9 +283,12 @@ def test_a_good_cross_encoder_is_served(choice):
 
 
 def test_a_cross_encoder_that_knows_nothing_is_not_served(choice):
-    random = np.random.default_rng(1)
-    served, _, _ = choice(lambda pairs: random.normal(size=len(pairs)))
-    assert served.system == "hybrid"
+    """Not even by luck: 54 mixtures are tried, so some seem to gain on the questions that they are chosen on."""
+    served = []
+    for seed in range(12):
+        random = np.random.default_rng(seed)
+        served.append(choice(remembering(lambda pairs, random=random: random.normal(size=len(pairs))))[0].system)
+    assert served.count("hybrid_rerank") <= 1
 
 
 def test_without_a_cross_encoder_hybrid_is_served(choice):
@@ -273,17 +303,17 @@ def test_claims_are_made_against_the_best_baseline():
         return {name: pd.DataFrame({"mrr@10": [mean]}) for name, mean in means.items()}
 
     plain = tables(bm25=0.6, dense_exact=0.5, hnsw=0.5, hybrid=0.55, hybrid_rerank=0.7)
-    pairs = claimed_pairs(plain, "hybrid_rerank")
-    assert set(pairs) == {
+    assert set(claimed_pairs(plain)) == {
         ("bm25", "dense_exact"),
         ("hnsw", "dense_exact"),
         ("hybrid", "dense_exact"),
         ("hybrid_rerank", "dense_exact"),
         ("hybrid_rerank", "hybrid"),
+        ("hybrid", "bm25"),
         ("hybrid_rerank", "bm25"),
     }
     adapted = plain | tables(dense_before=0.4, hybrid_before=0.65)
-    assert ("hybrid_rerank", "hybrid_before") in claimed_pairs(adapted, "hybrid_rerank")
+    assert {("hybrid_rerank", "hybrid_before"), ("hybrid", "hybrid_before")} <= set(claimed_pairs(adapted))
 
 
 # Harder questions
@@ -300,16 +330,20 @@ def test_typos_slip_in_longer_words_only():
     assert typed != question and typed == perturb("typos", question, 0) != perturb("typos", question, 1)
     pairs = list(zip(question.split(), typed.split(), strict=True))
     changed = [before for before, after in pairs if before != after]
-    assert 1 <= len(changed) <= 2 and set(changed) <= {"What", "cause", "hyperparathyroidism"}
+    assert 1 <= len(changed) <= 2 and set(changed) <= {"cause", "hyperparathyroidism"}
     assert all(abs(len(before) - len(after)) <= 1 for before, after in pairs)
+    # The template is hit only where nothing else can be.
+    assert perturb("typos", "What is gout?", 0).startswith("What is ")
+    assert perturb("typos", "What is it?", 0).endswith(" is it?")
 
 
 def test_word_drops_leave_something_to_search_for():
-    for name in ("gout", "renal cyst of the left kidney"):
-        for seed in range(30):
-            words = perturb("word_drops", f"What is {name}?", seed).split()
-            assert len(words) < len(f"What is {name}?".split())
-            assert {word.strip("?") for word in words} & set(name.split())
+    for seed in range(30):
+        words = perturb("word_drops", "What is renal cyst of the left kidney?", seed).split()
+        assert len(words) == 7  # 30% of renal, cyst, left, kidney are one
+        assert words[:2] == ["What", "is"]
+        words = perturb("word_drops", "What is gout?", seed).split()
+        assert len(words) == 2 and "gout?" in words
 
 
 @pytest.mark.parametrize("name", PERTURBATIONS)
@@ -318,17 +352,26 @@ def test_no_question_breaks_a_perturbation(name, question):
     assert isinstance(perturb(name, question, 3), str)
 
 
+def test_query_sets(cards):
+    answers = cards[cards.query_set == "own"].reset_index(drop=True)
+    sets = {queries.name: queries for queries in query_sets(cards, answers, "train", 5, seed=0)}
+    assert list(sets) == ["own", "layperson", *PERTURBATIONS]
+    assert [len(queries.questions) for queries in sets.values()] == [5, 2, 5, 5, 5]
+    assert sets["layperson"].relevant == [{"c0"}, {"c1"}]  # the cards of their concepts
+    # A perturbed question has the right answers of the question that it was made from, and another text.
+    assert sets["typos"].relevant == sets["own"].relevant == [{name} for name in sets["own"].cards.card_id]
+    assert sets["typos"].questions != sets["own"].questions == sets["own"].cards.question.tolist()
+    assert [queries.name for queries in query_sets(cards, answers, "test", 5, seed=0)] == ["own", *PERTURBATIONS]
+
+
+def test_recall_curves():
+    rankings = {"bm25": (np.array([[0, 1], [1, 0]]), None)}
+    curves = recall_curves(rankings, [{"a"}, {"a"}], np.array(["a", "b"])).set_index("k")
+    assert curves.bm25[1] == 0.5 and curves.bm25[2] == 1.0
+    assert curves.hybrid_rerank.isna().all()  # not run, yet a column, so that a plot of it is empty and not broken
+
+
 # What is trained
-
-
-@pytest.fixture(scope="module")
-def cards() -> pd.DataFrame:
-    table = pd.DataFrame(tiny.deck(60)).rename(columns={"input": "question", "output": "answer"})
-    table["card_id"] = [f"c{number}" for number in range(60)]
-    table["concept"] = [f"t{number % 58}" for number in range(60)]
-    table["query_set"] = ["own"] * 58 + ["layperson"] * 2  # the last two ask for the first two concepts
-    table["split"] = ["train"] * 40 + ["test"] * 18 + ["train"] * 2
-    return table
 
 
 def test_training_questions_are_paired_with_what_is_searched(cards):
@@ -347,16 +390,16 @@ def test_negatives_are_hard_wrong_and_from_training(cards):
     vectors = unit(np.random.default_rng(0).normal(size=(58, 8)))
     vectors[3] = vectors[4]  # a near-duplicate of another answer
     near = exact_search(vectors[pairs.row], vectors, 50)[0]
-    negatives = hard_negatives(pairs, answers, vectors, lambda k: near[:, :k], 3, seed=0)
+    negatives = hard_negatives(pairs, answers, vectors, near, 3, seed=0)
     assert negatives.shape == (len(pairs), 3)
     assert negatives.max() < 40  # rows 40 to 57 are test cards
     for row, wrong in zip(pairs.row, negatives, strict=True):
         assert row not in wrong and len(set(wrong)) == 3
         assert not (row in (3, 4) and {3, 4} & set(wrong.tolist()))
-    far = hard_negatives(pairs, answers, vectors, lambda k: pairs.row.to_numpy()[:, None], 3, seed=0)
+    far = hard_negatives(pairs, answers, vectors, pairs.row.to_numpy()[:, None], 3, seed=0)
     assert far.max() < 40 and (far != pairs.row.to_numpy()[:, None]).all()  # too few neighbours: others at random
     with pytest.raises(InputError, match="no 40 wrong answers"):
-        hard_negatives(pairs, answers, vectors, lambda k: near[:, :k], 40, seed=0)
+        hard_negatives(pairs, answers, vectors, near, 40, seed=0)
 
 
 def test_freeze(tmp_path):
@@ -407,10 +450,10 @@ def test_a_cross_encoder_learns_and_comes_back(cards, tmp_path):
 
     from medcards.encoder import embed_cards, load_encoder
     from medcards.manifests import write_manifest
-    from medcards.reranker import RerankerParams, load_scorer, train_reranker
+    from medcards.reranker import load_scorer
+    from medcards.reranker_training import RerankerParams, train_reranker, training_lists
 
     folder = tiny.make_encoder(tmp_path / "encoder")
-    answers = cards[cards.query_set == "own"].reset_index(drop=True)
     params = RerankerParams(
         model="train",
         questions=99,
@@ -425,14 +468,14 @@ def test_a_cross_encoder_learns_and_comes_back(cards, tmp_path):
     def trained():
         encoder = load_encoder(folder)
         embeddings = embed_cards(encoder, cards, 32)
+        index = HnswIndex.build(embeddings.answers, m=8, ef_construction=50, seed=1)
+        lists = training_lists(cards, embeddings, index, params, seed=1)
+        assert len(lists["question"]) == 40 and set(map(len, lists["answers"])) == {4}
+        return train_reranker(encoder, lists, params, 1, tmp_path / "scratch")
 
-        def search(asked, k):
-            return exact_search(asked, embeddings.answers, k)
-
-        return train_reranker(encoder, cards, answers, embeddings, search, params, 1, tmp_path / "scratch")
-
-    model, log = trained()
-    assert log[-1]["loss"] < 0.8 * log[0]["loss"]
+    model, loss = trained()
+    assert len(loss) == 100  # 40 questions, 8 a step, 20 times
+    assert loss[-10:].mean() < 0.8 * loss[:10].mean()
     model.save(str(tmp_path / "made/model"))
     write_manifest(tmp_path / "made", "path:encoder")
     scorer = load_scorer(tmp_path / "made", batch_size=2)
@@ -440,7 +483,7 @@ def test_a_cross_encoder_learns_and_comes_back(cards, tmp_path):
     assert scorer(pairs) == pytest.approx(model.predict(pairs, activation_fn=torch.nn.Identity()), abs=1e-5)
     long = [(cards.question[0], "gout " * count) for count in (40, 41)]  # training is cut at 32 tokens, scoring is not
     assert scorer(long)[0] != scorer(long)[1]
-    assert trained()[0].predict(pairs) == pytest.approx(model.predict(pairs), abs=0)
+    assert np.array_equal(trained()[0].predict(pairs), model.predict(pairs))
 
     weights = next((tmp_path / "made/model").rglob("*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")
@@ -460,6 +503,31 @@ def test_a_cross_encoder_of_ones_own(tmp_path):
     scores = scorer([("what is gout", "a fever"), ("what is gout", "asthma"), ("a", "b")])
     assert np.shape(scores) == (3,)
     assert scores[0] == pytest.approx(scorer([("what is gout", "a fever")])[0], abs=1e-5)
+
+
+def test_a_model_is_a_folder(tmp_path):
+    from medcards.manifests import write_manifest
+
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(InputError, match="a model is a folder"):
+        write_manifest(tmp_path / "own", f"path:{tmp_path}/model.safetensors")
+
+
+def test_embeddings_of_another_encoder_are_refused(cards, tmp_path):
+    from medcards.encoder import embed_cards, load_encoder
+
+    one = load_encoder(tiny.make_encoder(tmp_path / "one"))
+    other = load_encoder(tiny.make_encoder(tmp_path / "other", seed=1))
+    embeddings = embed_cards(one, cards, 32)
+    embeddings.check_encoder(one, cards)
+    with pytest.raises(InputError, match="not those of the encoder beside them"):
+        embeddings.check_encoder(other, cards)
+
+
+def test_a_damaged_json_file_is_named(tmp_path):
+    (tmp_path / "served.json").write_text('{"system": ')
+    with pytest.raises(InputError, match="served.json is damaged"):
+        read_json(tmp_path / "served.json")
 
 
 def test_served_is_read_as_it_was_written(tmp_path):
