@@ -162,13 +162,13 @@ def search(metrics: dict[str, dict]) -> list[str]:
     parts += [f"MRR@10 by query set (n: {numbers}):", table(rows, names, "system")]
     index, ratios = metrics["index"]["served"], metrics["cost/index"]["ratios"]
     found, low = index["test"]["recall@10"], index["test"]["recall@10_p5"]
+    alone, batch = ratios["hnsw_to_exact"], ratios["hnsw_to_exact_in_batch"]
     parts.append(
         f"The HNSW index as served (m {index['m']}, ef_construction {index['ef_construction']}, ef_search "
         f"{index['ef_search']}, chosen on validation questions, where recall@10 is {cell(index['recall@10'])}) finds "
-        f"{cell(found)} of the ten nearest answers (n = {found['n']} test questions; 5th percentile {low:.2f}), "
-        f"at {ratios['hnsw_to_exact']:.1f} times the queries/s of exact search, one question at a time on one thread, "
-        f"and {ratios['hnsw_to_exact_in_batch']:.1f} times those of exact search on all questions at once. Rankings are "
-        "50 deep, for which ef_search is 50 at least."
+        f"{cell(found)} of the ten nearest answers (n = {found['n']} test questions; 5th percentile {low:.2f}), at "
+        f"{alone:.1f} times the queries/s of exact search, one question at a time on one thread, and {batch:.1f} times "
+        "those of exact search on all questions at once. Rankings are 50 deep, for which ef_search is 50 at least."
     )
     return parts
 
