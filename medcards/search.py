@@ -132,8 +132,10 @@ def table(hits: list[Hit], width: int) -> str:
     return "\n\n".join(blocks)
 
 
-def quiet() -> None:
-    """No progress bars: loading takes a second, and the answer is what was asked for."""
+def hurry() -> None:
+    """Load without what a search never uses: adapters, whose libraries take a second to import, and progress bars."""
+    sys.modules.setdefault("peft", None)  # transformers then takes it for not installed
+
     from transformers.utils import logging
 
     logging.disable_progress_bar()
@@ -152,7 +154,7 @@ def main() -> None:
     given = parser.parse_args()
     try:
         checked(given.question, given.k)  # before anything is loaded
-        quiet()
+        hurry()
         searcher = Searcher.load(given.data)
         hits = searcher.search(given.question, given.k)
     except InputError as error:
