@@ -135,14 +135,17 @@ def search(metrics: dict[str, dict]) -> list[str]:
     retrieval, test = metrics["retrieval"], metrics["retrieval"]["test"]
     own, served = systems(test["own"]), retrieval["served"]
     columns = ["mrr@10", "ndcg@10", "recall@1", "recall@10", "recall@50"]
-    weights = ", ".join(
-        f"{name} {weight:.1f}"
-        for name, weight in zip(("cosine", "BM25", "cross-encoder"), served["rerank_weights"], strict=True)
-    )
+    chosen_on = count(systems(retrieval["validation"]["own"]))
+    how = f"BM25's weight in hybrid {served['bm25_weight']:.1f}"
+    if "reranking_gain" in retrieval:
+        cosine, words, cross_encoder = served["rerank_weights"]
+        how += (
+            f"; in hybrid_rerank cosine {cosine:.1f}, BM25 {words:.1f}, cross-encoder {cross_encoder:.1f}; its gain "
+            f"over hybrid there, with weights that other questions chose, {cell(retrieval['reranking_gain']['mrr@10'])}"
+        )
     parts = [
-        f"**Search, own questions** (n = {count(own)}, test split). Served: `{served['system']}`, chosen with all "
-        f"weights on {count(systems(retrieval['validation']['own']))} validation questions (BM25 in hybrid "
-        f"{served['bm25_weight']:.1f}" + (f"; in hybrid_rerank {weights})." if "hybrid_rerank" in own else ")."),
+        f"**Search, own questions** (n = {count(own)}, test split). Served is `{served['system']}`, chosen with all "
+        f"weights on {chosen_on} validation questions ({how}).",
         table(own, columns, "system"),
     ]
     if "hybrid_rerank" in own:

@@ -109,7 +109,7 @@ def main() -> dict:
     def mrr(ranking: Ranking) -> pd.Series:
         return score_ranking(ranking[0], own.relevant, ids, ["mrr@10"])["mrr@10"]
 
-    served = choose_served(retriever, own.questions, vectors(own), own.cards.group, mrr, params.candidates, seed)
+    served, gain = choose_served(retriever, own.questions, vectors(own), own.cards.group, mrr, params.candidates, seed)
     words = retriever.bm25.search(own.questions)
     if before := unadapted.rank(own, words):
         unadapted.bm25_weight = best_bm25_weight(before["dense_before"], words, mrr)
@@ -117,6 +117,8 @@ def main() -> dict:
 
     manifest = read_manifest(DATA / "reranker")
     metrics = {"corpus": len(answers), "served": served.model_dump(), "validation": {}, "test": {}}
+    if gain:
+        metrics["reranking_gain"] = {"mrr@10": gain}
     metrics["reranker"] = {key: manifest[key] for key in ("model", "trained")}
     tables, curves = [], {}
     for queries in tqdm([*validation, *test], desc="query sets"):

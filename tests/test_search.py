@@ -263,7 +263,8 @@ def choice():
         def mrr(ranking):
             return score_ranking(ranking[0], relevant, ids, ["mrr@10"])["mrr@10"]
 
-        served = choose_served(retriever, questions, asked, pd.Series(ids), mrr, candidates=5, seed=0)
+        served, gain = choose_served(retriever, questions, asked, pd.Series(ids), mrr, candidates=5, seed=0)
+        assert (gain is None) == (scorer is None)
         systems = ["bm25", "dense_exact", "hnsw", "hybrid"] + (["hnsw_rerank", "hybrid_rerank"] if scorer else [])
         found = retriever.rank(questions, asked, served, systems)
         return served, found, score_systems(found, relevant, ids, candidates=5)
