@@ -140,7 +140,7 @@ def search(metrics: dict[str, dict]) -> list[str]:
     if "reranking_gain" in retrieval:
         cosine, words, cross_encoder = served["rerank_weights"]
         how += (
-            f"; in hybrid_rerank cosine {cosine:.1f}, BM25 {words:.1f}, cross-encoder {cross_encoder:.1f}; its gain "
+            f"; in hybrid_rerank cosine {cosine:g}, BM25 {words:g}, cross-encoder {cross_encoder:g}; its gain "
             f"over hybrid there, with weights that other questions chose, {cell(retrieval['reranking_gain']['mrr@10'])}"
         )
     parts = [

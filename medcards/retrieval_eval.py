@@ -21,8 +21,6 @@ DEPTHS = (1, 2, 3, 5, 10, 20, 30, 50)
 FOLDS = 10
 # Of BM25 in hybrid. The bi-encoder always takes part, so that a question of other words finds something as well.
 WEIGHTS = [step / 10 for step in range(10)]
-# Of cosine similarity, BM25 and cross-encoder, which takes part in all; its weight ascends, then BM25's.
-MIXTURES = [[(10 - b - c) / 10, b / 10, c / 10] for c in range(1, 11) for b in range(11 - c)]
 
 
 class RerankEvalParams(Block):
@@ -189,7 +187,8 @@ def choose_served(
         return served, None
     first = hybrid(found["hnsw"], found["bm25"], served.bm25_weight)
     scores = retriever.scores(questions, vectors, first[0][:, :candidates])
-    reranked = [mrr(rerank(first, scores, weights)) for weights in MIXTURES]
+    mixtures = [_mixture(served.bm25_weight, step / 10) for step in range(1, 11)]
+    reranked = [mrr(rerank(first, scores, weights)) for weights in mixtures]
     gains = -mrr(first)
     fold = pd.factorize(groups)[0] % FOLDS
     for number in range(fold.max() + 1):
@@ -197,7 +196,16 @@ def choose_served(
         gains[held_out] += reranked[_best([one[~held_out] for one in reranked])][held_out]
     gain = Bootstrap(groups, seed).interval(gains)
     system = "hybrid_rerank" if gain["lo"] > 0 else "hybrid"
-    return served.model_copy(update={"rerank_weights": MIXTURES[_best(reranked)], "system": system}), gain
+    return served.model_copy(update={"rerank_weights": mixtures[_best(reranked)], "system": system}), gain
+
+
+def _mixture(bm25_weight: float, cross_encoder: float) -> list[float]:
+    """The cross-encoder's weight, and what is left shared out between bi-encoder and BM25 as hybrid shares it out.
+
+    One weight to choose and not two, because two find more gain on the questions that choose them and less on others.
+    """
+    left = 1 - cross_encoder
+    return [round(left * (1 - bm25_weight), 2), round(left * bm25_weight, 2), cross_encoder]
 
 
 def _best(choices: list[pd.Series]) -> int:

@@ -284,7 +284,7 @@ def test_a_good_cross_encoder_is_served(choice):
 
 
 def test_a_cross_encoder_that_knows_nothing_is_not_served(choice):
-    """Not even by luck: 54 mixtures are tried, so some seem to gain on the questions that they are chosen on."""
+    """Not even by luck: ten weights are tried, so some seem to gain on the questions that they are chosen on."""
     served = []
     for seed in range(12):
         random = np.random.default_rng(seed)
