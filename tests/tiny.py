@@ -59,13 +59,13 @@ def _bert(folder: Path, architecture: str, seed: int, layers: int = 1, **setting
     tokenizer.save_pretrained(folder)
 
 
-def make_encoder(folder: Path, seed: int = 0, layers: int = 1) -> Path:
+def make_encoder(folder: Path, seed: int = 0, layers: int = 1, **settings) -> Path:
     """A bi-encoder: BERT layers of width 32, mean pooling. Another seed gives other weights."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer import modules
 
     with tempfile.TemporaryDirectory() as scratch:  # a published encoder has its weights once
-        _bert(Path(scratch), "BertModel", seed, layers)
+        _bert(Path(scratch), "BertModel", seed, layers, **settings)
         transformer = modules.Transformer(scratch)
     pooling = modules.Pooling(transformer.get_embedding_dimension(), pooling_mode="mean")
     SentenceTransformer(modules=[transformer, pooling], device="cpu").save(str(folder))
