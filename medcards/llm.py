@@ -1,6 +1,7 @@
-"""The language model: loading (full, int8, nf4), prompts, generation, likelihood."""
+"""The language model: loading (full, int8, nf4), generation, likelihood."""
 
 import logging
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -15,21 +16,13 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from medcards import InputError
 from medcards.files import atomic, sha256_of
 from medcards.params import Block
+from medcards.prompts import PLAIN_TEMPLATE, answer_ids, prompt_ids
 from medcards.references import ReferenceText, cache_folder, reading, resolve
 
 log = logging.getLogger(__name__)
-
-# For a base model that was never taught to chat.
-PLAIN_TEMPLATE = (
-    "{% for message in messages %}"
-    "{% if message['role'] == 'system' %}{{ message['content'] + '\n\n' }}"
-    "{% elif message['role'] == 'user' %}{{ 'Question: ' + message['content'] + '\n' }}"
-    "{% else %}{{ 'Answer: ' + message['content'] + eos_token }}{% endif %}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ 'Answer:' }}{% endif %}"
-)
 
 
 class LlmParams(Block):
@@ -37,28 +30,43 @@ class LlmParams(Block):
 
     model: ReferenceText
     quantize: Literal["none", "int8", "nf4"]
+    device: Literal["auto", "cpu", "cuda"]
+    dtype: Literal["auto", "float32", "bfloat16", "float16"]
+    attention: Literal["auto", "eager", "sdpa", "flash_attention_2"]
     system_prompt: str
 
 
-def device() -> str:
-    """``cuda`` where there is a GPU, else ``cpu``."""
+def device(params: LlmParams) -> str:
+    """``cuda`` where there is a GPU, else ``cpu``, unless ``params.device`` says which."""
+    if params.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("llm.device=cuda: PyTorch finds no GPU on this machine; take auto or cpu")
+    if params.device != "auto":
+        return params.device
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def compute_dtype() -> torch.dtype:
-    """bfloat16 on a GPU that has it, else float32."""
-    return torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
+def compute_dtype(params: LlmParams) -> torch.dtype:
+    """bfloat16 on a GPU that computes in it, else float32, unless ``params.dtype`` says which."""
+    if params.dtype != "auto":
+        return getattr(torch, params.dtype)
+    has_it = device(params) == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if has_it else torch.float32
 
 
 def load_llm(params: LlmParams) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load the base model and its tokenizer, quantised as ``params.quantize`` says.
 
     ``int8`` is LLM.int8() (Dettmers et al., 2022), ``nf4`` is 4-bit NormalFloat with double quantisation, the base
-    of QLoRA (Dettmers et al., 2023); both by bitsandbytes, on a GPU or on the CPU.
+    of QLoRA (Dettmers et al., 2023); both by bitsandbytes, on a GPU or on the CPU. Where one process trains on each
+    GPU, every process loads to its own; where FSDP shards the model, to the CPU.
+
+    Raises
+    ------
+    InputError : the reference is no language model, or the machine lacks what a parameter asks for.
     """
-    folder = resolve(params.model)
-    if folder.suffix == ".gguf":
-        folder = plain_copy(folder)
+    folder = _model_folder(params)
+    sharded = os.environ.get("ACCELERATE_USE_FSDP") == "true"
+    gpu = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     quantization = None
     if params.quantize == "int8":
         quantization = BitsAndBytesConfig(load_in_8bit=True)
@@ -67,23 +75,43 @@ def load_llm(params: LlmParams) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=compute_dtype(),
+            bnb_4bit_compute_dtype=compute_dtype(params),
+            bnb_4bit_quant_storage=compute_dtype(params) if sharded else torch.uint8,  # FSDP shards one dtype only
         )
     with reading(params.model, "a causal language model"):
-        model = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=compute_dtype(),
-            quantization_config=quantization,
-            device_map={"": device()},
-            local_files_only=True,
-        )
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        try:
+            model = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=compute_dtype(params),
+                quantization_config=quantization,
+                device_map=None if sharded else {"": gpu if device(params) == "cuda" else "cpu"},
+                attn_implementation=None if params.attention == "auto" else params.attention,
+                local_files_only=True,
+            )
+        except ImportError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"llm.attention={params.attention}, llm.quantize={params.quantize}: {reason}") from error
+    tokenizer = load_tokenizer(params)
+    model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
+    return model, tokenizer
+
+
+def load_tokenizer(params: LlmParams) -> PreTrainedTokenizerBase:
+    """The model's tokenizer; a plain template and the end token stand in for a chat template and a padding token."""
+    with reading(params.model, "a causal language model"):
+        tokenizer = AutoTokenizer.from_pretrained(_model_folder(params), local_files_only=True)
+    if tokenizer.eos_token is None:
+        raise InputError(f"{params.model}: its tokenizer has no end token, so no answer would end; use another model")
     if tokenizer.chat_template is None:
         tokenizer.chat_template = PLAIN_TEMPLATE
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
-    return model, tokenizer
+    return tokenizer
+
+
+def _model_folder(params: LlmParams) -> Path:
+    folder = resolve(params.model)
+    return plain_copy(folder) if folder.suffix == ".gguf" else folder
 
 
 def plain_copy(gguf: Path) -> Path:
@@ -107,12 +135,6 @@ def plain_copy(gguf: Path) -> Path:
                 model.save_pretrained(folder)
                 AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)
     return target
-
-
-def prompt(question: str, system_prompt: str) -> list[dict[str, str]]:
-    """The messages that ask a question; training and evaluation both start from here."""
-    system = [{"role": "system", "content": system_prompt}] if system_prompt else []
-    return [*system, {"role": "user", "content": question}]
 
 
 def generate(
@@ -167,19 +189,9 @@ def answer_nll(
     model.eval()
     for question, answer in tqdm(list(zip(questions, answers, strict=True)), desc=label):
         head = prompt_ids(tokenizer, question, params.system_prompt)
-        messages = [*prompt(question, params.system_prompt), {"role": "assistant", "content": answer}]
-        whole = tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True)["input_ids"]
-        ids = torch.tensor([whole], device=model.device)
+        ids = torch.tensor([head + answer_ids(tokenizer, question, answer, params.system_prompt)], device=model.device)
         labels = ids.clone()
         labels[:, : len(head)] = -100
         with torch.inference_mode():
             losses.append(float(model(input_ids=ids, labels=labels).loss))
     return losses
-
-
-def prompt_ids(tokenizer: PreTrainedTokenizerBase, question: str, system_prompt: str) -> list[int]:
-    """The token ids that a question is asked with, the start of the assistant's turn included."""
-    messages = prompt(question, system_prompt)
-    return tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=True)[
-        "input_ids"
-    ]

@@ -35,16 +35,22 @@ import os  # noqa: E402
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import hashlib  # noqa: E402
+import json  # noqa: E402
 import resource  # noqa: E402
-from collections.abc import Callable  # noqa: E402
+import shutil  # noqa: E402
+from collections.abc import Callable, Iterator  # noqa: E402
+from contextlib import contextmanager, nullcontext  # noqa: E402
 
 from filelock import FileLock, Timeout  # noqa: E402
 
 from medcards import InputError, params  # noqa: E402
-from medcards.files import write_json  # noqa: E402
+from medcards.files import sha256_of, to_json, write_json  # noqa: E402
 from medcards.references import parse, pin  # noqa: E402
 
 DATA, METRICS, PLOTS, SCRATCH = Path("data"), Path("metrics"), Path("plots"), Path(".scratch")
+RANK, PROCESSES = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+"""Which process of a stage this is, where a launcher starts several; the first alone writes."""
 
 
 def load_params(**blocks: object) -> list:
@@ -64,6 +70,41 @@ def pinned(block: params.Block, role: str) -> params.Block:
     return block.model_copy(update={"model": pin(block.model)})
 
 
+def fingerprint_of_model(reference: str) -> str:
+    """What changes with a model: its reference, and of files of the user's own their bytes."""
+    parsed = parse(reference)
+    if parsed.kind != "path":
+        return reference
+    files = sorted(file for file in Path(parsed.path).rglob("*") if file.is_file())
+    return to_json({str(file): sha256_of(file) for file in files})
+
+
+@contextmanager
+def scratch(name: str, **inputs: object) -> Iterator[Path]:
+    """A folder for a stage's partial work: it survives a kill, and is removed when the block ends without an error.
+
+    Its name is a fingerprint of the inputs given, of the code that is loaded, of the packages and of the number of
+    processes, so that no work is continued from other inputs. ``MEDCARDS_SCRATCH`` sets another place for all of
+    them, such as one that several checkouts share.
+    """
+    here = Path(__file__).parent.parent
+    files = {Path(file) for module in list(sys.modules.values()) if (file := getattr(module, "__file__", None))}
+    code = {
+        str(file.relative_to(here)): sha256_of(file)
+        for file in files
+        if file.parent in (here / "medcards", here / "stages")
+    }
+    packages = sorted(f"{package.name}=={package.version}" for package in metadata.distributions())
+    facts = inputs | {"code": code, "packages": packages, "processes": PROCESSES}
+    fingerprint = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    folder = Path(os.environ.get("MEDCARDS_SCRATCH") or SCRATCH) / name / fingerprint
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock") if RANK == 0 else nullcontext():
+        yield folder
+        if RANK == 0:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def run(name: str, main: Callable[[], dict | None], **instead: Callable[[], None]) -> None:
     """Run a stage's ``main`` alone, say what the user did wrong in one line, and write what it cost.
 
@@ -80,17 +121,22 @@ def run(name: str, main: Callable[[], dict | None], **instead: Callable[[], None
     other = next((instead[flag] for flag in given if given[flag]), None)
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("medcards").setLevel(logging.INFO)
+    logging.getLogger("medcards").setLevel(logging.INFO if RANK == 0 else logging.WARNING)
     SCRATCH.mkdir(exist_ok=True)
+    writer = SCRATCH / f"{name}.pid"
     try:
-        with FileLock(SCRATCH / f"{name}.lock", timeout=0):
+        with FileLock(SCRATCH / f"{name}.lock", timeout=0) if RANK == 0 else nullcontext():
+            if RANK == 0:
+                writer.write_text(str(os.getpid()))
             if other:
                 return other()
             measured = main() or {}
-            write_json(METRICS / "cost" / f"{name}.json", _cost() | measured)
+            if RANK == 0:
+                write_json(METRICS / "cost" / f"{name}.json", _cost() | measured)
     except Timeout:
         sys.exit(
-            f"{name}: another run of this stage is still writing; wait for it, or end it (`pgrep -f stages.{name}`)"
+            f"{name}: process {writer.read_text()} still runs this stage; wait until it ends, or `kill "
+            f"{writer.read_text()}`; then run the same command again"
         )
     except InputError as error:
         sys.exit(f"{name}: {error}")

@@ -1,28 +1,53 @@
 """finetune: teach the language model the training cards with LoRA (QLoRA where the base is quantised).
 
-reads   data/cards
-writes  data/adapter, metrics/finetune.json, plots/finetune (live: `dvc plots show` draws them while it trains)
+reads   data/cards, data/embeddings (which cards are near, where finetune.context_share asks for it)
+writes  data/adapter, metrics/finetune.json, plots/finetune and plots/cost/finetune (live: `dvc plots show` draws them
+        while it trains)
+
+A run that was killed goes on from its last checkpoint when it is started again with the same inputs.
 """
 
-import shutil
+from contextlib import ExitStack
+from importlib import metadata
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from dvclive import Live
 from matplotlib import pyplot as plt
+from peft import PeftModel
 
-from medcards import InputError
 from medcards import cards as card_tables
+from medcards.context import nearest_training_cards
+from medcards.encoder import Embeddings
 from medcards.figures import save
-from medcards.files import atomic, write_json
-from medcards.llm import LlmParams, answer_nll, compute_dtype, device, load_llm
+from medcards.files import atomic, read_json, write_json
+from medcards.llm import LlmParams, answer_nll, compute_dtype, device, load_llm, load_tokenizer
+from medcards.model_card import adapter_card
 from medcards.params import Seed
 from medcards.stats import Bootstrap
 from medcards.tuning import Curves, FinetuneParams, LoraParams, save_adapter, train_adapter, training_rows
-from stages import DATA, METRICS, PLOTS, SCRATCH, load_params, pinned, run
+from stages import DATA, METRICS, PLOTS, PROCESSES, RANK, fingerprint_of_model, load_params, pinned, run, scratch
+
+CURVES = PLOTS / "finetune", PLOTS / "cost" / "finetune"
+BLOCKS = "llm", "lora", "finetune"
+PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes")
 
 
-def plot_losses(folder) -> None:
+def context_of(cards: pd.DataFrame, train: pd.DataFrame, params: FinetuneParams, seed: int) -> list[list[str]]:
+    """What each training card comes with: nothing, or for a seeded share of them the nearest other training cards."""
+    context: list[list[str]] = [[] for _ in range(len(train))]
+    chosen = np.random.default_rng(seed).permutation(len(train))[: round(params.context_share * len(train))]
+    if len(chosen):
+        embeddings, pool = Embeddings.load(DATA / "embeddings", cards), cards[cards.split == "train"]
+        found = nearest_training_cards(train.iloc[chosen], pool, embeddings, params.context_cards)
+        for place, texts in zip(chosen, found, strict=True):
+            context[place] = texts
+    return context
+
+
+def plot_losses(folder: Path) -> None:
     """A picture of DVCLive's loss curves, for those who read without a browser."""
     tables = {name: pd.read_table(folder / f"plots/metrics/{name}.tsv") for name in ("train_loss", "validation_loss")}
     data = pd.concat([table.set_axis(["step", "loss"], axis=1).assign(of=name) for name, table in tables.items()])
@@ -34,42 +59,72 @@ def plot_losses(folder) -> None:
     save(figure, data, folder / "losses.png")
 
 
-def main() -> None:
+def main() -> dict | None:
     seed, llm, lora, params = load_params(seed=Seed, llm=LlmParams, lora=LoraParams, finetune=FinetuneParams)
     llm = pinned(llm, "llm")
     cards = card_tables.load(DATA / "cards")
     train = card_tables.sample(cards, "train", params.train_cards, seed)
     validation = card_tables.sample(cards, "validation", params.validation_cards, seed)
-    held_out = validation.question.tolist(), validation.answer.tolist()
+    tokenizer = load_tokenizer(llm)
+    context = context_of(cards, train, params, seed)
+    rows, counts = training_rows(tokenizer, train, llm.system_prompt, params.max_length, context)
+    held_out, held_out_counts = training_rows(tokenizer, validation, llm.system_prompt, params.max_length)
+    machine = {"device": torch.cuda.get_device_name() if device(llm) == "cuda" else "cpu", "processes": PROCESSES}
 
-    model, tokenizer = load_llm(llm)
-    before = np.array(answer_nll(model, tokenizer, *held_out, llm, "validation, base"))
-    rows = [training_rows(table, llm.system_prompt) for table in (train, validation)]
-    live_folder = PLOTS / "finetune"
-    with Live(str(live_folder), dvcyaml=False, save_dvc_exp=False) as live:
-        scratch = SCRATCH / "finetune"
-        tuned = train_adapter(model, tokenizer, *rows, lora, params, seed, scratch, [Curves(live)])
-    after = np.array(answer_nll(tuned, tokenizer, *held_out, llm, "validation, tuned"))
-    trainable, total = tuned.get_nb_trainable_parameters()
-    if not np.isfinite([before, after]).all():
-        raise InputError("the validation loss is not finite: lower finetune.learning_rate")
+    blocks = {"seed": seed} | {
+        name: block.model_dump() for name, block in zip(BLOCKS, (llm, lora, params), strict=True)
+    }
+    inputs = {"base": fingerprint_of_model(llm.model), "rows": rows.to_list(), "held_out": held_out.to_list()}
+    with scratch("finetune", **blocks, **inputs, **machine) as folder, ExitStack() as open_files:
+        callbacks = []
+        if RANK == 0:
+            lives = [open_files.enter_context(Live(str(to), dvcyaml=False, save_dvc_exp=False)) for to in CURVES]
+            callbacks = [Curves(*lives)]
+        done = train_adapter(llm, tokenizer, rows, held_out, lora, params, seed, folder, callbacks, PROCESSES)
+        if RANK != 0:
+            return None
+        metrics = {
+            "model": llm.model,
+            "quantize": llm.quantize,
+            "dtype": str(compute_dtype(llm)).removeprefix("torch."),
+            "train": counts,
+            "validation": held_out_counts,
+            **machine,
+            **done.facts,
+            **compare(done.best, validation, llm, seed),
+        }
+        manifest = {**blocks, "metrics": metrics, "packages": {name: metadata.version(name) for name in PACKAGES}}
+        manifest["material"] = read_json(METRICS / "prepare.json")["material"]
+        with atomic(DATA / "adapter") as adapter:
+            save_adapter(done.best, adapter, llm.model, tokenizer)
+            write_json(adapter / "manifest.json", manifest)
+            (adapter / "README.md").write_text(adapter_card(manifest), encoding="utf-8")
+        plot_losses(CURVES[0])
+        write_json(METRICS / "finetune.json", metrics)
+    return speed(done.log)
+
+
+def compare(adapter: Path, validation: pd.DataFrame, llm: LlmParams, seed: int) -> dict:
+    """Likelihood of the validation answers under the base and under the adapter as it was saved, and the difference."""
+    base, tokenizer = load_llm(llm)
+    model = PeftModel.from_pretrained(base, adapter)
+    held_out = validation.question.tolist(), validation.answer.tolist()
+    with model.disable_adapter():
+        before = np.array(answer_nll(model, tokenizer, *held_out, llm, "validation, base"))
+    after = np.array(answer_nll(model, tokenizer, *held_out, llm, "validation, tuned"))
     bootstrap = Bootstrap(validation.group, seed)
-    metrics = {
-        "model": llm.model,
-        "quantize": llm.quantize,
-        "device": device(),
-        "dtype": str(compute_dtype()).removeprefix("torch."),
-        "train_cards": len(train),
-        "trainable_parameters": trainable,
-        "trainable_share": trainable / total,
+    return {
         "validation_nll": {"base": bootstrap.interval(before), "tuned": bootstrap.interval(after)},
         "differences": {"tuned-base": {"validation_nll": bootstrap.interval(after - before)}},
     }
-    with atomic(DATA / "adapter") as folder:
-        save_adapter(tuned, folder, llm.model)
-    plot_losses(live_folder)
-    shutil.rmtree(scratch, ignore_errors=True)
-    write_json(METRICS / "finetune.json", metrics)
+
+
+def speed(log: list[dict]) -> dict[str, float]:
+    """The training's tokens a second, in the middle, and on a GPU the most memory that it held."""
+    measured = {"tokens_per_second": float(np.median([entry["tokens_per_second"] for entry in log if "loss" in entry]))}
+    if torch.cuda.is_available():
+        measured["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / 1e6)
+    return measured
 
 
 if __name__ == "__main__":

@@ -1,0 +1,5 @@
+"""The model card of an adapter."""
+
+
+def adapter_card(manifest: dict) -> str:
+    return "# adapter\n"
