@@ -92,6 +92,8 @@ def load_llm(params: LlmParams) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"llm.attention={params.attention}, llm.quantize={params.quantize}: {reason}") from error
     tokenizer = load_tokenizer(params)
+    if len(tokenizer) > (known := model.get_input_embeddings().num_embeddings):
+        raise InputError(f"{params.model}: its tokenizer has {len(tokenizer)} tokens, but the model knows {known}")
     model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
     return model, tokenizer
 

@@ -260,8 +260,10 @@ def hub_errors(reference: str) -> Iterator[None]:
 @contextmanager
 def reading(reference: str, what: str) -> Iterator[None]:
     """Turn a library's refusal to read material into one line: it is not ``what`` it should be."""
+    from safetensors import SafetensorError
+
     try:
         yield
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{reference}: could not be read as {what} ({type(error).__name__}: {reason})") from error

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import math
 import shutil
 import time
 from dataclasses import dataclass
@@ -16,7 +17,6 @@ from peft import LoraConfig
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from safetensors import SafetensorError
 from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase, TrainerCallback, TrainerState, set_seed
-from transformers.trainer_pt_utils import get_length_grouped_indices
 from trl import SFTConfig, SFTTrainer
 
 from medcards import InputError
@@ -86,7 +86,7 @@ class Curves(TrainerCallback):
     Parameters
     ----------
     live : gets losses, learning rate and gradient norm, which are equal in every run.
-    clocked : gets the tokens a second, which are not.
+    clocked : gets the tokens a second, which are not. Of several processes the first alone has these two.
     """
 
     names = {
@@ -97,8 +97,8 @@ class Curves(TrainerCallback):
     }
     clocked_names = {"tokens_per_second": "tokens_per_second"}
 
-    def __init__(self, live, clocked):
-        self.lives = [(live, self.names), (clocked, self.clocked_names)]
+    def __init__(self, live=None, clocked=None):
+        self.lives = [(to, names) for to, names in ((live, self.names), (clocked, self.clocked_names)) if to]
         self._seconds = self._tokens = 0.0
 
     def on_train_begin(self, args, state, control, **kwargs):
@@ -182,20 +182,25 @@ def training_rows(
 
 
 def training_order(lengths: list[int], params: FinetuneParams, seed: int) -> list[int]:
-    """Which row is trained on when, over all epochs: cards of one optimizer step have about one length.
+    """Which row is trained on when, over all epochs: at random, and within an optimizer step by length.
 
-    The order hangs on neither the number of devices nor on where a run was broken off, so all give one result.
+    Batches of like lengths waste little on padding, and a step learns from the same cards as without the sorting
+    (``benchmarks/batches.py`` compares the ways). The order hangs neither on the number of devices nor on where a run
+    was broken off, so all give one result.
 
     Returns
     -------
     row numbers; ``params.epochs`` times as many as there are rows.
     """
-    generator = torch.Generator().manual_seed(seed)
-    order: list[int] = []
-    for _ in range(int(np.ceil(params.epochs))):
-        step = params.batch_size * params.gradient_accumulation
-        order += get_length_grouped_indices(lengths, step, generator=generator)
-    return order[: max(1, round(params.epochs * len(lengths)))]
+    random = np.random.default_rng(seed)
+    epochs = [random.permutation(len(lengths)) for _ in range(math.ceil(params.epochs))]
+    order = np.concatenate(epochs)[: max(1, round(params.epochs * len(lengths)))].tolist()
+    step = params.batch_size * params.gradient_accumulation
+    return [
+        row
+        for start in range(0, len(order), step)
+        for row in sorted(order[start : start + step], key=lengths.__getitem__)
+    ]
 
 
 class _Trainer(SFTTrainer):
@@ -220,6 +225,77 @@ def whole_checkpoints(scratch: Path) -> list[Path]:
     return sorted(found, key=lambda folder: int(folder.name.rpartition("-")[2]))
 
 
+def lora_config(lora: LoraParams) -> LoraConfig:
+    """PEFT's form of the ``lora`` block."""
+    return LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        use_rslora=lora.use_rslora,
+        use_dora=lora.use_dora,
+        init_lora_weights=True if lora.init == "default" else lora.init,
+        task_type="CAUSAL_LM",
+    )
+
+
+def trainer_settings(
+    llm: LlmParams, params: FinetuneParams, rows: int, seed: int, scratch: Path, processes: int = 1
+) -> SFTConfig:
+    """TRL's form of the ``finetune`` block, for ``rows`` rows that lie in the order of :func:`training_order`.
+
+    Parameters
+    ----------
+    processes : that train together. They share an optimizer step's cards, so its size does not hang on their number.
+
+    Raises
+    ------
+    InputError : an optimizer step's batches cannot be shared.
+    """
+    if params.gradient_accumulation % processes:
+        raise InputError(
+            f"finetune.gradient_accumulation={params.gradient_accumulation} cannot be shared by {processes} processes: "
+            "make it a multiple, and finetune.batch_size smaller"
+        )
+    steps = -(-rows // (params.batch_size * params.gradient_accumulation))
+    evaluate_steps = params.evaluate_steps or max(1, round(steps / params.epochs))
+    dtype = compute_dtype(llm)
+    return SFTConfig(
+        output_dir=str(scratch),
+        per_device_train_batch_size=params.batch_size,
+        per_device_eval_batch_size=params.batch_size,
+        gradient_accumulation_steps=params.gradient_accumulation // processes,
+        num_train_epochs=1,  # the rows hold all epochs
+        train_sampling_strategy="sequential",
+        learning_rate=params.learning_rate,
+        lr_scheduler_type=params.schedule,
+        warmup_steps=params.warmup_share,
+        max_grad_norm=params.max_grad_norm,
+        max_length=None,  # the rows are cut
+        loss_type="nll",
+        completion_only_loss=True,
+        activation_checkpointing=params.activation_checkpointing,
+        eval_strategy="steps",
+        eval_steps=evaluate_steps,
+        eval_on_start=True,
+        logging_steps=params.log_steps,
+        logging_first_step=True,
+        save_strategy="steps",
+        save_steps=evaluate_steps,
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="loss",
+        restore_callback_states_from_checkpoint=True,
+        report_to="none",
+        seed=seed,
+        use_cpu=device(llm) == "cpu",
+        bf16=dtype == torch.bfloat16,
+        fp16=dtype == torch.float16,
+        dataloader_pin_memory=device(llm) != "cpu",
+        ddp_find_unused_parameters=False,
+    )
+
+
 def train_adapter(
     llm: LlmParams,
     tokenizer: PreTrainedTokenizerBase,
@@ -238,65 +314,17 @@ def train_adapter(
     ----------
     train, validation : rows of :func:`training_rows`.
     scratch : where the checkpoints lie; the caller removes it, and gives another one for other settings or rows.
-    processes : that train together, of which this is one. They share an optimizer step's cards, so that its size
-        does not hang on their number.
+    processes : that train together, of which this is one.
 
     Raises
     ------
-    InputError : the settings do not fit the model, say a target module that it lacks; or a checkpoint cannot be saved.
+    InputError : the settings do not fit the model, say a target module that it lacks; the loss is not finite; or a
+        checkpoint cannot be saved.
     """
-    if params.gradient_accumulation % processes:
-        raise InputError(
-            f"finetune.gradient_accumulation={params.gradient_accumulation} cannot be shared by {processes} processes: "
-            f"make it a multiple, and finetune.batch_size smaller"
-        )
     order = training_order([len(ids) for ids in train["input_ids"]], params, seed)
-    steps = -(-len(order) // (params.batch_size * params.gradient_accumulation))
-    evaluate_steps = params.evaluate_steps or max(1, round(steps / params.epochs))
-    checkpoints = whole_checkpoints(scratch)
-    settings = SFTConfig(
-        output_dir=str(scratch),
-        per_device_train_batch_size=params.batch_size,
-        per_device_eval_batch_size=params.batch_size,
-        gradient_accumulation_steps=params.gradient_accumulation // processes,
-        num_train_epochs=1,
-        train_sampling_strategy="sequential",
-        learning_rate=params.learning_rate,
-        lr_scheduler_type=params.schedule,
-        warmup_steps=params.warmup_share,
-        max_grad_norm=params.max_grad_norm,
-        max_length=None,  # the rows are cut
-        loss_type="nll",
-        completion_only_loss=True,
-        activation_checkpointing=params.activation_checkpointing,
-        eval_strategy="steps",
-        eval_steps=evaluate_steps,
-        eval_on_start=not checkpoints,
-        logging_steps=params.log_steps,
-        logging_first_step=True,
-        save_strategy="steps",
-        save_steps=evaluate_steps,
-        save_total_limit=2,
-        load_best_model_at_end=True,
-        metric_for_best_model="loss",
-        restore_callback_states_from_checkpoint=True,
-        report_to="none",
-        seed=seed,
-        use_cpu=device(llm) == "cpu",
-        bf16=compute_dtype(llm) == torch.bfloat16,
-        fp16=compute_dtype(llm) == torch.float16,
-        dataloader_pin_memory=device(llm) != "cpu",
-    )
-    config = LoraConfig(
-        r=lora.r,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=lora.target_modules,
-        use_rslora=lora.use_rslora,
-        use_dora=lora.use_dora,
-        init_lora_weights=True if lora.init == "default" else lora.init,
-        task_type="CAUSAL_LM",
-    )
+    settings = trainer_settings(llm, params, len(order), seed, scratch, processes)
+    last = next(reversed(whole_checkpoints(scratch)), None)
+    settings.eval_on_start = last is None
     model, _ = load_llm(llm)
     facts = {"base_bytes": model.get_memory_footprint(), "attention": model.config._attn_implementation}
     set_seed(seed)  # before the adapter draws its weights
@@ -307,29 +335,30 @@ def train_adapter(
             train_dataset=train.select(order),
             eval_dataset=validation,
             processing_class=tokenizer,
-            peft_config=config,
+            peft_config=lora_config(lora),
             callbacks=[*callbacks, *([EarlyStoppingCallback(params.patience)] if params.patience else [])],
         )
     except ValueError as error:  # what PEFT and TRL say of settings that do not fit the model
         raise InputError(f"lora and finetune do not fit this model: {' '.join(str(error).split())[:300]}") from error
-    trainable, total = trainer.model.get_nb_trainable_parameters()
-    facts |= {"trainable_parameters": trainable, "trainable_share": trainable / total}
-    if checkpoints and _stopped_early(checkpoints[-1], params.patience):  # and was killed before it could say so
-        trainer.state = _state(checkpoints[-1])
+    facts |= dict(zip(("trainable_parameters", "parameters"), trainer.model.get_nb_trainable_parameters(), strict=True))
+    if last and _stopped_early(last, params.patience):  # and was killed before it could say so
+        trainer.state = _state(last)
         for callback in callbacks:
             callback.on_train_begin(settings, trainer.state, trainer.control)
     else:
-        trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
+        if last:
+            log.info("going on from the checkpoint of step %s", last.name.rpartition("-")[2])
+        trainer.train(resume_from_checkpoint=last and str(last))
     state = trainer.state
     if state.best_global_step is None:
         raise InputError("the validation loss is not finite: lower finetune.learning_rate")
-    facts |= {"steps": state.global_step, "best_step": state.best_global_step}
-    facts["stopped_early"] = state.global_step < state.max_steps
     trainer.accelerator.end_training()
     del trainer, model
     gc.collect()  # the caller loads the base again
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    facts |= {"trainable_share": facts["trainable_parameters"] / facts["parameters"], "steps": state.global_step}
+    facts |= {"best_step": state.best_global_step, "stopped_early": state.global_step < state.max_steps}
     return Training(scratch / f"checkpoint-{state.best_global_step}", state.log_history, facts)
 
 

@@ -134,10 +134,8 @@ def run(name: str, main: Callable[[], dict | None], **instead: Callable[[], None
             if RANK == 0:
                 write_json(METRICS / "cost" / f"{name}.json", _cost() | measured)
     except Timeout:
-        sys.exit(
-            f"{name}: process {writer.read_text()} still runs this stage; wait until it ends, or `kill "
-            f"{writer.read_text()}`; then run the same command again"
-        )
+        pid = writer.read_text()
+        sys.exit(f"{name}: process {pid} still runs this stage; wait, or end it (`kill {pid}`), then run this again")
     except InputError as error:
         sys.exit(f"{name}: {error}")
 

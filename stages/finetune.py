@@ -76,11 +76,10 @@ def main() -> dict | None:
     }
     inputs = {"base": fingerprint_of_model(llm.model), "rows": rows.to_list(), "held_out": held_out.to_list()}
     with scratch("finetune", **blocks, **inputs, **machine) as folder, ExitStack() as open_files:
-        callbacks = []
-        if RANK == 0:
-            lives = [open_files.enter_context(Live(str(to), dvcyaml=False, save_dvc_exp=False)) for to in CURVES]
-            callbacks = [Curves(*lives)]
-        done = train_adapter(llm, tokenizer, rows, held_out, lora, params, seed, folder, callbacks, PROCESSES)
+        folders = CURVES if RANK == 0 else ()
+        lives = [open_files.enter_context(Live(str(to), dvcyaml=False, save_dvc_exp=False)) for to in folders]
+        curves = [Curves(*lives)]
+        done = train_adapter(llm, tokenizer, rows, held_out, lora, params, seed, folder, curves, PROCESSES)
         if RANK != 0:
             return None
         metrics = {

@@ -84,28 +84,41 @@ CHAT_TEMPLATE = (
 )
 
 
-def make_llm(folder: Path, chat_template: str | None = CHAT_TEMPLATE) -> Path:
-    """A causal language model: two Llama layers of width 64, byte-level BPE; widths fit NF4."""
+def make_llm(folder: Path, chat_template: str | None = CHAT_TEMPLATE, architecture: str = "llama") -> Path:
+    """A causal language model: two layers of width 64, byte-level BPE; widths fit NF4. It has no padding token.
+
+    ``architecture`` is llama, qwen2 (biased projections) or gpt2 (Conv1D layers instead of linear ones).
+    """
     import torch
+    import transformers
     from tokenizers import ByteLevelBPETokenizer
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
     trained = ByteLevelBPETokenizer()
     trained.train_from_iterator(_texts(), vocab_size=400, special_tokens=["<s>", "</s>"], show_progress=False)
-    tokenizer = PreTrainedTokenizerFast(
+    tokenizer = transformers.PreTrainedTokenizerFast(
         tokenizer_object=trained._tokenizer, bos_token="<s>", eos_token="</s>", chat_template=chat_template
     )
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
+    names = {"llama": "Llama", "qwen2": "Qwen2", "gpt2": "GPT2"}
+    shape = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    if architecture != "gpt2":
+        shape |= {"intermediate_size": 128, "num_key_value_heads": 1}
+    config = getattr(transformers, f"{names[architecture]}Config")(
+        vocab_size=len(tokenizer) + 16,  # transformers reads it as the architecture's own tokenizer, which may add some
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
+        **shape,
     )
     torch.manual_seed(0)
-    LlamaForCausalLM(config).save_pretrained(folder)
+    getattr(transformers, "GPT2LMHeadModel" if architecture == "gpt2" else f"{names[architecture]}ForCausalLM")(
+        config
+    ).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def llm_params(folder: Path, **changes):
+    """The block llm, for a model in a folder."""
+    from medcards.llm import LlmParams
+
+    auto = dict.fromkeys(("device", "dtype", "attention"), "auto")
+    return LlmParams(**({"model": f"path:{folder}", "quantize": "none", "system_prompt": ""} | auto | changes))

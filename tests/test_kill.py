@@ -1,0 +1,198 @@
+"""Fine-tuning that is killed, runs out of disk, or is shared by two processes ends like one that ran through."""
+
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ENVIRONMENT, Repository
+from test_pipeline import metrics
+
+from medcards.files import sha256_of
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="limits another process's files, and looks into /proc"),
+]
+
+PATIENCE = 120
+
+
+@pytest.fixture(scope="module")
+def trained(repository) -> Repository:
+    """The tiny repository, prepared, with a training run of some seconds and a checkpoint every fourth step."""
+    changes = {"train_cards": 96, "epochs": 12.0, "evaluate_steps": 4, "log_steps": 3, "patience": 0}
+    changes["learning_rate"] = 0.01
+    repository.set_params(lora__dropout=0.1, **{f"finetune__{name}": value for name, value in changes.items()})
+    repository.run("dvc", "repro", "embed")
+    return repository
+
+
+def result(repository: Repository) -> tuple:
+    """Loss, adapter and curves; nothing is left of the checkpoints."""
+    assert not checkpoints(repository)
+    curves = repository.folder / "plots/finetune/plots/metrics"
+    return (
+        metrics(repository, "finetune")["validation_nll"],
+        sha256_of(repository.folder / "data/adapter/adapter_model.safetensors"),
+        {file.name: file.read_text() for file in curves.iterdir()},
+    )
+
+
+def unbroken(repository: Repository, **changes) -> tuple:
+    """What a run without a break gives, without dvc, so that it is in no cache."""
+    repository.set_params(**changes)
+    repository.run("python", "-m", "stages.finetune")
+    return result(repository)
+
+
+@pytest.fixture(scope="module")
+def expected(trained) -> tuple:
+    """What a run without a break gives."""
+    return unbroken(trained)
+
+
+def checkpoints(repository: Repository) -> set[int]:
+    marks = (repository.folder / ".scratch").glob("finetune/*/checkpoint-*/whole")
+    return {int(mark.parent.name.removeprefix("checkpoint-")) for mark in marks}
+
+
+def start(repository: Repository, *command: str) -> subprocess.Popen:
+    """Start a command in a session of its own; it is there when training has left its first checkpoint."""
+    process = subprocess.Popen(
+        command,
+        cwd=repository.folder,
+        env=os.environ | ENVIRONMENT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=open(repository.folder / "stderr.txt", "w"),
+        start_new_session=True,
+    )
+    wait(lambda: checkpoints(repository) or process.poll() is not None)
+    assert process.poll() is None, (repository.folder / "stderr.txt").read_text()
+    return process
+
+
+def wait(until) -> None:
+    end = time.monotonic() + PATIENCE
+    while not until():
+        assert time.monotonic() < end, "took too long"
+        time.sleep(0.01)
+
+
+def stage_of(repository: Repository) -> int:
+    """The process that runs the stage."""
+    return int((repository.folder / ".scratch/finetune.pid").read_text())
+
+
+def test_killed_with_its_group(trained, expected):
+    """At three random moments, each time from where the last one was killed."""
+    reached = set()
+    for _ in range(3):
+        process = start(trained, "dvc", "repro", "finetune")
+        wait_more = random.uniform(0, 0.7)
+        time.sleep(wait_more)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert checkpoints(trained), f"it ended before it was killed, {wait_more} s after its first checkpoint"
+        assert max(checkpoints(trained)) >= max(reached, default=0)
+        reached |= checkpoints(trained)
+    done = trained.run("dvc", "repro", "finetune")
+    assert trained.stages_run(done.stdout) == ["finetune"]
+    assert "going on from the checkpoint of step" in done.stderr
+    assert result(trained) == expected
+
+
+def test_disk_full(trained, expected):
+    """A limit on the size of files stands for a full disk: the writes fail in the same places."""
+    process = start(trained, "python", "-m", "stages.finetune")
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (20_000, 20_000))
+    assert process.wait(PATIENCE) == 1
+    said = (trained.folder / "stderr.txt").read_text().strip().splitlines()[-1]
+    assert said.startswith("finetune: the checkpoint of step") and "free space, run again" in said
+    assert checkpoints(trained)
+    done = trained.run("python", "-m", "stages.finetune")
+    assert f"going on from the checkpoint of step {max(checkpoints(trained), default='')}" in done.stderr
+    assert result(trained) == expected
+
+
+def test_other_inputs_start_anew(trained):
+    process = start(trained, "python", "-m", "stages.finetune")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    trained.set_params(seed=43)
+    done = trained.run("python", "-m", "stages.finetune")
+    assert "going on" not in done.stderr
+    trained.set_params(seed=42)
+    shutil.rmtree(trained.folder / ".scratch")
+
+
+def test_a_shared_scratch_folder(trained, expected, tmp_path):
+    """MEDCARDS_SCRATCH lets another checkout go on, such as that of the next `dvc exp run --temp`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEDCARDS_SCRATCH", str(tmp_path / "shared"))
+        patch.setattr(sys.modules[__name__], "checkpoints", lambda _: set((tmp_path / "shared").rglob("whole")))
+        process = start(trained, "python", "-m", "stages.finetune")
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        other = Repository(tmp_path / "other")
+        shutil.copytree(trained.folder, other.folder, ignore=shutil.ignore_patterns(".scratch"))
+        done = other.run("python", "-m", "stages.finetune")
+        assert "going on from the checkpoint of step" in done.stderr
+        assert result(other) == expected
+
+
+def test_one_seed_gives_one_adapter(trained, expected):
+    """Over processes; another seed gives another one from the first step on."""
+    assert unbroken(trained) == expected
+    other = unbroken(trained, seed=43)
+    trained.set_params(seed=42)
+    assert other[1] != expected[1]
+
+
+def test_dvc_killed_alone(trained):
+    """The stage lives on. A second one names it, and does not write; once it is ended, the next one goes on."""
+    expected = unbroken(trained, finetune__learning_rate=0.02)  # the other one is in dvc's run cache
+    process = start(trained, "dvc", "repro", "finetune")
+    stage = stage_of(trained)
+    os.kill(stage, signal.SIGSTOP)  # so that it is there for as long as the test looks
+    process.kill()
+    process.wait()
+    second = trained.run("dvc", "repro", "finetune", ok=False)
+    assert second.returncode != 0
+    (line,) = [line for line in second.stderr.splitlines() if line.startswith("finetune: ")]
+    assert f"process {stage} still runs this stage" in line and f"`kill {stage}`" in line
+    kept = checkpoints(trained)
+    assert kept and not (trained.folder / "metrics/finetune.json").exists()
+    os.kill(stage, signal.SIGKILL)
+    wait(lambda: not os.path.exists(f"/proc/{stage}") or "Z" in open(f"/proc/{stage}/stat").read().split()[2])
+    done = trained.run("dvc", "repro", "finetune")
+    assert "going on from the checkpoint of step" in done.stderr
+    assert result(trained) == expected
+
+
+@pytest.mark.parametrize("accumulation", [2, 4])
+def test_two_processes_give_the_loss_of_one(trained, accumulation):
+    """Started by accelerate, as one parameter says; they share an optimizer step, and one alone writes."""
+    shape = {"epochs": 2.0, "gradient_accumulation": accumulation, "learning_rate": 0.003}
+    alone, _, curves = unbroken(trained, lora__dropout=0.0, **{f"finetune__{name}": value for name, value in shape.items()})
+    launch = "finetune.launch=accelerate launch --config_file profiles/accelerate/cpu.yaml"
+    done = trained.run("dvc", "exp", "run", "-S", launch, "finetune", OMP_NUM_THREADS="1")
+    assert done.stderr.count("validation, tuned: 100%") == 1
+    together = metrics(trained, "finetune")
+    assert together["processes"] == 2
+    for name in ("base", "tuned"):
+        assert together["validation_nll"][name]["mean"] == pytest.approx(alone[name]["mean"], abs=1e-4)
+    for name in ("train_loss.tsv", "validation_loss.tsv"):
+        found = (trained.folder / "plots/finetune/plots/metrics" / name).read_text()
+        assert points(found) == pytest.approx(points(curves[name]), abs=1e-4)
+    trained.set_params(finetune__launch="python")
+
+
+def points(table: str) -> list[float]:
+    return [float(row.split()[1]) for row in table.splitlines()[1:]]
