@@ -108,6 +108,8 @@ def load_tokenizer(params: LlmParams) -> PreTrainedTokenizerBase:
         tokenizer.chat_template = PLAIN_TEMPLATE
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    for name in ("is_local", "local_files_only"):  # how it was read here, which is not saved with it
+        tokenizer.init_kwargs.pop(name, None)
     return tokenizer
 
 

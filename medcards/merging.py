@@ -137,10 +137,7 @@ def load_tuned(llm: LlmParams, adapter: Path) -> tuple[PeftModel, PreTrainedToke
     ------
     InputError : one of them cannot be read, they do not fit, or the base is stored quantised.
     """
-    try:
-        base, tokenizer = load_llm(llm)
-    except SafetensorError as error:
-        raise InputError(f"{llm.model}: its weights are damaged ({error}); remove them and run again") from error
+    base, tokenizer = load_llm(llm)
     if getattr(base.config, "quantization_config", None) is not None:
         raise InputError(f"{llm.model} is stored quantised, so nothing can be merged into it; tune a plain base")
     try:
@@ -161,8 +158,6 @@ def save_merged(tuned: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Pa
     merged.generation_config.do_sample = False
     for name in _SAMPLING:
         setattr(merged.generation_config, name, None)
-    for name in ("is_local", "local_files_only"):  # how the base was read here, which is nobody's business elsewhere
-        tokenizer.init_kwargs.pop(name, None)
     _save(merged, folder)
     tokenizer.save_pretrained(folder)
 

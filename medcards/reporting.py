@@ -81,19 +81,28 @@ def results(metrics: dict[str, dict]) -> str:
         the_split(metrics),
     ]
     parts += search(metrics)
-    nll = tuned["validation_nll"]
-    parts.append(
-        f"**Fine-tuning.** {tuned['train_cards']} cards, {tuned['trainable_parameters']:,} trainable parameters "
-        f"({tuned['trainable_share']:.2%}). Validation loss of the reference answer "
-        f"(nats per token, n = {nll['base']['n']}): base {cell(nll['base'])}, tuned {cell(nll['tuned'])}, difference "
-        f"{cell(tuned['differences']['tuned-base']['validation_nll'])}."
-    )
+    parts.append(fine_tuning(tuned))
     counts = {score: interval["n"] for score, interval in qa["echo"].items()}
     parts.append(f"**Answers** (n = {counts['token_f1']} test questions; novel F1 n = {counts['novel_f1']}).")
     parts.append(table(systems(qa), ["em", "token_f1", "novel_f1"], "system"))
     parts.append("Paired differences:")
     parts.append(table(qa["differences"], ["token_f1", "novel_f1"], "difference"))
     return "\n\n".join([*parts, structure(eda)])
+
+
+def fine_tuning(tuned: dict) -> str:
+    """What was trained on what, and what it gave on the validation cards."""
+    nll, train, loss = tuned["validation_nll"], tuned["train"], tuned["curve"]["train"]
+    base = "base" if tuned["quantize"] == "none" else f"{tuned['quantize']} base"
+    return (
+        f"**Fine-tuning.** {train['rows']:,} cards ({train['tokens']:,} tokens; {train['answers_cut']} answers cut, "
+        f"{train['with_context']} cards with others to read first), {tuned['trainable_parameters']:,} trainable "
+        f"parameters ({tuned['trainable_share']:.2%}) on a {base} of {tuned['base_bytes'] / 1e6:,.0f} MB in "
+        f"{tuned['dtype']}. The training loss goes from {loss['first']:.3f} to {loss['last']:.3f}, "
+        f"the validation loss is lowest after step {tuned['best_step']} of {tuned['steps']}, whose adapter is kept. "
+        f"Validation loss of the reference answer (nats per token, n = {nll['base']['n']}): base {cell(nll['base'])}, "
+        f"tuned {cell(nll['tuned'])}, difference {cell(tuned['differences']['tuned-base']['validation_nll'])}."
+    )
 
 
 def the_split(metrics: dict[str, dict]) -> str:

@@ -90,6 +90,7 @@ def main() -> dict | None:
             "validation": held_out_counts,
             **machine,
             **done.facts,
+            "curve": curve(done.log),
             **compare(done.best, validation, llm, seed),
         }
         manifest = {**blocks, "metrics": metrics, "packages": {name: metadata.version(name) for name in PACKAGES}}
@@ -101,6 +102,16 @@ def main() -> dict | None:
         plot_losses(CURVES[0])
         write_json(METRICS / "finetune.json", metrics)
     return speed(done.log)
+
+
+def curve(log: list[dict]) -> dict:
+    """Where the losses start, and where they end or are lowest."""
+    train = [entry["loss"] for entry in log if "loss" in entry]
+    validation = [entry["eval_loss"] for entry in log if "eval_loss" in entry]
+    return {
+        "train": {"first": train[0], "last": train[-1]},
+        "validation": {"first": validation[0], "lowest": min(validation)},
+    }
 
 
 def compare(adapter: Path, validation: pd.DataFrame, llm: LlmParams, seed: int) -> dict:

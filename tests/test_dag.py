@@ -71,7 +71,8 @@ def test_params_are_what_is_read(stage):
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_stage_says_what_it_is(stage):
     assert STAGES[stage]["desc"]
-    assert STAGES[stage]["cmd"] == f"python -m stages.{stage}"
+    python = "${finetune.launch}" if stage == "finetune" else "python"  # several devices need a launcher
+    assert STAGES[stage]["cmd"] == f"{python} -m stages.{stage}"
 
 
 def test_every_script_is_a_stage():

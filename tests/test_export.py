@@ -343,7 +343,7 @@ DAMAGES = {
     "adapter config": (f"{ADAPTER}/adapter_config.json", "{}", "adapter does not fit its base, or is damaged"),
     "manifest": (f"{ADAPTER}/manifest.json", "{}", "manifest.json is damaged: run `dvc repro -f finetune`"),
     "no base": (BASE, None, "path:.*: there is no such file or folder"),
-    "base weights": (f"{BASE}/model.safetensors", "cut", "path:.*: its weights are damaged"),
+    "base weights": (f"{BASE}/model.safetensors", "cut", "path:.*: could not be read as a causal language model"),
     "base config": (f"{BASE}/config.json", "{", "path:.* could not be read as a causal language model"),
     "no cards": ("data/cards/test.parquet", None, "is missing: run `dvc repro prepare`"),
 }

@@ -62,17 +62,17 @@ class Recorder:
         pass
 
 
-def tune(folder, scratch, lora=None, seed=1, quantize="none", **changes):
-    """Tune a tiny model on tiny cards; (what training left, its curves)."""
+def tune(folder, scratch, lora=None, quantize="none", device="auto", dtype="auto", **changes):
+    """Tune a tiny model on tiny cards; (what training left, its curves, its speed)."""
     from medcards.llm import load_tokenizer
     from medcards.tuning import Curves, train_adapter, training_rows
 
-    llm = tiny.llm_params(folder, quantize=quantize)
+    llm = tiny.llm_params(folder, quantize=quantize, device=device, dtype=dtype)
     tokenizer = load_tokenizer(llm)
     rows = [training_rows(tokenizer, table, "", 128)[0] for table in (TRAIN, VALIDATION)]
     live, clocked = Recorder(), Recorder()
     params = finetune_params(**changes)
-    done = train_adapter(llm, tokenizer, *rows, lora or lora_params(), params, seed, scratch, [Curves(live, clocked)])
+    done = train_adapter(llm, tokenizer, *rows, lora or lora_params(), params, 1, scratch, [Curves(live, clocked)])
     return done, live, clocked
 
 
@@ -101,7 +101,9 @@ def test_training_counts_the_tokens_that_evaluation_asks_with(tokenizer, llama, 
     from medcards.tuning import training_rows
 
     rows, _ = training_rows(tokenizer, GOUT, "Be brief.", 128, [["Gout hurts."]])
-    settings = SFTConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to="none", completion_only_loss=True)
+    settings = SFTConfig(
+        output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to="none", completion_only_loss=True
+    )
     model = AutoModelForCausalLM.from_pretrained(llama)
     trainer = SFTTrainer(model=model, args=settings, train_dataset=rows, processing_class=tokenizer)
     batch = next(iter(trainer.get_train_dataloader()))
@@ -217,7 +219,9 @@ def test_tuning_lowers_the_loss_and_the_adapter_comes_back(llama, tmp_path, quan
 
 
 def test_quantised_bases_are_smaller(llama, tmp_path):
-    size = {kind: tune(llama, tmp_path / kind, quantize=kind)[0].facts["base_bytes"] for kind in ("none", "int8", "nf4")}
+    size = {
+        kind: tune(llama, tmp_path / kind, quantize=kind)[0].facts["base_bytes"] for kind in ("none", "int8", "nf4")
+    }
     assert size["nf4"] < size["int8"] < size["none"]
 
 
@@ -249,7 +253,13 @@ def test_every_linear_layer_of_every_architecture(tmp_path, architecture, templa
 
 @pytest.mark.parametrize(
     "changes",
-    [{"use_rslora": True}, {"use_dora": True}, {"init": "gaussian"}, {"init": "orthogonal"}, {"target_modules": ["q_proj"]}],
+    [
+        {"use_rslora": True},
+        {"use_dora": True},
+        {"init": "gaussian"},
+        {"init": "orthogonal"},
+        {"target_modules": ["q_proj"]},
+    ],
     ids=str,
 )
 def test_lora_options(llama, tmp_path, changes):

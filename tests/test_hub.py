@@ -20,7 +20,7 @@ pytestmark = pytest.mark.hub
 PROFILE = ROOT / "profiles" / "medical_meadow.args"
 PUBLISHED = settings(PROFILE)
 DECK = parse(PUBLISHED["data.hub"]).name
-ENCODER, RERANKER = (parse(PUBLISHED[f"{block}.model"]) for block in ("embed", "reranker"))
+ENCODER, RERANKER, LLM = (parse(PUBLISHED[f"{block}.model"]) for block in ("embed", "reranker", "llm"))
 NOTES = b"So large that the client gets it in pieces." * 600_000
 NOWHERE = "http://127.0.0.1:9"
 
@@ -48,6 +48,8 @@ def hub(tmp_path_factory):
             hub.folders |= {(pinned.name, pinned.revision): old, (pinned.name, main): new}
             if pinned is ENCODER:
                 hub.encoder = main
+        llm = tiny.make_llm(tmp_path_factory.mktemp("llm"))
+        hub.push("models", LLM.name, files_of(llm) | pickle, commit=LLM.revision)
         hub.push("models", "tiny/pickled", pickle | {"config.json": b"{}"})
         yield hub
 
@@ -119,6 +121,23 @@ def test_only_the_pinned_weights_were_fetched(hub, published, pinned):
     assert list(snapshot.parent.iterdir()) == [snapshot] and not list(snapshot.rglob("*.bin"))
     old, new = (hub.folders[key] / "model.safetensors" for key in hub.folders if key[0] == pinned.name)
     assert (snapshot / "model.safetensors").read_bytes() == old.read_bytes() != new.read_bytes()
+
+
+def test_the_profiles_fine_tuning_runs(published):
+    """On the hub's base model in NF4, made small by lines that come later."""
+    fewer = "-S finetune.train_cards=16 -S finetune.validation_cards=4 -S prepare.near_duplicate_threshold=0.95"
+    command = f"(cat profiles/{PROFILE.name}; echo {fewer}) | xargs dvc exp run finetune"
+    published.on_hub("sh", "-c", command)
+    tuned = published.metrics("finetune")
+    assert tuned["model"] == PUBLISHED["llm.model"] and tuned["quantize"] == "nf4"
+    assert (tuned["train"]["rows"], tuned["validation_nll"]["tuned"]["n"]) == (16, 4)
+    snapshot = snapshot_of(published, "models", LLM.name, LLM.revision)
+    assert (snapshot / "model.safetensors").exists() and not list(snapshot.rglob("*.bin"))
+    card = (published.folder / "data/adapter/README.md").read_text()
+    assert f"base_model: {LLM.name}" in card and f'revision="{LLM.revision}"' in card
+    assert DECK in card
+    published.on_hub("dvc", "repro", "-s", "-f", "finetune", HF_HUB_OFFLINE="1", HF_ENDPOINT=NOWHERE)
+    assert published.metrics("finetune") == tuned
 
 
 def test_the_vectors_are_those_of_the_pinned_encoder(hub, published):

@@ -180,7 +180,9 @@ def test_dvc_killed_alone(trained):
 def test_two_processes_give_the_loss_of_one(trained, accumulation):
     """Started by accelerate, as one parameter says; they share an optimizer step, and one alone writes."""
     shape = {"epochs": 2.0, "gradient_accumulation": accumulation, "learning_rate": 0.003}
-    alone, _, curves = unbroken(trained, lora__dropout=0.0, **{f"finetune__{name}": value for name, value in shape.items()})
+    alone, _, curves = unbroken(
+        trained, lora__dropout=0.0, **{f"finetune__{name}": value for name, value in shape.items()}
+    )
     launch = "finetune.launch=accelerate launch --config_file profiles/accelerate/cpu.yaml"
     done = trained.run("dvc", "exp", "run", "-S", launch, "finetune", OMP_NUM_THREADS="1")
     assert done.stderr.count("validation, tuned: 100%") == 1

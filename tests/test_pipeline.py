@@ -6,6 +6,7 @@ import textwrap
 
 import numpy as np
 import pytest
+import tiny
 from conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -49,7 +50,12 @@ def test_repro_runs_every_stage(repository):
     assert len(predictions) == 4
     assert json.loads(predictions[0])["question"] == json.loads(predictions[0])["echo"]
     adapter = {file.name for file in (repository.folder / "data/adapter").iterdir()}
-    assert adapter == {"adapter_config.json", "adapter_model.safetensors"}
+    tokenizer = {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
+    assert adapter == {"adapter_config.json", "adapter_model.safetensors", "manifest.json", "README.md"} | tokenizer
+    tuned = metrics(repository, "finetune")
+    assert tuned["validation_nll"]["tuned"]["n"] == 4 and tuned["train"]["rows"] == 16
+    assert tuned["trainable_share"] == pytest.approx(tuned["trainable_parameters"] / tuned["parameters"], rel=1e-4)
+    assert not list(repository.folder.glob(".scratch/finetune/*/checkpoint-*"))
     assert len(metrics(repository, "summary")) <= 15
     assert "## Answers to read" in (repository.folder / "REPORT.md").read_text()
 
@@ -243,10 +249,35 @@ def test_adapted_encoder_and_trained_cross_encoder(repository):
 
 
 def test_quantised_base(repository):
-    """nf4, which makes LoRA QLoRA, and int8 are one parameter away, on the CPU too."""
+    """nf4, which makes LoRA QLoRA, and int8 are one parameter away, on the CPU too; their bytes stand side by side."""
+    size = {"none": metrics(repository, "finetune")["base_bytes"]}
     for quantize in ("nf4", "int8"):
         repository.run("dvc", "exp", "run", "-S", f"llm.quantize={quantize}", "finetune")
         assert metrics(repository, "finetune")["quantize"] == quantize
+        size[quantize] = metrics(repository, "finetune")["base_bytes"]
+        assert metrics(repository, "cost/finetune")["tokens_per_second"] > 0
+    assert size["nf4"] < size["int8"] < size["none"]
+    repository.run("git", "checkout", "-q", "params.yaml")
+
+
+def test_rank_context_and_another_model_from_the_shell(repository):
+    """`-S lora.r=32` runs what reads it and no more; so does another base model, here without a chat template."""
+    before = metrics(repository, "finetune")["trainable_parameters"]
+    changes = ["lora.r=32", "finetune.context_share=0.5", "finetune.max_length=1024"]
+    done = repository.run("dvc", "exp", "run", *(part for change in changes for part in ("-S", change)), "finetune")
+    assert set(repository.stages_run(done.stdout)) == {"finetune"}
+    tuned = metrics(repository, "finetune")
+    assert tuned["trainable_parameters"] == 8 * before  # of rank 4
+    assert tuned["train"]["with_context"] == 8 and tuned["train"]["context_cards_left_out"] == 0  # of 16 cards
+    tiny.make_llm(repository.folder / "models/llm/gpt2", None, "gpt2")
+    repository.run("dvc", "exp", "run", "-S", "llm.model=path:models/llm/gpt2", "finetune")
+    assert metrics(repository, "finetune")["model"] == "path:models/llm/gpt2"
+    adapter = repository.folder / "data/adapter"
+    assert "Answer:" in (adapter / "chat_template.jinja").read_text()
+    done = repository.run("python", "-m", "medcards.export", "--to", "exported/tiny")
+    assert "to push it: hf upload" in done.stdout
+    parity = json.loads((repository.folder / "exported/tiny/parity.json").read_text())
+    assert parity["largest_logit_difference"] < 0.001
 
 
 def test_another_python_is_told_the_way(repository, tmp_path):

@@ -84,8 +84,14 @@ CHAT_TEMPLATE = (
 )
 
 
-def make_llm(folder: Path, chat_template: str | None = CHAT_TEMPLATE, architecture: str = "llama") -> Path:
-    """A causal language model: two layers of width 64, byte-level BPE; widths fit NF4. It has no padding token.
+def make_llm(
+    folder: Path,
+    chat_template: str | None = CHAT_TEMPLATE,
+    architecture: str = "llama",
+    width: int = 64,
+    layers: int = 2,
+) -> Path:
+    """A causal language model: few layers, byte-level BPE; widths fit NF4. It has no padding token.
 
     ``architecture`` is llama, qwen2 (biased projections) or gpt2 (Conv1D layers instead of linear ones).
     """
@@ -99,9 +105,9 @@ def make_llm(folder: Path, chat_template: str | None = CHAT_TEMPLATE, architectu
         tokenizer_object=trained._tokenizer, bos_token="<s>", eos_token="</s>", chat_template=chat_template
     )
     names = {"llama": "Llama", "qwen2": "Qwen2", "gpt2": "GPT2"}
-    shape = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    shape = {"hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": 2}
     if architecture != "gpt2":
-        shape |= {"intermediate_size": 128, "num_key_value_heads": 1}
+        shape |= {"intermediate_size": 2 * width, "num_key_value_heads": 1}
     config = getattr(transformers, f"{names[architecture]}Config")(
         vocab_size=len(tokenizer) + 16,  # transformers reads it as the architecture's own tokenizer, which may add some
         bos_token_id=tokenizer.bos_token_id,
