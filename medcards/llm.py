@@ -31,13 +31,15 @@ class LlmParams(Block):
     model: ReferenceText
     quantize: Literal["none", "int8", "nf4"]
     device: Literal["auto", "cpu", "cuda"]
-    dtype: Literal["auto", "float32", "bfloat16", "float16"]
+    dtype: Literal["auto", "float32", "bfloat16"]
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"]
     system_prompt: str
 
 
 def device(params: LlmParams) -> str:
-    """``cuda`` where there is a GPU, else ``cpu``, unless ``params.device`` says which."""
+    """``cuda`` where there is a GPU, else ``cpu``, unless ``params.device`` or the launcher's ``use_cpu`` says so."""
+    if os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true":
+        return "cpu"
     if params.device == "cuda" and not torch.cuda.is_available():
         raise InputError("llm.device=cuda: PyTorch finds no GPU on this machine; take auto or cpu")
     if params.device != "auto":
@@ -58,7 +60,7 @@ def load_llm(params: LlmParams) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
 
     ``int8`` is LLM.int8() (Dettmers et al., 2022), ``nf4`` is 4-bit NormalFloat with double quantisation, the base
     of QLoRA (Dettmers et al., 2023); both by bitsandbytes, on a GPU or on the CPU. Where one process trains on each
-    GPU, every process loads to its own; where FSDP shards the model, to the CPU.
+    GPU, every process loads to its own; where FSDP shards the model, to the CPU (a quantised base to every GPU, whole).
 
     Raises
     ------

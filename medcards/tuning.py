@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 import torch
+from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from peft import LoraConfig
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
@@ -186,16 +187,18 @@ def training_order(lengths: list[int], params: FinetuneParams, seed: int) -> lis
 
     Batches of like lengths waste little on padding, and a step learns from the same cards as without the sorting
     (``benchmarks/batches.py`` compares the ways). The order hangs neither on the number of devices nor on where a run
-    was broken off, so all give one result.
+    was broken off, so all give one result. Every step is full, since several devices would fill the last one up with
+    cards that it has not: the few at the end that make no whole step are left out.
 
     Returns
     -------
-    row numbers; ``params.epochs`` times as many as there are rows.
+    row numbers; ``params.epochs`` times as many as there are rows, less what makes no whole step.
     """
     random = np.random.default_rng(seed)
     epochs = [random.permutation(len(lengths)) for _ in range(math.ceil(params.epochs))]
     order = np.concatenate(epochs)[: max(1, round(params.epochs * len(lengths)))].tolist()
     step = params.batch_size * params.gradient_accumulation
+    order = order[: len(order) // step * step] or order
     return [
         row
         for start in range(0, len(order), step)
@@ -204,19 +207,30 @@ def training_order(lengths: list[int], params: FinetuneParams, seed: int) -> lis
 
 
 class _Trainer(SFTTrainer):
-    """Marks a checkpoint as whole once it is, and says in one line that it could not be saved."""
+    """Marks a checkpoint as whole once it is, says in one line that one could not be saved, and goes on exactly."""
 
     def _save_checkpoint(self, model, trial):
         try:
             super()._save_checkpoint(model, trial)
-            if self.is_world_process_zero():
-                (Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}" / WHOLE).touch()
-        except (OSError, RuntimeError, SafetensorError) as error:  # of Python, PyTorch and safetensors
+        except (OSError, RuntimeError, SafetensorError) as error:  # what Python, PyTorch and safetensors say of a disk
+            if isinstance(error, RuntimeError) and type(error) is not RuntimeError:  # out of memory, a lost process
+                raise
             reason = " ".join(str(error).split())[:200]
             raise InputError(
                 f"the checkpoint of step {self.state.global_step} could not be saved in {self.args.output_dir} "
                 f"({reason}); free space, run again, and training goes on from the last one that was"
             ) from error
+        self.accelerator.wait_for_everyone()  # each process writes a part
+        if self.is_world_process_zero():
+            (Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}" / WHOLE).touch()
+
+    def _load_from_checkpoint(self, *arguments, **options):
+        """TRL trains adapters of quantised bases in bfloat16; PEFT loads them as float32."""
+        dtypes = {name: weight.dtype for name, weight in self.model.named_parameters() if weight.requires_grad}
+        super()._load_from_checkpoint(*arguments, **options)
+        for name, weight in self.model.named_parameters():
+            if name in dtypes:
+                weight.data = weight.data.to(dtypes[name])
 
 
 def whole_checkpoints(scratch: Path) -> list[Path]:
@@ -260,7 +274,7 @@ def trainer_settings(
     steps = -(-rows // (params.batch_size * params.gradient_accumulation))
     evaluate_steps = params.evaluate_steps or max(1, round(steps / params.epochs))
     dtype = compute_dtype(llm)
-    return SFTConfig(
+    settings = SFTConfig(
         output_dir=str(scratch),
         per_device_train_batch_size=params.batch_size,
         per_device_eval_batch_size=params.batch_size,
@@ -282,7 +296,7 @@ def trainer_settings(
         logging_first_step=True,
         save_strategy="steps",
         save_steps=evaluate_steps,
-        save_total_limit=2,
+        save_total_limit=3,  # the best, the last, and the one before, until the last is marked as whole
         load_best_model_at_end=True,
         metric_for_best_model="loss",
         restore_callback_states_from_checkpoint=True,
@@ -290,10 +304,12 @@ def trainer_settings(
         seed=seed,
         use_cpu=device(llm) == "cpu",
         bf16=dtype == torch.bfloat16,
-        fp16=dtype == torch.float16,
         dataloader_pin_memory=device(llm) != "cpu",
         ddp_find_unused_parameters=False,
     )
+    if processes == 1:
+        settings._n_gpu = min(settings.n_gpu, 1)  # else Trainer would use all GPUs by DataParallel, which TRL refuses
+    return settings
 
 
 def train_adapter(
@@ -323,7 +339,7 @@ def train_adapter(
     """
     order = training_order([len(ids) for ids in train["input_ids"]], params, seed)
     settings = trainer_settings(llm, params, len(order), seed, scratch, processes)
-    last = next(reversed(whole_checkpoints(scratch)), None)
+    (last,) = broadcast_object_list([next(reversed(whole_checkpoints(scratch)), None)])  # as the first process sees it
     settings.eval_on_start = last is None
     model, _ = load_llm(llm)
     facts = {"base_bytes": model.get_memory_footprint(), "attention": model.config._attn_implementation}
@@ -358,7 +374,11 @@ def train_adapter(
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     facts |= {"trainable_share": facts["trainable_parameters"] / facts["parameters"], "steps": state.global_step}
-    facts |= {"best_step": state.best_global_step, "stopped_early": state.global_step < state.max_steps}
+    facts |= {
+        "cards_seen": len(order),
+        "best_step": state.best_global_step,
+        "stopped_early": state.global_step < state.max_steps,
+    }
     return Training(scratch / f"checkpoint-{state.best_global_step}", state.log_history, facts)
 
 

@@ -40,7 +40,7 @@ import json  # noqa: E402
 import resource  # noqa: E402
 import shutil  # noqa: E402
 from collections.abc import Callable, Iterator  # noqa: E402
-from contextlib import contextmanager, nullcontext  # noqa: E402
+from contextlib import ExitStack, contextmanager, nullcontext  # noqa: E402
 
 from filelock import FileLock, Timeout  # noqa: E402
 
@@ -83,8 +83,8 @@ def fingerprint_of_model(reference: str) -> str:
 def scratch(name: str, **inputs: object) -> Iterator[Path]:
     """A folder for a stage's partial work: it survives a kill, and is removed when the block ends without an error.
 
-    Its name is a fingerprint of the inputs given, of the code that is loaded, of the packages and of the number of
-    processes, so that no work is continued from other inputs. ``MEDCARDS_SCRATCH`` sets another place for all of
+    Its name is a fingerprint of the inputs given, of the code that is loaded, of the packages and of how the processes
+    were launched, so that no work is continued from other inputs. ``MEDCARDS_SCRATCH`` sets another place for all of
     them, such as one that several checkouts share.
     """
     here = Path(__file__).parent.parent
@@ -95,11 +95,17 @@ def scratch(name: str, **inputs: object) -> Iterator[Path]:
         if file.parent in (here / "medcards", here / "stages")
     }
     packages = sorted(f"{package.name}=={package.version}" for package in metadata.distributions())
-    facts = inputs | {"code": code, "packages": packages, "processes": PROCESSES}
+    launcher = {name: value for name, value in os.environ.items() if name.startswith(("ACCELERATE_", "FSDP_"))}
+    facts = inputs | {"code": code, "packages": packages, "processes": PROCESSES, "launcher": launcher}
     fingerprint = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
     folder = Path(os.environ.get("MEDCARDS_SCRATCH") or SCRATCH) / name / fingerprint
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock") if RANK == 0 else nullcontext():
+    with ExitStack() as held:
+        if RANK == 0:
+            try:
+                held.enter_context(FileLock(f"{folder}.lock", timeout=0))
+            except Timeout:
+                raise InputError(f"another checkout is at the same work in {folder}: run this again later") from None
         yield folder
         if RANK == 0:
             shutil.rmtree(folder, ignore_errors=True)
@@ -135,7 +141,7 @@ def run(name: str, main: Callable[[], dict | None], **instead: Callable[[], None
                 write_json(METRICS / "cost" / f"{name}.json", _cost() | measured)
     except Timeout:
         pid = writer.read_text()
-        sys.exit(f"{name}: process {pid} still runs this stage; wait, or end it (`kill {pid}`), then run this again")
+        sys.exit(f"{name}: process {pid} still runs this stage; end it (`kill {pid}`) or wait, then run this again")
     except InputError as error:
         sys.exit(f"{name}: {error}")
 

@@ -140,10 +140,12 @@ def test_help_says_what_a_stage_does_and_runs_nothing(broken):
 
 
 def test_two_writers(broken):
-    """A stage that still runs, say of a dvc that was killed, keeps a second one out."""
+    """A stage that still runs, say of a dvc that was killed, keeps a second one out, and is named."""
     from filelock import FileLock
 
+    (broken.folder / ".scratch/prepare.pid").write_text("4711")
     with FileLock(broken.folder / ".scratch/prepare.lock"):
         done = broken.run("python", "-m", "stages.prepare", ok=False)
     assert done.returncode == 1
-    assert "still writing" in done.stderr and "stages.prepare" in done.stderr
+    (line,) = done.stderr.splitlines()
+    assert "process 4711 still runs this stage" in line and "`kill 4711`" in line

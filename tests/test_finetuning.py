@@ -14,6 +14,7 @@ def cards(rows: list[dict]) -> pd.DataFrame:
 
 
 DECK = cards(tiny.deck(40))
+WEIGHTS = "adapter_model.safetensors"
 TRAIN, VALIDATION = DECK[:32], DECK[32:]
 
 
@@ -168,19 +169,20 @@ def test_context_is_never_of_the_own_group():
 
 
 def test_order():
-    """Every epoch has every card once; the cards of a step are a random sample, sorted by length."""
+    """An epoch has every card once; the cards of a step are a random sample, sorted by length; every step is full."""
     from medcards.tuning import training_order
 
-    lengths = [(7 * row) % 50 for row in range(50)]
+    lengths = [(7 * row) % 56 for row in range(56)]
     order = training_order(lengths, finetune_params(epochs=2.0), seed=1)
-    steps = [order[start : start + 8] for start in range(0, 100, 8)]
-    assert sorted(row for step in steps for row in step) == sorted([*range(50), *range(50)])
+    steps = [order[start : start + 8] for start in range(0, 112, 8)]
+    assert sorted(order[:56]) == sorted(order[56:]) == list(range(56))
     for step in steps:
         assert [lengths[row] for row in step] == sorted(lengths[row] for row in step)
     assert max(lengths[row] for row in steps[0]) - min(lengths[row] for row in steps[0]) > 10  # no step of one length
     assert order == training_order(lengths, finetune_params(epochs=2.0), seed=1)
     assert order != training_order(lengths, finetune_params(epochs=2.0), seed=2)
-    assert len(training_order(lengths, finetune_params(epochs=0.5), seed=1)) == 25
+    assert len(training_order(lengths, finetune_params(epochs=0.5), seed=1)) == 24  # three steps and a half
+    assert len(training_order(lengths[:5], finetune_params(), seed=1)) == 5  # less than a step is one all the same
 
 
 @pytest.mark.parametrize("quantize", ["none", "int8", "nf4"])
@@ -338,3 +340,33 @@ def test_a_tokenizer_of_another_model(tmp_path):
     tokenizer.save_pretrained(folder)
     with pytest.raises(InputError, match="its tokenizer has 5.. tokens, but the model knows 416"):
         load_llm(tiny.llm_params(folder))
+
+
+@pytest.mark.parametrize("quantize", ["none", "int8", "nf4"])
+def test_training_goes_on_as_if_it_had_never_stopped(llama, tmp_path, quantize, monkeypatch):
+    """Of quantised bases the adapter is in bfloat16, before and after the break."""
+    from safetensors.torch import load_file
+
+    from medcards import tuning
+
+    settings = {"epochs": 2.0, "quantize": quantize, "log_steps": 3}
+    whole, live, _ = tune(llama, tmp_path / "whole", lora_params(dropout=0.1), **settings)
+    real = tuning._Trainer._save_checkpoint
+
+    def broken(self, model, trial):
+        real(self, model, trial)
+        if self.state.global_step == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(tuning._Trainer, "_save_checkpoint", broken)
+    with pytest.raises(KeyboardInterrupt):
+        tune(llama, tmp_path / "broken", lora_params(dropout=0.1), **settings)
+    monkeypatch.undo()
+    resumed, live_again, _ = tune(llama, tmp_path / "broken", lora_params(dropout=0.1), **settings)
+    assert resumed.facts == whole.facts
+    for point, again in zip(live.points, live_again.points, strict=True):
+        assert again == (*point[:2], pytest.approx(point[2], abs=1e-4))
+    kept, again = ({weight.dtype for weight in load_file(run.best / WEIGHTS).values()} for run in (whole, resumed))
+    assert kept == again
+    if quantize != "nf4":  # whose losses differ in the sixth digit
+        assert (resumed.best / WEIGHTS).read_bytes() == (whole.best / WEIGHTS).read_bytes()

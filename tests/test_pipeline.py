@@ -103,7 +103,7 @@ def test_search_finds_the_card(repository):
     by_words = max(found, key=lambda hit: hit["scores"].get("bm25", 0))
     assert by_words["question"] == question and by_words["answer"].startswith("In case 10, ")
     done = search(repository, question, "-k", "1")
-    assert found[0]["card_id"] in done.stdout and "hnsw" in done.stdout
+    assert found[0]["card_id"] in done.stdout and "hybrid" in done.stdout
     assert done.stderr == ""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(repository.folder)
@@ -262,6 +262,7 @@ def test_quantised_base(repository):
 
 def test_rank_context_and_another_model_from_the_shell(repository):
     """`-S lora.r=32` runs what reads it and no more; so does another base model, here without a chat template."""
+    repository.run("dvc", "repro", "finetune")
     before = metrics(repository, "finetune")["trainable_parameters"]
     changes = ["lora.r=32", "finetune.context_share=0.5", "finetune.max_length=1024"]
     done = repository.run("dvc", "exp", "run", *(part for change in changes for part in ("-S", change)), "finetune")
