@@ -368,6 +368,7 @@ def train_adapter(
     state = trainer.state
     if state.best_global_step is None:
         raise InputError("the validation loss is not finite: lower finetune.learning_rate")
+    trainer.accelerator.wait_for_everyone()  # before any of them ends what they speak through
     trainer.accelerator.end_training()
     del trainer, model
     gc.collect()  # the caller loads the base again

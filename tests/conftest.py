@@ -2,10 +2,14 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 import tiny
 from ruamel.yaml import YAML
@@ -18,7 +22,21 @@ ENVIRONMENT = {
     "GIT_COMMITTER_NAME": "test",
     "GIT_COMMITTER_EMAIL": "test@example.org",
     "HF_HUB_OFFLINE": "1",
+    "PYTHONFAULTHANDLER": "1",
 }
+HANGS = 600
+"""Seconds; less than a test's own timeout, which would not say where it hung."""
+
+
+PATIENCE = 120
+
+
+def wait(until: Callable[[], bool]) -> None:
+    """Return when it is so."""
+    end = time.monotonic() + PATIENCE
+    while not until():
+        assert time.monotonic() < end, "took too long"
+        time.sleep(0.01)
 
 
 class Repository:
@@ -48,17 +66,41 @@ class Repository:
         return clone
 
     def run(self, *command: str, ok: bool = True, **environment: str) -> subprocess.CompletedProcess:
-        """Run a command there, as a user with the environment activated would; by default it must succeed."""
-        done = subprocess.run(
+        """Run a command there, as a user with the environment activated would; by default it must succeed.
+
+        One that hangs fails with where each of its Python processes stood.
+        """
+        process = subprocess.Popen(
             command,
             cwd=self.folder,
             env=os.environ | ENVIRONMENT | environment,
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
         )
-        assert not ok or done.returncode == 0, f"{command}:\n{done.stdout}\n{done.stderr}"
-        return done
+        try:
+            out, err = process.communicate(timeout=HANGS)
+        except subprocess.TimeoutExpired:
+            for child in [*psutil.Process(process.pid).children(recursive=True), process]:
+                child.send_signal(signal.SIGABRT)  # on which PYTHONFAULTHANDLER says it
+            out, err = process.communicate()
+            raise AssertionError(f"{command} hung for {HANGS} s:\n{out}\n{err}") from None
+        assert not ok or process.returncode == 0, f"{command}:\n{out}\n{err}"
+        return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+    def start(self, *command: str) -> subprocess.Popen:
+        """Start a command there, in a session of its own; what it says goes to stderr.txt."""
+        with open(self.folder / "stderr.txt", "w") as errors:
+            return subprocess.Popen(
+                command,
+                cwd=self.folder,
+                env=os.environ | ENVIRONMENT,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                start_new_session=True,
+            )
 
     def commit(self, message: str) -> None:
         self.run("git", "add", "-A")

@@ -10,7 +10,7 @@ import sys
 import time
 
 import pytest
-from conftest import ENVIRONMENT, Repository
+from conftest import PATIENCE, Repository, wait
 from test_pipeline import metrics
 
 from medcards.files import sha256_of
@@ -19,8 +19,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="limits another process's files, and looks into /proc"),
 ]
-
-PATIENCE = 120
 
 
 @pytest.fixture(scope="module")
@@ -65,25 +63,10 @@ def checkpoints(repository: Repository) -> set[int]:
 def start(repository: Repository, *command: str) -> subprocess.Popen:
     """Start a command in a session of its own; it is there when training has left a checkpoint of its own."""
     before = checkpoints(repository)
-    process = subprocess.Popen(
-        command,
-        cwd=repository.folder,
-        env=os.environ | ENVIRONMENT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=open(repository.folder / "stderr.txt", "w"),
-        start_new_session=True,
-    )
+    process = repository.start(*command)
     wait(lambda: checkpoints(repository) - before or process.poll() is not None)
     assert process.poll() is None, (repository.folder / "stderr.txt").read_text()
     return process
-
-
-def wait(until) -> None:
-    end = time.monotonic() + PATIENCE
-    while not until():
-        assert time.monotonic() < end, "took too long"
-        time.sleep(0.01)
 
 
 def stage_of(repository: Repository) -> int:
