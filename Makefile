@@ -1,10 +1,11 @@
-# The README's two commands. `source .venv/bin/activate` gives a shell the environment that they use.
+# The README's commands. `source .venv/bin/activate` gives a shell the environment that they use.
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro test
+.PHONY: repro test readme
 repro: .venv/installed ; dvc repro
 test: .venv/installed ; python -m pytest
+readme: .venv/installed ; python -m stages.report --readme
 
 .venv/installed: requirements.txt
 	$(PYTHON) -m venv .venv

@@ -1,4 +1,4 @@
-"""The language model: loading (full, int8, nf4), generation, likelihood."""
+"""The language model and how it is loaded: full, int8, nf4."""
 
 import logging
 import os
@@ -7,7 +7,6 @@ from typing import Literal
 
 import torch
 from filelock import FileLock
-from tqdm import tqdm
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -19,7 +18,7 @@ from transformers import (
 from medcards import InputError
 from medcards.files import atomic, sha256_of
 from medcards.params import Block
-from medcards.prompts import PLAIN_TEMPLATE, answer_ids, prompt_ids
+from medcards.prompts import PLAIN_TEMPLATE
 from medcards.references import ReferenceText, cache_folder, reading, resolve
 
 log = logging.getLogger(__name__)
@@ -141,63 +140,3 @@ def plain_copy(gguf: Path) -> Path:
                 model.save_pretrained(folder)
                 AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)
     return target
-
-
-def generate(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    questions: list[str],
-    params: LlmParams,
-    max_new_tokens: int,
-    batch_size: int,
-    label: str = "generate",
-) -> list[str]:
-    """Answer questions greedily, closed book.
-
-    Returns
-    -------
-    answers, in the order of the questions, special tokens and outer white space removed.
-    """
-    prompts = [prompt_ids(tokenizer, question, params.system_prompt) for question in questions]
-    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))  # little padding
-    answers = [""] * len(questions)
-    model.eval()
-    for start in tqdm(range(0, len(order), batch_size), desc=label):
-        rows = order[start : start + batch_size]
-        batch = tokenizer.pad({"input_ids": [prompts[i] for i in rows]}, padding_side="left", return_tensors="pt")
-        batch = batch.to(model.device)
-        with torch.inference_mode():
-            made = model.generate(
-                input_ids=batch["input_ids"],
-                attention_mask=batch["attention_mask"],
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-            )
-        made = made[:, batch["input_ids"].shape[1] :]
-        for i, text in zip(rows, tokenizer.batch_decode(made, skip_special_tokens=True), strict=True):
-            answers[i] = text.strip()
-    return answers
-
-
-def answer_nll(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    questions: list[str],
-    answers: list[str],
-    params: LlmParams,
-    label: str = "likelihood",
-) -> list[float]:
-    """Mean negative log-likelihood of each reference answer, in nats per token, given its question.
-
-    The tokens are those that training's completion-only loss counts: the assistant's turn with its end.
-    """
-    losses = []
-    model.eval()
-    for question, answer in tqdm(list(zip(questions, answers, strict=True)), desc=label):
-        head = prompt_ids(tokenizer, question, params.system_prompt)
-        ids = torch.tensor([head + answer_ids(tokenizer, question, answer, params.system_prompt)], device=model.device)
-        labels = ids.clone()
-        labels[:, : len(head)] = -100
-        with torch.inference_mode():
-            losses.append(float(model(input_ids=ids, labels=labels).loss))
-    return losses

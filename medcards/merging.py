@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from medcards import InputError
 from medcards import cards as card_tables
 from medcards.files import atomic, read_json, write_json
-from medcards.llm import LlmParams, device, generate, load_llm
+from medcards.generation import generate
+from medcards.llm import LlmParams, device, load_llm
 from medcards.model_card import adapter_card
 from medcards.prompts import answer_ids, prompt_ids
 from medcards.qa_metrics import token_f1
@@ -181,7 +182,9 @@ def answer(
     label: str,
 ) -> list[str]:
     """The model's greedy answers to the cards' questions."""
-    return generate(model, tokenizer, cards.question.tolist(), llm, MAX_NEW_TOKENS, BATCH_SIZE, f"{label}: answers")
+    sizes = MAX_NEW_TOKENS, BATCH_SIZE
+    made = generate(model, tokenizer, cards.question.tolist(), llm.system_prompt, *sizes, f"{label}: answers")
+    return [answer.text for answer in made]
 
 
 def answer_logits(

@@ -118,6 +118,7 @@ def adapter_card(manifest: dict, qa: dict | None = None, merged: bool = False) -
     merged : whether the card is for the adapter merged into its base.
     """
     llm, metrics, material = manifest["llm"], manifest["metrics"], manifest["material"]
+    qa = qa if qa and "lora" in qa else None  # it was not asked
     base = parse(llm["model"])
     name = base.name.rpartition("/")[2] if base.kind == "hub" else Path(base.path).name.removesuffix(".gguf")
     tags = ["medical", "question-answering", "medcards", "lora", *(["qlora"] if llm["quantize"] != "none" else [])]

@@ -1,14 +1,29 @@
 """How an answer is scored against a reference answer."""
 
 import math
+import re
 import string
 from collections import Counter
+from collections.abc import Iterable
+from functools import cache
 
+import pandas as pd
 from bm25s.stopwords import STOPWORDS_EN_PLUS
+from rouge_score.rouge_scorer import RougeScorer
+from sacrebleu.metrics import CHRF
+
+from medcards import InputError
+from medcards.contradictions import KINDS, contradictions, occasions
 
 _ARTICLES = {"a", "an", "the"}
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _STOP_WORDS = frozenset(word.translate(_PUNCTUATION) for word in STOPWORDS_EN_PLUS)
+_REFUSAL = re.compile(
+    r"\b(as an ai|i('m| am) (sorry|unable|not able|not sure)|i (do not|don't) (know|have)|i (cannot|can't|can not)|"
+    r"(cannot|can't|unable to) (answer|provide|help))\b"
+)
+MAX_WORDS = 2000
+"""ROUGE-L's cost grows with the product of two lengths; of a longer answer it sees the first so many words."""
 
 
 def tokens(text: str) -> list[str]:
@@ -49,17 +64,108 @@ def novel_f1(answer: str, reference: str, question: str) -> float:
     return _f1([word for word in tokens(answer) if word not in said], wanted)
 
 
-def score_answer(answer: str, reference: str, question: str) -> dict[str, float]:
-    """Every score of one answer."""
+class TermWeights:
+    """How much a word tells: the logarithm of how few texts of a deck have it (inverse document frequency).
+
+    Smoothed as scikit-learn's: ``log((1 + texts) / (1 + texts with the word)) + 1``; one that no text has weighs most.
+
+    >>> weights = TermWeights(["a renal cyst", "a renal stone"])
+    >>> weights["cyst"] > weights["renal"] == 1.0
+    True
+    """
+
+    def __init__(self, texts: Iterable[str]):
+        bags = [set(tokens(text)) for text in texts]
+        self._found = Counter(word for bag in bags for word in bag)
+        self._texts = len(bags)
+
+    def __getitem__(self, word: str) -> float:
+        return math.log((1 + self._texts) / (1 + self._found[word])) + 1
+
+
+def is_refusal(answer: str) -> bool:
+    """Whether a model declines: "I'm sorry", "I don't know", "As an AI", "cannot provide" and the like."""
+    return bool(_REFUSAL.search(answer.lower().replace("’", "'")))
+
+
+def score_answer(answer: str, reference: str, question: str, weights: TermWeights) -> dict[str, float]:
+    """Every score of one answer that needs no model.
+
+    ==========================  =====================================================================================
+    em, token_f1                SQuAD's
+    idf_f1                      token F1 with each word weighted by its inverse document frequency
+    novel_f1, novel_idf_f1      the same two without stop words and the question's words, see :func:`novel_f1`
+    sound_f1                    novel F1, and 0 where the answer contradicts the reference
+    rouge_l                     F-measure, stemmed (library: rouge_score)
+    chrf                        character F-score (library: sacrebleu), divided by 100
+    length_ratio                words of the answer by words of the reference
+    no_answer                   1 for an empty answer and for a refusal
+    echoed                      share of the answer's words, stop words left out, that the question has
+    contradiction               1 where a number, unit, side or negation contradicts the reference's, see
+                                :mod:`medcards.contradictions`; ``contradiction_KIND`` for each kind, NaN where the
+                                reference gives no occasion for it
+    ==========================  =====================================================================================
+    """
+    said, wanted, asked = tokens(answer), tokens(reference), set(tokens(question)) | _STOP_WORDS
+    new = [word for word in said if word not in asked]
+    wanted_new = [word for word in wanted if word not in asked]
+    content = [word for word in said if word not in _STOP_WORDS]
+    found, could_be = contradictions(answer, reference), occasions(reference)
+    novel = _f1(new, wanted_new) if wanted_new else math.nan
     return {
-        "em": exact_match(answer, reference),
-        "token_f1": token_f1(answer, reference),
-        "novel_f1": novel_f1(answer, reference, question),
+        "em": float(said == wanted),
+        "token_f1": _f1(said, wanted),
+        "idf_f1": _f1(said, wanted, weights),
+        "novel_f1": novel,
+        "novel_idf_f1": _f1(new, wanted_new, weights) if wanted_new else math.nan,
+        "sound_f1": novel * (not found),
+        "rouge_l": _rouge().score(reference, " ".join(answer.split()[:MAX_WORDS]))["rougeL"].fmeasure,
+        "chrf": _chrf().sentence_score(answer, [reference]).score / 100,
+        "length_ratio": len(answer.split()) / max(1, len(reference.split())),
+        "no_answer": float(not said or is_refusal(answer)),
+        "echoed": sum(word in asked for word in content) / len(content) if content else math.nan,
+        "contradiction": float(bool(found)),
+        **{f"contradiction_{kind}": float(kind in found) if kind in could_be else math.nan for kind in KINDS},
     }
 
 
-def _f1(answer: list[str], reference: list[str]) -> float:
+def score_answers(
+    answers: list[str], references: list[str], questions: list[str], weights: TermWeights
+) -> pd.DataFrame:
+    """The scores of :func:`score_answer`, one row an answer.
+
+    Raises
+    ------
+    InputError : the three lists have not one length, or an answer is no text.
+    """
+    if not len(answers) == len(references) == len(questions):
+        raise InputError(
+            f"{len(answers)} answers, {len(references)} references, {len(questions)} questions: one of each"
+        )
+    for row, answer in enumerate(answers):
+        if not isinstance(answer, str):
+            raise InputError(f"answer {row + 1} is {answer!r}: a text is needed, empty if there is none")
+    rows = zip(answers, references, questions, strict=True)
+    return pd.DataFrame([score_answer(*row, weights) for row in rows])
+
+
+@cache
+def _rouge() -> RougeScorer:
+    return RougeScorer(["rougeL"], use_stemmer=True)
+
+
+@cache
+def _chrf() -> CHRF:
+    return CHRF()
+
+
+def _f1(answer: list[str], reference: list[str], weights: TermWeights | None = None) -> float:
+    """F1 of two bags of words, each word weighing 1, or what ``weights`` says."""
     if not answer or not reference:
         return float(answer == reference)
-    common = sum((Counter(answer) & Counter(reference)).values())
-    return 2 * common / (len(answer) + len(reference))
+
+    def weight(words: Iterable[str]) -> float:
+        return sum(weights[word] for word in words) if weights else float(sum(1 for _ in words))
+
+    common = weight((Counter(answer) & Counter(reference)).elements())
+    return 2 * common / (weight(answer) + weight(reference))

@@ -1,5 +1,9 @@
 """How metrics become the headline figures and the result tables that a person reads."""
 
+from medcards.qa_eval import BASELINES, HEADLINE, OPEN, best, systems_of
+from medcards.qa_reporting import answer_tables
+from medcards.tables import cell, table
+
 ORDER = (
     "bm25",
     "dense_before",
@@ -9,14 +13,10 @@ ORDER = (
     "hybrid",
     "hnsw_rerank",
     "hybrid_rerank",
-    "echo",
-    "copy_nearest",
-    "base",
-    "lora",
 )
 
 QUERY_SETS = ("own", "layperson", "typos", "word_drops", "lower_case")
-HEADLINES = ("bm25", "dense_exact", "hybrid", "hybrid_rerank")
+HEADLINES = ("dense_exact", "hybrid", "hybrid_rerank")
 
 
 def summarise(metrics: dict[str, dict]) -> dict[str, float]:
@@ -29,8 +29,12 @@ def summarise(metrics: dict[str, dict]) -> dict[str, float]:
     summary["hnsw_recall@10"] = metrics["index"]["served"]["test"]["recall@10"]["mean"]
     summary |= {f"mrr@10_{name}": ranked[name]["mrr@10"]["mean"] for name in HEADLINES if name in ranked}
     summary |= {f"validation_nll_{name}": nll[name]["mean"] for name in ("base", "tuned")}
-    summary |= {f"novel_f1_{name}": row["novel_f1"]["mean"] for name, row in systems(answered).items()}
-    return summary
+    if baseline := best(answered, BASELINES):
+        summary[f"{HEADLINE}_best_baseline"] = answered[baseline][HEADLINE]["mean"]
+    asked = systems_of(answered)
+    return summary | {
+        f"{HEADLINE}_{name}": block[HEADLINE]["mean"] for name, block in asked.items() if name not in BASELINES + OPEN
+    }
 
 
 def leaked(audit: dict[str, dict], method: str, side: str, encoder: str) -> dict:
@@ -41,24 +45,8 @@ def leaked(audit: dict[str, dict], method: str, side: str, encoder: str) -> dict
 
 def best_topics(eda: dict) -> dict:
     """The scores of the most coherent topic model."""
-    best = eda["topics"]["best"]
-    return eda["topics"]["grid"][best["method"]][str(best["topics"])]
-
-
-def cell(interval: dict | float | str) -> str:
-    """A figure as a table shows it, with its interval if it has one."""
-    if isinstance(interval, str):
-        return interval
-    if isinstance(interval, float):
-        return f"{interval:.3f}"
-    return f"{interval['mean']:.3f} [{interval['lo']:.3f}, {interval['hi']:.3f}]"
-
-
-def table(rows: dict[str, dict], columns: list[str], head: str) -> str:
-    """A Markdown table of intervals: a row a system, a column a figure."""
-    lines = [f"| {head} | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
-    lines += [f"| {name} | " + " | ".join(cell(row[column]) for column in columns) + " |" for name, row in rows.items()]
-    return "\n".join(lines)
+    chosen = eda["topics"]["best"]
+    return eda["topics"]["grid"][chosen["method"]][str(chosen["topics"])]
 
 
 def systems(block: dict) -> dict[str, dict]:
@@ -82,11 +70,7 @@ def results(metrics: dict[str, dict]) -> str:
     ]
     parts += search(metrics)
     parts.append(fine_tuning(tuned))
-    counts = {score: interval["n"] for score, interval in qa["echo"].items()}
-    parts.append(f"**Answers** (n = {counts['token_f1']} test questions; novel F1 n = {counts['novel_f1']}).")
-    parts.append(table(systems(qa), ["em", "token_f1", "novel_f1"], "system"))
-    parts.append("Paired differences:")
-    parts.append(table(qa["differences"], ["token_f1", "novel_f1"], "difference"))
+    parts.append(answer_tables(qa))
     return "\n\n".join([*parts, structure(eda)])
 
 
@@ -219,3 +203,20 @@ def structure(eda: dict) -> str:
     if gains:
         lines.append(f"The most coherent, {method}, gains in c_v " + " and ".join(gains) + ".")
     return "\n\n".join(lines)
+
+
+def models(metrics: dict[str, dict]) -> str:
+    """The models that were used, and which of them were trained here."""
+    encoder, reranker = metrics["embed"], metrics["rerank_train"]
+    adapted = f" (adapted on {encoder['adapted']['questions']:,} training questions)" if encoder["adapted"] else ""
+    trained = f" (trained here, {reranker['steps']} steps)" if reranker["trained"] else ""
+    return (
+        f"Bi-encoder `{encoder['model']}`{adapted}, cross-encoder `{reranker['model']}`{trained}, language model "
+        f"`{metrics['finetune']['model']}`."
+    )
+
+
+def costs(rows: dict[str, dict]) -> str:
+    """What each stage took, on the machine that ran it."""
+    lines = [f"| {name} | {row['seconds']:.0f} | {row['peak_memory_mb']:,} |" for name, row in rows.items()]
+    return "\n".join(["| stage | seconds | peak memory (MB) |", "|---|---:|---:|", *lines])

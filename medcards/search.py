@@ -51,7 +51,7 @@ class Searcher:
     """The deck, ready to be asked; see the module's example."""
 
     def __init__(self, answers: pd.DataFrame, retriever: Retriever, encoder, served: Served):
-        self._answers, self._retriever, self._encoder, self.served = answers, retriever, encoder, served
+        self._answers, self._retriever, self.encoder, self.served = answers, retriever, encoder, served
 
     @classmethod
     def load(cls, data: str | Path = "data") -> "Searcher":
@@ -91,7 +91,7 @@ class Searcher:
         InputError : the question is empty, or ``k`` is not between 1 and 50.
         """
         question = checked(question, k)
-        vectors = encode(self._encoder, [question], 1)
+        vectors = encode(self.encoder, [question], 1)
         found = self._retriever.rank([question], vectors, self.served, [self.served.system])
         rows, scores = (array[0] for array in found[self.served.system])
         return [

@@ -1,34 +1,52 @@
 """evaluate: let every answering system answer the same test questions, and score the answers.
 
-reads   data/cards, data/embeddings, data/adapter
-writes  data/predictions/predictions.jsonl (one row a question), metrics/qa.json, plots/qa
+reads   data/cards, data/embeddings, data/adapter, and for the systems that search the deck data/index, data/encoder,
+        data/reranker, data/rankings
+writes  data/predictions/predictions.jsonl (a row a question) and scores.parquet (a row a question and system),
+        metrics/qa.json, plots/qa
+
+A run that was killed keeps its answers, and goes on from there when it is started again with the same inputs.
 """
 
+import numpy as np
 import pandas as pd
 
 from medcards import cards as card_tables
-from medcards.answering import SYSTEMS, EvaluateParams, Exam
-from medcards.encoder import Embeddings
-from medcards.figures import interval_bars, save
+from medcards.answering import SYSTEMS, Answers, EvaluateParams, Exam
+from medcards.encoder import Embeddings, encode
 from medcards.files import atomic, write_json
 from medcards.llm import LlmParams
 from medcards.params import Seed
-from medcards.qa_metrics import score_answer
+from medcards.qa_eval import differences, far_from_training, pairs, summarise
+from medcards.qa_figures import plot_by_similarity, plot_scores
+from medcards.qa_metrics import TermWeights, score_answers
 from medcards.stats import Bootstrap
-from stages import DATA, METRICS, PLOTS, load_params, pinned, run
-
-# The pairs whose difference is a claim: what tuning changed, and what it gives beyond knowing nothing.
-PAIRS = [("lora", "base"), ("lora", "echo"), ("lora", "copy_nearest")]
+from stages import DATA, METRICS, PLOTS, fingerprint_of_model, load_params, pinned, run, scratch
 
 
-def summarise(scores: dict[str, pd.DataFrame], bootstrap: Bootstrap) -> dict:
-    """Mean and interval of every score of every system, and of the paired differences in :data:`PAIRS`."""
-    summary = {name: {score: bootstrap.interval(table[score]) for score in table} for name, table in scores.items()}
-    summary["differences"] = {
-        f"{a}-{b}": {score: bootstrap.interval(scores[a][score] - scores[b][score]) for score in scores[a]}
-        for a, b in PAIRS
-    }
-    return summary
+def score(exam: Exam, answers: Answers, weights: TermWeights) -> pd.DataFrame:
+    """Every score of a system's answers, one row a question."""
+    asked, references = exam.questions.question.tolist(), exam.questions.answer.tolist()
+    scores = score_answers(answers.texts, references, asked, weights)
+    encoder = exam.searcher.encoder
+    given, wanted = (encode(encoder, texts, exam.params.batch_size) for texts in (answers.texts, references))
+    scores["similarity"] = np.einsum("qd,qd->q", given, wanted)
+    if answers.nll is not None:
+        scores["nll"] = answers.nll
+        scores["truncated"] = np.array(answers.truncated, dtype=float)
+    return scores
+
+
+def predictions(exam: Exam, answers: dict[str, Answers]) -> pd.DataFrame:
+    """One row a question: the reference, how near training comes to it, what was answered, and what was read before."""
+    table = exam.questions[["card_id", "question"]].assign(
+        reference=exam.questions.answer, similarity_to_training=exam.nearest[1].astype(float)
+    )
+    table["answers"] = [{name: given.texts[row] for name, given in answers.items()} for row in range(len(table))]
+    table["read"] = [
+        {name: given.read[row] for name, given in answers.items() if given.read} for row in range(len(table))
+    ]
+    return table
 
 
 def main() -> None:
@@ -36,27 +54,30 @@ def main() -> None:
     llm = pinned(llm, "llm")
     cards = card_tables.load(DATA / "cards")
     questions = card_tables.sample(cards, "test", params.questions, seed, "own")
-    train = cards[cards.split == "train"].reset_index(drop=True)
-    exam = Exam(questions, train, Embeddings.load(DATA / "embeddings", cards), DATA / "adapter", llm, params)
+    embeddings = Embeddings.load(DATA / "embeddings", cards)
+    models = {"base": fingerprint_of_model(llm.model), "adapter": fingerprint_of_model(f"path:{DATA / 'adapter'}")}
+    with scratch("evaluate", llm=llm.model_dump(), **models) as folder:
+        exam = Exam(cards, questions, embeddings, DATA, folder, llm, params, seed)
+        answers = {name: SYSTEMS[name](exam) for name in params.systems}
+        weights = TermWeights(card_tables.corpus(cards).answer)
+        scores = {name: score(exam, given, weights) for name, given in answers.items()}
 
-    answers = {name: system(exam) for name, system in SYSTEMS.items()}
-    scores = {
-        name: pd.DataFrame(map(score_answer, given, questions.answer, questions.question))
-        for name, given in answers.items()
-    }
-    metrics = summarise(scores, Bootstrap(questions.group, seed))
-
-    predictions = questions[["card_id", "question"]].assign(reference=questions.answer, **answers)
-    with atomic(DATA / "predictions") as folder:
-        folder.mkdir()
-        predictions.to_json(folder / "predictions.jsonl", orient="records", lines=True, force_ascii=False)
-    with atomic(PLOTS / "qa") as folder:
-        rows = [{"system": name, "score": score} | metrics[name][score] for name in SYSTEMS for score in metrics[name]]
-        data = pd.DataFrame(rows)
-        figure = interval_bars(data, "score", "system", f"mean over {len(questions)} test questions, 95% interval")
-        figure.axes[0].set(xlabel="score")
-        save(figure, data, folder / "scores.png")
-    write_json(METRICS / "qa.json", metrics)
+        bootstrap = Bootstrap(questions.group, seed)
+        metrics = summarise(scores, bootstrap)
+        metrics["differences"] = differences(scores, bootstrap, pairs(metrics))
+        metrics["far_from_training"] = far_from_training(scores, exam.nearest[1], questions.group, seed)
+        with atomic(DATA / "predictions") as made:
+            made.mkdir()
+            table = predictions(exam, answers)
+            table.to_json(made / "predictions.jsonl", orient="records", lines=True, force_ascii=False)
+            rows = [
+                of.assign(system=name, card_id=questions.card_id, group=questions.group) for name, of in scores.items()
+            ]
+            pd.concat(rows).to_parquet(made / "scores.parquet", index=False)
+        with atomic(PLOTS / "qa") as plots:
+            plot_scores(metrics, len(questions), plots / "scores.png")
+            plot_by_similarity(scores, exam.nearest[1], questions.group, seed, plots / "by_similarity.png")
+        write_json(METRICS / "qa.json", metrics)
 
 
 if __name__ == "__main__":

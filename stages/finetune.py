@@ -23,7 +23,8 @@ from medcards.context import nearest_training_cards
 from medcards.encoder import Embeddings
 from medcards.figures import save
 from medcards.files import atomic, read_json, write_json
-from medcards.llm import LlmParams, answer_nll, compute_dtype, device, load_llm, load_tokenizer
+from medcards.generation import answer_nll
+from medcards.llm import LlmParams, compute_dtype, device, load_llm, load_tokenizer
 from medcards.model_card import adapter_card
 from medcards.params import Seed
 from medcards.stats import Bootstrap
@@ -91,7 +92,7 @@ def main() -> dict | None:
             **machine,
             **done.facts,
             "curve": curve(done.log),
-            **compare(done.best, validation, llm, seed),
+            **compare(done.best, validation, llm, params.batch_size, seed),
         }
         manifest = {**blocks, "metrics": metrics, "packages": {name: metadata.version(name) for name in PACKAGES}}
         manifest["material"] = read_json(METRICS / "prepare.json")["material"]
@@ -114,14 +115,14 @@ def curve(log: list[dict]) -> dict:
     }
 
 
-def compare(adapter: Path, validation: pd.DataFrame, llm: LlmParams, seed: int) -> dict:
+def compare(adapter: Path, validation: pd.DataFrame, llm: LlmParams, batch_size: int, seed: int) -> dict:
     """Likelihood of the validation answers under the base and under the adapter as it was saved, and the difference."""
     base, tokenizer = load_llm(llm)
     model = PeftModel.from_pretrained(base, adapter)
-    held_out = validation.question.tolist(), validation.answer.tolist()
+    held_out = validation.question.tolist(), validation.answer.tolist(), llm.system_prompt, batch_size
     with model.disable_adapter():
-        before = np.array(answer_nll(model, tokenizer, *held_out, llm, "validation, base"))
-    after = np.array(answer_nll(model, tokenizer, *held_out, llm, "validation, tuned"))
+        before = np.array(answer_nll(model, tokenizer, *held_out, "validation, base"))
+    after = np.array(answer_nll(model, tokenizer, *held_out, "validation, tuned"))
     bootstrap = Bootstrap(validation.group, seed)
     return {
         "validation_nll": {"base": bootstrap.interval(before), "tuned": bootstrap.interval(after)},

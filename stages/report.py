@@ -1,14 +1,18 @@
 """report: gather the headline figures, and write the report that a person reads.
 
-reads   the metrics of every stage, data/predictions
-writes  metrics/summary.json (flat, for `dvc metrics diff` and `dvc exp show`), REPORT.md, docs/DATASET_CARD.md
+reads   the metrics of every stage, data/predictions, data/eda, params.yaml, docs/contradictions.csv
+writes  metrics/summary.json (flat, for `dvc metrics diff` and `dvc exp show`), plots/slices, REPORT.md,
+        docs/DATASET_CARD.md
 
 The README's tables come from the same metrics; a stage must not write a file of git that is not its own, so they
 are renewed by hand: `python -m stages.report --readme`.
 """
 
 import json
+import os
+import platform
 import re
+from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
@@ -16,13 +20,28 @@ import pandas as pd
 from medcards import InputError
 from medcards.dataset_card import dataset_card
 from medcards.files import atomic, read_json, write_json
-from medcards.reporting import results, summarise
-from stages import DATA, METRICS, run
+from medcards.params import Seed
+from medcards.qa_eval import slices
+from medcards.qa_figures import plot_slices
+from medcards.qa_reporting import (
+    answers_to_read,
+    best_learned,
+    closer_table,
+    far_table,
+    precision_of_contradictions,
+    quantisation,
+    warnings,
+)
+from medcards.reporting import costs, leaked, models, results, summarise
+from medcards.tables import table
+from stages import DATA, METRICS, PLOTS, load_params, run
 
 NAMES = ("prepare", "embed", "audit", "eda", "index", "cost/index", "rerank_train", "retrieval", "finetune", "qa")
 STAGES = ("prepare", "embed", "audit", "eda", "index", "rerank_train", "rerank_eval", "finetune", "evaluate")
-README = Path("README.md")
-EXAMPLES = 5
+PACKAGES = ("dvc", "torch", "transformers", "peft", "trl", "bitsandbytes", "sentence-transformers", "hnswlib", "numpy")
+PICTURES = ("plots/qa/scores.png", "plots/qa/by_similarity.png", "plots/slices/slices.png", "plots/finetune/losses.png")
+README, JUDGED = Path("README.md"), Path("docs/contradictions.csv")
+WORST, NEW_LINE = 5, "\n"
 
 
 def read_metrics() -> dict[str, dict]:
@@ -30,31 +49,19 @@ def read_metrics() -> dict[str, dict]:
     return {name: read_json(METRICS / f"{name}.json") for name in NAMES}
 
 
-def examples(predictions: pd.DataFrame) -> str:
-    """The first answered questions, so that a reader sees what the scores are about."""
-    parts = []
-    for _, row in predictions.head(EXAMPLES).iterrows():
-        parts.append(f"**{row['question']}**")
-        parts.append("\n".join(f"- {name}: {' '.join(str(row[name]).split())}" for name in row.index[2:]))
-    return "\n\n".join(parts)
-
-
-def models(metrics: dict[str, dict]) -> str:
-    """The models that were used, and which of them were trained here."""
-    encoder, reranker = metrics["embed"], metrics["rerank_train"]
-    adapted = f" (adapted on {encoder['adapted']['questions']:,} training questions)" if encoder["adapted"] else ""
-    trained = f" (trained here, {reranker['steps']} steps)" if reranker["trained"] else ""
-    return (
-        f"Bi-encoder `{encoder['model']}`{adapted}, cross-encoder `{reranker['model']}`{trained}, language model "
-        f"`{metrics['finetune']['model']}`."
-    )
-
-
-def costs() -> str:
-    """What each stage took, on the machine that ran it."""
-    rows = {name: read_json(METRICS / "cost" / f"{name}.json") for name in STAGES}
-    lines = [f"| {name} | {row['seconds']:.0f} | {row['peak_memory_mb']:,} |" for name, row in rows.items()]
-    return "\n".join(["| stage | seconds | peak memory (MB) |", "|---|---:|---:|", *lines])
+def worst_slices(predictions: pd.DataFrame, scores: pd.DataFrame, system: str, seed: int) -> str:
+    """Write plots/slices, and name the parts of the questions that the system answers worst."""
+    clusters = pd.read_parquet(DATA / "eda" / "cards.parquet").set_index("card_id").cluster
+    terms = pd.read_csv(PLOTS / "eda" / "cluster_names.csv").terms.str.split().str[:3].str.join(" ")
+    asked = predictions.assign(cluster=predictions.card_id.map(clusters).map(terms))
+    found = slices(asked, scores, seed)
+    with atomic(PLOTS / "slices") as folder:
+        plot_slices(found, system, folder / "slices.png")
+    rows = found[found.system == system].sort_values("mean", kind="stable").head(WORST).to_dict("records")
+    if not rows:
+        return "No part of the questions has five or more of them."
+    shown = {f"{row['by']}: {row['slice']}": {"sound F1": row, "n": str(row["n"])} for row in rows}
+    return table(shown, ["sound F1", "n"], "part")
 
 
 def renew_readme() -> None:
@@ -68,31 +75,75 @@ def renew_readme() -> None:
         temporary.write_text(marks.sub(lambda match: f"{match[1]}{block}\n{match[2]}", text), encoding="utf-8")
 
 
+def versions() -> str:
+    """What the figures were made with: the kind of machine, and the packages that they hang on."""
+    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    machine = f"{platform.system()} on {platform.machine()}, {os.cpu_count()} CPU cores"
+    device = read_json(METRICS / "finetune.json")["device"]
+    return f"{machine}; fine-tuned on {device}. Python {platform.python_version()}, {packages}."
+
+
 def main() -> None:
+    (seed,) = load_params(seed=Seed)
     metrics = read_metrics()
     predictions = pd.read_json(DATA / "predictions" / "predictions.jsonl", lines=True, dtype=False)
+    scores = pd.read_parquet(DATA / "predictions" / "scores.parquet")
+    if not set(scores.card_id) == set(predictions.card_id):
+        raise InputError("data/predictions: answers and scores are of different questions: run `dvc repro -f evaluate`")
+    system = best_learned(metrics["qa"])
+    share = leaked(metrics["audit"], "group", "questions", "bi-encoder")["leaked@0.9"]["mean"]
     material = json.dumps(metrics["prepare"]["material"], indent=2)
+    worst = worst_slices(predictions, scores, system, seed)
     report = f"""# Report
 
 Written by the report stage from metrics/; do not edit.
 
+## Before you believe it
+
+{NEW_LINE.join(f"- {warning}" for warning in warnings(metrics["qa"], share)) or "Nothing to warn of."}
+
+## Results
+
 {results(metrics)}
 
+## A closer look at the answers
+
+{closer_table(metrics["qa"])}
+
+{precision_of_contradictions(pd.read_csv(JUDGED), seed)}
+
+{far_table(metrics["qa"])}
+
+The parts of the test questions that `{system}` answers worst (all parts and systems in plots/slices):
+
+{worst}
+
+{quantisation(read_json(METRICS / "quantisation.json"), metrics["finetune"]["model"])}
+
+{NEW_LINE.join(f"![{Path(file).stem}]({file}){NEW_LINE}" for file in PICTURES)}
 ## Answers to read
 
-{examples(predictions)}
+{answers_to_read(predictions, scores, system)}
 
-## Material
+## What was run
 
-{models(metrics)} Deck:
+{models(metrics)} {versions()} Deck:
 
 ```json
 {material}
 ```
 
+<details><summary>params.yaml</summary>
+
+```yaml
+{Path("params.yaml").read_text(encoding="utf-8").rstrip()}
+```
+
+</details>
+
 ## Cost
 
-{costs()}
+{costs({name: read_json(METRICS / "cost" / f"{name}.json") for name in STAGES})}
 """
     with atomic("REPORT.md") as temporary:
         temporary.write_text(report, encoding="utf-8")

@@ -189,7 +189,8 @@ def test_order():
 def test_tuning_lowers_the_loss_and_the_adapter_comes_back(llama, tmp_path, quantize):
     from peft import PeftModel
 
-    from medcards.llm import answer_nll, load_llm
+    from medcards.generation import answer_nll
+    from medcards.llm import load_llm
     from medcards.tuning import save_adapter
 
     done, live, clocked = tune(llama, tmp_path / "scratch", quantize=quantize)
@@ -213,9 +214,9 @@ def test_tuning_lowers_the_loss_and_the_adapter_comes_back(llama, tmp_path, quan
     }
     config = json.loads((tmp_path / "adapter/adapter_config.json").read_text())
     assert (config["base_model_name_or_path"], config["r"]) == ("pypi:base", 4)
-    held_out = VALIDATION.question.tolist(), VALIDATION.answer.tolist()
-    before = answer_nll(model, tokenizer, *held_out, llm)
-    after = answer_nll(PeftModel.from_pretrained(model, tmp_path / "adapter"), tokenizer, *held_out, llm)
+    held_out = VALIDATION.question.tolist(), VALIDATION.answer.tolist(), "", 3
+    before = answer_nll(model, tokenizer, *held_out)
+    after = answer_nll(PeftModel.from_pretrained(model, tmp_path / "adapter"), tokenizer, *held_out)
     assert sum(before) / 8 == pytest.approx(curve[0], rel=0.01)
     assert sum(after) / 8 == pytest.approx(curve[4], rel=0.01)
 
@@ -236,7 +237,8 @@ def test_every_linear_layer_of_every_architecture(tmp_path, architecture, templa
     from transformers import AutoModelForCausalLM
     from transformers.pytorch_utils import Conv1D
 
-    from medcards.llm import generate, load_llm
+    from medcards.generation import generate
+    from medcards.llm import load_llm
 
     folder = tiny.make_llm(tmp_path / "llm", template, architecture)
     done, live, _ = tune(folder, tmp_path / "scratch")
@@ -250,7 +252,7 @@ def test_every_linear_layer_of_every_architecture(tmp_path, architecture, templa
     tuned = PeftModel.from_pretrained(model, done.best)
     prefix = "base_model.model."
     assert {name.removeprefix(prefix) for name, part in tuned.named_modules() if hasattr(part, "lora_A")} == linear
-    assert len(generate(tuned, tokenizer, ["What is gout?", "Why?"], llm, 8, 2)) == 2
+    assert len(generate(tuned, tokenizer, ["What is gout?", "Why?"], "", 8, 2)) == 2
 
 
 @pytest.mark.parametrize(

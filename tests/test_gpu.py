@@ -50,7 +50,8 @@ def test_bfloat16_is_chosen_and_agrees_with_float32(llama, tmp_path):
 def test_quantised_bases(llama, tmp_path, quantize):
     from peft import PeftModel
 
-    from medcards.llm import answer_nll, generate, load_llm
+    from medcards.generation import answer_nll, generate
+    from medcards.llm import load_llm
 
     done, live, _ = tune(llama, tmp_path, quantize=quantize)
     assert losses(live)[-1] < losses(live)[0]
@@ -58,9 +59,9 @@ def test_quantised_bases(llama, tmp_path, quantize):
     model, tokenizer = load_llm(params)
     assert model.device.type == "cuda"
     tuned = PeftModel.from_pretrained(model, done.best)
-    after = answer_nll(tuned, tokenizer, VALIDATION.question.tolist(), VALIDATION.answer.tolist(), params)
+    after = answer_nll(tuned, tokenizer, VALIDATION.question.tolist(), VALIDATION.answer.tolist(), "", 4)
     assert np.mean(after) == pytest.approx(min(losses(live)), rel=0.02)
-    assert len(generate(tuned, tokenizer, TRAIN.question.tolist()[:3], params, 8, 2)) == 3
+    assert len(generate(tuned, tokenizer, TRAIN.question.tolist()[:3], "", 8, 2)) == 3
 
 
 def test_a_step_is_faster_than_on_the_cpu(tmp_path):

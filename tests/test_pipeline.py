@@ -5,13 +5,17 @@ import re
 import textwrap
 
 import numpy as np
+import pandas as pd
 import pytest
 import tiny
-from conftest import ROOT
+from conftest import ROOT, wait
 
 README = (ROOT / "README.md").read_text()
 
-STAGES = ["prepare", "embed", "audit", "eda", "index", "rerank_train", "rerank_eval", "finetune", "evaluate", "report"]
+STAGES = ["prepare", "embed", "audit", "eda", "index", "rerank_train", "rerank_eval", "finetune", "evaluate"]
+STAGES += ["quantise_eval", "report"]
+TUNING = ["finetune", "evaluate", "quantise_eval", "report"]
+ANSWERING = {"echo", "constant", "copy_nearest", "base", "lora", "lora_rag", "search_open"}
 SYSTEMS = {"bm25", "dense_exact", "hnsw", "hybrid", "hnsw_rerank", "hybrid_rerank"}
 
 pytestmark = pytest.mark.slow
@@ -19,6 +23,11 @@ pytestmark = pytest.mark.slow
 
 def metrics(repository, name: str) -> dict:
     return json.loads((repository.folder / "metrics" / f"{name}.json").read_text())
+
+
+def read_predictions(repository) -> list[dict]:
+    file = repository.folder / "data/predictions/predictions.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()]
 
 
 def test_repro_runs_every_stage(repository):
@@ -44,11 +53,22 @@ def test_repro_runs_every_stage(repository):
     assert metrics(repository, "cost/index")["ratios"]["hnsw_to_exact"] > 0
     assert ranked["bm25"]["mrr@10"]["mean"] > 0.5  # the deck's questions share their case number with the answer
     answered = metrics(repository, "qa")
-    assert set(answered) == {"echo", "copy_nearest", "base", "lora", "differences"}
+    assert ANSWERING | {"differences"} <= set(answered) <= ANSWERING | {"differences", "far_from_training"}
     assert answered["echo"]["novel_f1"]["mean"] == 0
-    predictions = (repository.folder / "data/predictions/predictions.jsonl").read_text().splitlines()
+    predictions = read_predictions(repository)
     assert len(predictions) == 4
-    assert json.loads(predictions[0])["question"] == json.loads(predictions[0])["echo"]
+    first = predictions[0]
+    assert set(first["answers"]) == ANSWERING and first["question"] == first["answers"]["echo"]
+    assert len(first["read"]["lora_rag"]) == 3 and set(first["read"]) == {"lora_rag"}
+    assert len({row["answers"]["constant"] for row in predictions}) == 1
+    scores = pd.read_parquet(repository.folder / "data/predictions/scores.parquet")
+    assert len(scores) == 4 * len(ANSWERING)
+    for name in ANSWERING:
+        of = scores[scores.system == name]
+        assert answered[name]["token_f1"]["mean"] == pytest.approx(of.token_f1.mean(), rel=1e-4)
+        assert ("nll" in answered[name]) == (name in ("base", "lora", "lora_rag"))
+    assert answered["differences"]["lora-base"]["nll"]["p_holm"] <= 1
+    assert metrics(repository, "quantisation") == {}  # it is off
     adapter = {file.name for file in (repository.folder / "data/adapter").iterdir()}
     tokenizer = {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
     assert adapter == {"adapter_config.json", "adapter_model.safetensors", "manifest.json", "README.md"} | tokenizer
@@ -57,7 +77,10 @@ def test_repro_runs_every_stage(repository):
     assert tuned["trainable_share"] == pytest.approx(tuned["trainable_parameters"] / tuned["parameters"], rel=1e-4)
     assert not list(repository.folder.glob(".scratch/finetune/*/checkpoint-*"))
     assert len(metrics(repository, "summary")) <= 15
-    assert "## Answers to read" in (repository.folder / "REPORT.md").read_text()
+    report = (repository.folder / "REPORT.md").read_text()
+    assert "## Answers to read" in report and "Small sample: 4 questions" in report
+    for picture in re.findall(r"!\[.*\]\((.*)\)", report):
+        assert (repository.folder / picture).exists()
 
 
 def test_the_dataset_card_says_what_the_deck_is(repository):
@@ -181,7 +204,7 @@ def test_repro_again_runs_nothing(repository):
 def test_a_lora_knob_touches_tuning_only(repository):
     before = metrics(repository, "finetune")["trainable_parameters"]
     done = repository.run("dvc", "exp", "run", "-S", "lora.r=8")
-    assert repository.stages_run(done.stdout + done.stderr) == ["finetune", "evaluate", "report"]
+    assert repository.stages_run(done.stdout + done.stderr) == TUNING
     assert metrics(repository, "finetune")["trainable_parameters"] == 2 * before
 
 
@@ -230,6 +253,66 @@ def test_the_way_back(repository):
     repository.run("sh", "-c", restore)
     done = repository.run("dvc", "repro")
     assert repository.stages_run(done.stdout) == []
+
+
+def test_a_new_system_is_seen_through(repository):
+    """It takes a function and a name in params.yaml; one that only repeats the question is named in the report."""
+    file = repository.folder / "medcards/answering.py"
+    before = file.read_text()
+    parrot = (
+        "def parrot(exam: Exam) -> Answers:\n    return Answers(exam.questions.question.tolist())\n\n\n_ALL = (parrot, "
+    )
+    file.write_text(before.replace("_ALL = (", parrot))
+    asked = repository.run("dvc", "exp", "run", "-S", "evaluate.systems=[base,lora,parrot]")
+    assert "evaluate" in repository.stages_run(asked.stdout + asked.stderr)
+    assert set(metrics(repository, "qa")) >= {"base", "lora", "parrot", "differences"}
+    report = (repository.folder / "REPORT.md").read_text()
+    assert "- `parrot` repeats the question" in report and "- `lora` repeats" not in report
+    summary = metrics(repository, "summary")
+    assert summary["sound_f1_parrot"] <= summary["sound_f1_base"]
+    assert "sound_f1_best_baseline" not in summary  # none was asked
+    file.write_text(before)
+
+
+def test_answers_of_a_killed_run_are_kept(repository):
+    """One of them is changed by hand, to see that it is not made again."""
+    repository.run("dvc", "exp", "run", "-S", "evaluate.systems=[base,lora]", "-S", "evaluate.batch_size=2")
+    before = read_predictions(repository)
+    process = repository.start("python", "-m", "stages.evaluate")
+    wait(lambda: len(list(repository.folder.glob(".scratch/evaluate/*/lora/*.json"))) == 1)
+    process.kill()
+    process.wait()
+    assert read_predictions(repository) == before
+    (kept,) = repository.folder.glob(".scratch/evaluate/*/lora/*.json")
+    kept.write_text(json.dumps([made | {"text": "kept"} for made in json.loads(kept.read_text())]))
+    repository.run("python", "-m", "stages.evaluate")
+    after = read_predictions(repository)
+    assert [row["answers"]["lora"] for row in after].count("kept") == 2
+    assert [row["answers"]["base"] for row in after] == [row["answers"]["base"] for row in before]
+    assert not list(repository.folder.glob(".scratch/evaluate/*/*/*.json"))
+
+
+def test_quantised_bases_side_by_side(repository):
+    """A stage that is off by default; the first base named is what the others are compared with."""
+    repository.run("dvc", "exp", "run", "-S", "quantise_eval.bases=[none,int8,nf4]", "quantise_eval")
+    found = metrics(repository, "quantisation")
+    assert set(found) == {"none", "int8", "nf4", "differences"}
+    assert found["nf4"]["base_bytes"] < found["int8"]["base_bytes"] < found["none"]["base_bytes"]
+    assert set(found["differences"]) == {"int8-none", "nf4-none"}
+    assert found["none"]["nll"]["n"] == 4 and found["differences"]["nf4-none"]["nll"]["p_holm"] <= 1
+    assert set(metrics(repository, "cost/quantise_eval")["tokens_per_second"]) == {"none", "int8", "nf4"}
+    assert (repository.folder / "plots/quantisation/trade_off.png").exists()
+
+
+def test_answers_and_scores_of_different_questions_are_refused(repository):
+    file = repository.folder / "data/predictions/predictions.jsonl"
+    rows = file.read_text().splitlines(keepends=True)
+    file.unlink()  # dvc's cache may be linked to it
+    file.write_text("".join(rows[:-1]))
+    done = repository.run("python", "-m", "stages.report", ok=False)
+    assert done.returncode == 1 and "run `dvc repro -f evaluate`" in done.stderr.strip().splitlines()[-1]
+    file.write_text("".join(rows))
+    repository.run("git", "checkout", "-q", "params.yaml")
 
 
 def test_adapted_encoder_and_trained_cross_encoder(repository):

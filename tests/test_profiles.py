@@ -55,12 +55,14 @@ def test_values_arrive_as_they_stand(tmp_path, profile):
 
     from medcards import params
     from medcards.adaptation import AdaptParams
+    from medcards.answering import EvaluateParams
     from medcards.encoder import EmbedParams
     from medcards.llm import LlmParams
     from medcards.reranker_training import RerankerParams
     from medcards.retrieval_eval import RerankEvalParams
     from medcards.sources import DataParams
     from medcards.tuning import FinetuneParams
+    from stages.quantise_eval import QuantiseEvalParams
 
     file = tmp_path / "params.yaml"
     file.write_text((ROOT / "params.yaml").read_text())
@@ -71,4 +73,5 @@ def test_values_arrive_as_they_stand(tmp_path, profile):
         assert blocks[block][name] == YAML(typ="safe", pure=True).load(value)
     kinds = {"data": DataParams, "embed": EmbedParams, "reranker": RerankerParams, "llm": LlmParams}
     kinds |= {"adapt": AdaptParams, "rerank_eval": RerankEvalParams, "finetune": FinetuneParams}
+    kinds |= {"evaluate": EvaluateParams, "quantise_eval": QuantiseEvalParams}
     params.load(file, **kinds)

@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 
 from medcards import InputError
+from medcards.contradictions import contradictions, occasions
 from medcards.files import to_json
-from medcards.qa_metrics import exact_match, novel_f1, score_answer, token_f1
+from medcards.qa_metrics import TermWeights, exact_match, novel_f1, score_answer, score_answers, token_f1
 from medcards.retrieval_eval import score_ranking, summarise
-from medcards.stats import Bootstrap
+from medcards.stats import Bootstrap, holm
 
 
 def test_interval_of_a_constant():
@@ -119,7 +120,8 @@ def test_repeating_the_question_has_no_novel_f1():
 
 def test_a_reference_that_says_nothing_new_has_no_novel_f1():
     assert math.isnan(novel_f1("x", "It is a cyst", "What is a cyst?"))
-    assert set(score_answer("x", "y", "z")) == {"em", "token_f1", "novel_f1"}
+    scores = score_answer("x", "It is a cyst", "What is a cyst?", TermWeights(["a cyst"]))
+    assert math.isnan(scores["novel_f1"]) and math.isnan(scores["sound_f1"]) and scores["token_f1"] == 0
 
 
 def test_json_style():
@@ -127,3 +129,120 @@ def test_json_style():
     assert to_json(value) == '{\n  "a": [\n    2,\n    1e-09\n  ],\n  "b": 0.333333,\n  "ü": "é"\n}\n'
     with pytest.raises(ValueError):
         to_json(math.nan)
+
+
+QUESTION = "What treats gout?"
+REFERENCE = "Colchicine 5 mg for the left knee"
+
+
+def test_rare_words_weigh_more():
+    """In a deck where everybody says syndrome, naming the disease is what counts."""
+    weights = TermWeights(["renal syndrome", "cardiac syndrome", "hepatic syndrome"])
+    assert weights["syndrome"] == pytest.approx(math.log(4 / 4) + 1)
+    assert weights["renal"] == pytest.approx(math.log(4 / 2) + 1)
+    scores = score_answer("cardiac syndrome", "renal syndrome", "", weights)
+    assert scores["token_f1"] == 0.5
+    assert scores["idf_f1"] == pytest.approx(2 * 1 / (2 * (1 + 1 + math.log(2))))
+
+
+def test_scores_of_one_answer():
+    scores = score_answer("Colchicine 5 mg for the right knee", REFERENCE, QUESTION, TermWeights([REFERENCE]))
+    assert scores["token_f1"] == pytest.approx(5 / 6)
+    assert scores["novel_f1"] == pytest.approx(4 / 5)  # of colchicine, 5, mg, left or right, knee
+    assert scores["sound_f1"] == 0 and scores["contradiction"] == scores["contradiction_side"] == 1
+    assert scores["contradiction_number"] == 0
+    assert scores["rouge_l"] == pytest.approx(6 / 7)  # its words hold "the"
+    assert 0.5 < scores["chrf"] < 1
+    assert (scores["length_ratio"], scores["no_answer"], scores["echoed"]) == (1, 0, 0)
+
+
+@pytest.mark.parametrize("answer", ["", "  ", "I'm sorry, but I cannot answer that.", "As an AI, I have no body."])
+def test_no_answer(answer):
+    scores = score_answer(answer, REFERENCE, QUESTION, TermWeights([REFERENCE]))
+    assert scores["no_answer"] == 1 and scores["sound_f1"] == 0 and scores["contradiction"] == 0
+
+
+def test_an_endless_answer_is_scored_and_shows():
+    scores = score_answer("knee " * 10_000, REFERENCE, QUESTION, TermWeights([REFERENCE]))
+    assert scores["length_ratio"] == pytest.approx(10_000 / 7) and 0 < scores["token_f1"] < 0.001
+    assert scores["rouge_l"] < 0.001
+
+
+def test_answers_that_do_not_match_are_refused():
+    weights = TermWeights([REFERENCE])
+    with pytest.raises(InputError, match="1 answers, 2 references, 1 questions"):
+        score_answers(["a"], ["b", "c"], ["d"], weights)
+    with pytest.raises(InputError, match="answer 2 is nan"):
+        score_answers(["a", math.nan], ["b", "c"], ["d", "e"], weights)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "kinds"),
+    [
+        ("a dose of 5 mg", "a dose of 10 mg", {"number"}),
+        ("a dose of 5 mg", "a dose of 5 g", {"unit"}),
+        ("a cyst of 10 mm", "a cyst of 1 cm", set()),  # the same length
+        ("5 to 10 mg", "10 mg", set()),  # a range that holds it
+        ("the fifth finger", "the 3rd finger", {"number"}),
+        ("the fifth finger", "the 3rd toe", set()),  # other things
+        ("two kidneys", "three kidneys", {"number"}),
+        ("onset in the first year", "onset after 1 year", set()),  # an ordinal counts otherwise
+        ("more than 2 standard deviations", "more than three standard deviations", {"number"}),
+        ("the left kidney", "the right kidney", {"side"}),
+        ("the left and right kidneys", "the right kidney", set()),
+        ("a left-sided mass", "a right-sided mass", {"side"}),
+        ("bilateral cataract", "unilateral cataract", {"side"}),
+        ("no fever", "fever and pain", {"negation"}),
+        ("it is not contagious", "contagious", {"negation"}),
+        ("it doesn't spread", "it can spread", {"negation"}),
+        ("absence of the thumb", "a short thumb", {"negation"}),
+        ("no fever", "without fever", set()),
+        ("with or without fever", "fever", set()),
+        ("absence or underdevelopment of the thumb", "absence of the thumb", set()),
+        ("no fever, but fever later", "fever", set()),  # it states it too
+        ("not at night. Pain by day", "pain", set()),  # a full stop ends what is denied
+        ("", "the left kidney", set()),
+    ],
+)
+def test_contradictions(answer, reference, kinds):
+    assert contradictions(answer, reference) == kinds
+    assert contradictions(reference, answer) == kinds
+    assert contradictions(reference, reference) == set()
+
+
+def test_what_a_reference_gives_occasion_for():
+    assert occasions("A cyst") == {"negation"}
+    assert occasions("A cyst of 5 cm of the left kidney") == {"negation", "number", "unit", "side"}
+    assert occasions("Cysts of left and right kidney") == {"negation"}
+
+
+def test_anyone_can_load_the_metric_offline():
+    """The library evaluate reads the module from its file, as the module's own docstring shows."""
+    import evaluate
+    from conftest import ROOT
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        patch.syspath_prepend(str(ROOT))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        metric = evaluate.load("medcards/medical_qa.py")
+    columns = {"predictions": ["Colchicine", ""], "references": [REFERENCE] * 2, "questions": [QUESTION] * 2}
+    found = metric.compute(**columns)
+    scores = score_answers(*columns.values(), TermWeights([REFERENCE] * 2))
+    assert found["n"] == 2 and found["no_answer"] == 0.5
+    assert found["novel_f1"] == pytest.approx(scores.novel_f1.mean()) and found["novel_f1"] > 0
+
+
+def test_differences_say_whether_they_could_be_chance():
+    values = np.random.default_rng(0).normal(size=400)
+    bootstrap = Bootstrap(range(400), seed=1)
+    clear, none = bootstrap.difference(values - values.mean() + 1), bootstrap.difference(values - values.mean())
+    assert clear["p"] == pytest.approx(2 / 2001) and none["p"] > 0.5
+    assert clear["detectable"] == pytest.approx(2.802 / 20, rel=0.1)  # standard errors of a mean of 400
+    assert clear["mean"] == pytest.approx(1) and clear["n"] == 400
+
+
+def test_holm():
+    """Holm's own steps: the smallest of three counts threefold, and none is smaller than one before it."""
+    assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "c": 0.06, "b": 0.06})
+    assert holm({"a": 0.9}) == {"a": 0.9}
