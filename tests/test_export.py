@@ -372,7 +372,16 @@ def test_scores_that_the_card_cannot_tell_are_named(tuned, tmp_path):
     from medcards.merging import export
 
     with pytest.raises(InputError, match="the model card cannot be written: .*qa.json"):
-        export(tuned / "data", tmp_path / "mine", {"base": QA["base"]})
+        export(tuned / "data", tmp_path / "mine", {"lora": QA["lora"]})  # without its differences
+
+
+def test_a_card_without_the_tuned_models_scores_has_its_loss_only(tuned):
+    """Where evaluate.systems left it out; it says nothing of the others then."""
+    from medcards.model_card import adapter_card
+
+    manifest = read_json(tuned / "data/adapter/manifest.json")
+    card = adapter_card(manifest, {"base": QA["base"], "differences": {}})
+    assert "Loss of the reference answer" in card and "Greedy answers" not in card
 
 
 def test_help_comes_at_once():

@@ -276,7 +276,7 @@ def test_a_new_system_is_seen_through(repository):
 
 def test_answers_of_a_killed_run_are_kept(repository):
     """One of them is changed by hand, to see that it is not made again."""
-    repository.run("dvc", "exp", "run", "-S", "evaluate.systems=[base,lora]", "-S", "evaluate.batch_size=2")
+    repository.run("dvc", "exp", "run", "-S", "evaluate.systems=[base,lora]", "-S", "evaluate.batch_size=2", "evaluate")
     before = read_predictions(repository)
     process = repository.start("python", "-m", "stages.evaluate")
     wait(lambda: len(list(repository.folder.glob(".scratch/evaluate/*/lora/*.json"))) == 1)
