@@ -25,8 +25,8 @@ class HnswIndex:
     >>> index.add(np.array([[0.6, 0.8, 0]], dtype=np.float32))
     array([3])
     >>> index.delete([1])
-    >>> index.search(vectors[1:2], k=2)[0].tolist()
-    [[3, 0]]
+    >>> index.search(vectors[1:2], k=1)[0].tolist()
+    [[3]]
     """
 
     def __init__(self, index: hnswlib.Index, ef_search: int, vectors: np.ndarray, deleted: list[int]):

@@ -15,7 +15,7 @@ def words(text: str) -> list[str]:
     """The words of a text, lower case, hyphenated words whole; of any script.
 
     >>> words("Anti-HBc: β-blocker's use, 5 mg.")
-    ['anti-hbc', 'β-blocker's', 'use', '5', 'mg']
+    ['anti-hbc', "β-blocker's", 'use', '5', 'mg']
     """
     return re.findall(r"[^\W_]+(?:[-'][^\W_]+)*", text.lower())
 

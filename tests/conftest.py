@@ -14,6 +14,8 @@ import pytest
 import tiny
 from ruamel.yaml import YAML
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of each worker and what it starts: their threads would wait for cores
+
 ROOT = Path(__file__).parent.parent
 ENVIRONMENT = {
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -37,6 +39,11 @@ def wait(until: Callable[[], bool]) -> None:
     while not until():
         assert time.monotonic() < end, "took too long"
         time.sleep(0.01)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take minutes come first, so that neither worker is left with one of them in the end."""
+    items.sort(key=lambda item: item.path.name not in ("test_pipeline.py", "test_kill.py", "test_hub.py"))
 
 
 class Repository:
