@@ -15,19 +15,20 @@ import pandas as pd
 from peft import PeftConfig, PeftModel
 from pydantic import Field, PositiveInt, field_validator
 from sklearn.feature_extraction.text import CountVectorizer
-from tqdm import tqdm
 
 from medcards import InputError
 from medcards.ann import exact_search
 from medcards.context import nearest_training_cards
-from medcards.encoder import Embeddings
+from medcards.encoder import Embeddings, encode, load_encoder
 from medcards.generation import answer_nll, generate
 from medcards.llm import LlmParams, load_llm
+from medcards.manifests import model_folder
 from medcards.params import Block
 from medcards.qa_metrics import tokens
 from medcards.search import Searcher
 
 CONSTANTS = 1000
+"""Training answers that the constant is chosen among; all are compared with all."""
 
 
 class EvaluateParams(Block):
@@ -95,15 +96,19 @@ class Exam:
         return rows[:, 0], scores[:, 0]
 
     @cached_property
-    def searcher(self) -> Searcher:
-        """The whole deck, searched as a user would."""
-        return Searcher.load(self.data)
+    def encoder(self):
+        """The bi-encoder of the search, by which answers are compared as well."""
+        return load_encoder(model_folder(self.data / "encoder"))
+
+    @cached_property
+    def references(self) -> np.ndarray:
+        """Unit vectors of the reference answers."""
+        return encode(self.encoder, self.questions.answer.tolist(), self.params.batch_size)
 
     @cached_property
     def found(self) -> list[list]:
-        """The best cards of the whole deck for each question, by the served search system."""
-        asked = tqdm(self.questions.question, desc="search the deck")
-        return [self.searcher.search(question, self.params.context_cards) for question in asked]
+        """The best cards of the whole deck for each question, found as a user of the served search would."""
+        return Searcher.load(self.data).search_all(self.questions.question.tolist(), self.params.context_cards)
 
     @cached_property
     def model(self) -> tuple:

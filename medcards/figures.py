@@ -1,5 +1,6 @@
 """One look for every figure, and each figure's data beside it as CSV."""
 
+from io import BytesIO
 from pathlib import Path
 
 import matplotlib
@@ -15,7 +16,9 @@ sns.set_theme(style="whitegrid", context="notebook")
 def save(figure: plt.Figure, data: pd.DataFrame, path: Path) -> None:
     """Write ``path`` (a .png) and the data that it shows as .csv beside it."""
     write_csv(data, path.with_suffix(".csv"))
-    figure.savefig(path, dpi=120, bbox_inches="tight")
+    drawn = BytesIO()  # Pillow would not say that the disk is full
+    figure.savefig(drawn, dpi=120, bbox_inches="tight")
+    path.write_bytes(drawn.getvalue())
     plt.close(figure)
 
 

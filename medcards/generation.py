@@ -99,11 +99,14 @@ def answer_nll(
     for places in tqdm(list(_batches([head + tail for head, tail in rows], batch_size)), desc=label):
         whole = [sum(rows[place], []) for place in places]
         batch = tokenizer.pad({"input_ids": whole}, padding_side="right", return_tensors="pt").to(model.device)
+        longest = batch["input_ids"].shape[1]
+        keep = longest + 1 - min(len(rows[place][0]) for place in places)  # a prompt's logits would fill the memory
         with torch.inference_mode():
-            logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+            logits = model(**batch, logits_to_keep=keep).logits
         for line, place in enumerate(places):
             head, tail = rows[place]
-            said = logits[line, len(head) - 1 : len(head) + len(tail) - 1].float()
+            first = len(head) - 1 - (longest - logits.shape[1])
+            said = logits[line, first : first + len(tail)].float()
             losses[place] = float(cross_entropy(said, torch.tensor(tail, device=said.device)))
             if not math.isfinite(losses[place]):
                 raise InputError(f"the model gives no finite likelihood to the answer of '{questions[place][:80]}'")

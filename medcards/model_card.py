@@ -68,8 +68,9 @@ Loss of the reference answer (nats per token) on {{ nll.tuned.n }} validation ca
 
 {{ losses }}
 {% if qa %}
-Greedy answers to {{ qa.lora.token_f1.n }} test questions (novel F1: {{ qa.lora.novel_f1.n }}). The first two systems \
-know nothing of the card, so what they score is free.
+Greedy answers to {{ qa.lora.token_f1.n }} test questions (novel F1: {{ qa.lora.novel_f1.n }}).
+{%- if qa.echo or qa.copy_nearest %} echo and copy_nearest know nothing of the card, so what they score is \
+free.{% endif %}
 
 {{ answers }}
 

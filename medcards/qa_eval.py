@@ -12,8 +12,10 @@ HEADLINE = "sound_f1"
 """What systems are ranked by."""
 NEAR = 0.9
 """Cosine similarity from which a training question is a near-copy, as in the audit of the split."""
+BINS = 4
+"""Of equally many questions, by how near the nearest training question is."""
 SMALLEST_SLICE = 5
-"""Questions below which a slice is not shown."""
+"""Groups of questions below which a slice is not shown: its interval would be drawn from too few."""
 BLOCKS = ("differences", "far_from_training")
 """What stands beside the systems in a summary."""
 KINDS = {
@@ -44,17 +46,17 @@ def systems_of(summary: dict) -> dict[str, dict]:
     return {name: summary[name] for name in [*known, *sorted(summary.keys() - {*known, *BLOCKS})]}
 
 
-def best(summary: dict, names: Sequence[str], score: str = HEADLINE) -> str | None:
-    """The one of the systems named that has the highest mean; None if none of them was asked.
+def best(summary: dict, names: Sequence[str]) -> str | None:
+    """The one of the systems named that has the highest headline score; None if none of them was asked.
 
     Raises
     ------
     InputError : no question has the score.
     """
     asked = [name for name in names if name in summary]
-    if any(score not in summary[name] for name in asked):
-        raise InputError(f"no reference says what its question does not, so there is no {score}: ask more questions")
-    return max(asked, key=lambda name: summary[name][score]["mean"], default=None)
+    if any(HEADLINE not in summary[name] for name in asked):
+        raise InputError(f"no reference says what its question does not, so there is no {HEADLINE}: ask more questions")
+    return max(asked, key=lambda name: summary[name][HEADLINE]["mean"], default=None)
 
 
 def pairs(summary: dict) -> list[tuple[str, str]]:
@@ -93,16 +95,14 @@ def far_from_training(scores: dict[str, pd.DataFrame], similarity: np.ndarray, g
     return summarise({name: table[far] for name, table in scores.items()}, Bootstrap(np.asarray(groups)[far], seed))
 
 
-def by_similarity(
-    scores: dict[str, pd.DataFrame], similarity: np.ndarray, groups: object, seed: int, bins: int = 4
-) -> pd.DataFrame:
+def by_similarity(scores: dict[str, pd.DataFrame], similarity: np.ndarray, groups: object, seed: int) -> pd.DataFrame:
     """Scores by how near the nearest training question is: bins of equally many questions.
 
     Returns one row a bin, system and score, with ``similarity`` (the bin's mean) and its interval.
     """
     order = np.argsort(similarity, kind="stable")
     rows = []
-    for number, places in enumerate(np.array_split(order, min(bins, len(order)))):
+    for number, places in enumerate(np.array_split(order, min(BINS, len(order)))):
         bootstrap = Bootstrap(np.asarray(groups)[places], seed)
         for system, summary in summarise(
             {name: table.iloc[places] for name, table in scores.items()}, bootstrap
@@ -122,7 +122,7 @@ def slices(asked: pd.DataFrame, scores: pd.DataFrame, seed: int) -> pd.DataFrame
 
     Returns
     -------
-    one row a part and system with its interval; parts of fewer than five questions are left out.
+    one row a part and system with its interval; parts whose questions lie in fewer than five groups are left out.
     """
     length = asked.reference.str.split().str.len()
     quartiles = pd.qcut(length.rank(method="first"), min(4, len(asked)), labels=False) + 1
@@ -136,7 +136,7 @@ def slices(asked: pd.DataFrame, scores: pd.DataFrame, seed: int) -> pd.DataFrame
     ).melt("card_id", var_name="by", value_name="slice")
     rows = []
     for (by, part, system), table in parts.merge(scores, on="card_id").groupby(["by", "slice", "system"], sort=True):
-        if table[HEADLINE].count() >= SMALLEST_SLICE:
+        if table.group[table[HEADLINE].notna()].nunique() >= SMALLEST_SLICE:
             interval = Bootstrap(table.group, seed).interval(table[HEADLINE])
             rows.append({"by": by, "slice": part, "system": system} | interval)
     return pd.DataFrame(rows, columns=["by", "slice", "system", "mean", "lo", "hi", "n"])

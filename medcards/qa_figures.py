@@ -10,7 +10,7 @@ from medcards.figures import interval_bars, interval_line, save, whiskers
 from medcards.qa_eval import HEADLINE, by_similarity, systems_of
 
 SHOWN = ("token_f1", "novel_f1", HEADLINE, "rouge_l", "chrf", "similarity")
-LABELS = {"token_f1": "token F1", "novel_f1": "novel F1", HEADLINE: "sound F1", "nll": "NLL (nats per token)"}
+LABELS = {"token_f1": "token F1", HEADLINE: "sound F1"}
 
 
 def plot_scores(summary: dict, questions: int, path: Path) -> None:
@@ -43,12 +43,13 @@ def plot_by_similarity(
 
 
 def plot_slices(data: pd.DataFrame, system: str, path: Path) -> None:
-    """The headline score of one system by part of the questions, worst first; every system's in the CSV beside."""
+    """The headline score of one system by part of the questions, worst on top; every system's in the CSV beside."""
     rows = data[data.system == system].sort_values("mean", kind="stable")
     figure, axes = plt.subplots(figsize=(8, 1 + 0.35 * max(1, len(rows))))
     places = np.arange(len(rows))
     axes.errorbar(rows["mean"], places, xerr=whiskers(rows), fmt="o", capsize=3)
     names = [f"{row.by}: {row.slice[:40]} (n = {row.n})" for row in rows.itertuples()]
     axes.set_yticks(places, names)
+    axes.invert_yaxis()
     axes.set(xlabel=f"{LABELS[HEADLINE]} of {system}, 95% interval", ylabel="part of the test questions")
     save(figure, data, path)

@@ -40,16 +40,16 @@ def exact_match(answer: str, reference: str) -> float:
     return float(tokens(answer) == tokens(reference))
 
 
-def token_f1(answer: str, reference: str) -> float:
-    """F1 of the bags of words, as the SQuAD script computes it.
+def token_f1(answer: str, reference: str, weights: "TermWeights | None" = None) -> float:
+    """F1 of the bags of words, as the SQuAD script computes it; ``weights`` says what a word weighs if not 1.
 
     >>> token_f1("a cyst of the kidney", "kidney cyst")
     0.8
     """
-    return _f1(tokens(answer), tokens(reference))
+    return _f1(tokens(answer), tokens(reference), weights)
 
 
-def novel_f1(answer: str, reference: str, question: str) -> float:
+def novel_f1(answer: str, reference: str, question: str, weights: "TermWeights | None" = None) -> float:
     """Token F1 of what the question did not say: its words and stop words are removed from both sides.
 
     Repeating the question scores 0. NaN where the reference itself says nothing new.
@@ -61,7 +61,7 @@ def novel_f1(answer: str, reference: str, question: str) -> float:
     wanted = [word for word in tokens(reference) if word not in said]
     if not wanted:
         return math.nan
-    return _f1([word for word in tokens(answer) if word not in said], wanted)
+    return _f1([word for word in tokens(answer) if word not in said], wanted, weights)
 
 
 class TermWeights:
@@ -106,23 +106,20 @@ def score_answer(answer: str, reference: str, question: str, weights: TermWeight
                                 reference gives no occasion for it
     ==========================  =====================================================================================
     """
-    said, wanted, asked = tokens(answer), tokens(reference), set(tokens(question)) | _STOP_WORDS
-    new = [word for word in said if word not in asked]
-    wanted_new = [word for word in wanted if word not in asked]
-    content = [word for word in said if word not in _STOP_WORDS]
+    asked, content = set(tokens(question)), [word for word in tokens(answer) if word not in _STOP_WORDS]
     found, could_be = contradictions(answer, reference), occasions(reference)
-    novel = _f1(new, wanted_new) if wanted_new else math.nan
+    novel = novel_f1(answer, reference, question)
     return {
-        "em": float(said == wanted),
-        "token_f1": _f1(said, wanted),
-        "idf_f1": _f1(said, wanted, weights),
+        "em": exact_match(answer, reference),
+        "token_f1": token_f1(answer, reference),
+        "idf_f1": token_f1(answer, reference, weights),
         "novel_f1": novel,
-        "novel_idf_f1": _f1(new, wanted_new, weights) if wanted_new else math.nan,
+        "novel_idf_f1": novel_f1(answer, reference, question, weights),
         "sound_f1": novel * (not found),
         "rouge_l": _rouge().score(reference, " ".join(answer.split()[:MAX_WORDS]))["rougeL"].fmeasure,
         "chrf": _chrf().sentence_score(answer, [reference]).score / 100,
         "length_ratio": len(answer.split()) / max(1, len(reference.split())),
-        "no_answer": float(not said or is_refusal(answer)),
+        "no_answer": float(not tokens(answer) or is_refusal(answer)),
         "echoed": sum(word in asked for word in content) / len(content) if content else math.nan,
         "contradiction": float(bool(found)),
         **{f"contradiction_{kind}": float(kind in found) if kind in could_be else math.nan for kind in KINDS},

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from medcards.qa_eval import BASELINES, HEADLINE, KINDS, LEARNED, best, systems_of
+from medcards.qa_eval import BASELINES, HEADLINE, KINDS, LEARNED, NEAR, SMALLEST_SLICE, best, systems_of
 from medcards.stats import Bootstrap
 from medcards.tables import cell, table
 
@@ -84,9 +84,18 @@ def far_table(qa: dict) -> str:
         return "Every question has a near-copy in training, so none is left to look at alone."
     count = next(iter(far.values()))["token_f1"]["n"]
     return (
-        f"The questions alone whose nearest training question has a cosine similarity below 0.9 (n = {count}):\n\n"
+        f"The questions alone whose nearest training question has a cosine similarity below {NEAR} (n = {count}):\n\n"
         + table(far, list(TESTED), "system")
     )
+
+
+def worst_slices(found: pd.DataFrame, system: str, count: int = 5) -> str:
+    """The parts of the questions that a system answers worst, of those that :func:`medcards.qa_eval.slices` found."""
+    rows = found[found.system == system].sort_values("mean", kind="stable").head(count).to_dict("records")
+    if not rows:
+        return f"No part of the questions lies in {SMALLEST_SLICE} groups or more."
+    shown = {f"{row['by']}: {row['slice']}": {"sound F1": row, "n": str(row["n"])} for row in rows}
+    return table(shown, ["sound F1", "n"], "part")
 
 
 def quantisation(found: dict, model: str) -> str:

@@ -1,5 +1,9 @@
 """How metrics become the headline figures and the result tables that a person reads."""
 
+import os
+import platform
+from importlib.metadata import version
+
 from medcards.qa_eval import BASELINES, HEADLINE, OPEN, best, systems_of
 from medcards.qa_reporting import answer_tables
 from medcards.tables import cell, table
@@ -16,6 +20,7 @@ ORDER = (
 )
 
 QUERY_SETS = ("own", "layperson", "typos", "word_drops", "lower_case")
+PACKAGES = ("dvc", "torch", "transformers", "peft", "trl", "bitsandbytes", "sentence-transformers", "hnswlib", "numpy")
 HEADLINES = ("dense_exact", "hybrid", "hybrid_rerank")
 
 
@@ -203,6 +208,13 @@ def structure(eda: dict) -> str:
     if gains:
         lines.append(f"The most coherent, {method}, gains in c_v " + " and ".join(gains) + ".")
     return "\n\n".join(lines)
+
+
+def made_with(device: str) -> str:
+    """What the figures were made with: the kind of machine, what was fine-tuned on, and the packages they hang on."""
+    machine = f"{platform.system()} on {platform.machine()}, {os.cpu_count()} CPU cores"
+    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    return f"{machine}; fine-tuned on {device}. Python {platform.python_version()}, {packages}."
 
 
 def models(metrics: dict[str, dict]) -> str:

@@ -28,6 +28,7 @@ if missing := list(_missing_packages()):
     )
 
 import argparse  # noqa: E402
+import errno  # noqa: E402
 import logging  # noqa: E402
 import os  # noqa: E402
 
@@ -51,6 +52,8 @@ from medcards.references import parse, pin  # noqa: E402
 DATA, METRICS, PLOTS, SCRATCH = Path("data"), Path("metrics"), Path("plots"), Path(".scratch")
 RANK, PROCESSES = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 """Which process of a stage this is, where a launcher starts several; the first alone writes."""
+
+NO_ROOM = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
 
 
 def load_params(**blocks: object) -> list:
@@ -144,6 +147,10 @@ def run(name: str, main: Callable[[], dict | None], **instead: Callable[[], None
         sys.exit(f"{name}: process {pid} still runs this stage; end it (`kill {pid}`) or wait, then run this again")
     except InputError as error:
         sys.exit(f"{name}: {error}")
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        sys.exit(f"{name}: {error}; what was whole before still is: free space, then run this again")
 
 
 def _cost() -> dict[str, float]:

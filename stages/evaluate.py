@@ -28,9 +28,8 @@ def score(exam: Exam, answers: Answers, weights: TermWeights) -> pd.DataFrame:
     """Every score of a system's answers, one row a question."""
     asked, references = exam.questions.question.tolist(), exam.questions.answer.tolist()
     scores = score_answers(answers.texts, references, asked, weights)
-    encoder = exam.searcher.encoder
-    given, wanted = (encode(encoder, texts, exam.params.batch_size) for texts in (answers.texts, references))
-    scores["similarity"] = np.einsum("qd,qd->q", given, wanted)
+    vectors = encode(exam.encoder, answers.texts, exam.params.batch_size)
+    scores["similarity"] = np.einsum("qd,qd->q", vectors, exam.references)
     if answers.nll is not None:
         scores["nll"] = answers.nll
         scores["truncated"] = np.array(answers.truncated, dtype=float)

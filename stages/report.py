@@ -9,10 +9,7 @@ are renewed by hand: `python -m stages.report --readme`.
 """
 
 import json
-import os
-import platform
 import re
-from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
@@ -31,17 +28,16 @@ from medcards.qa_reporting import (
     precision_of_contradictions,
     quantisation,
     warnings,
+    worst_slices,
 )
-from medcards.reporting import costs, leaked, models, results, summarise
-from medcards.tables import table
+from medcards.reporting import costs, leaked, made_with, models, results, summarise
 from stages import DATA, METRICS, PLOTS, load_params, run
 
 NAMES = ("prepare", "embed", "audit", "eda", "index", "cost/index", "rerank_train", "retrieval", "finetune", "qa")
 STAGES = ("prepare", "embed", "audit", "eda", "index", "rerank_train", "rerank_eval", "finetune", "evaluate")
-PACKAGES = ("dvc", "torch", "transformers", "peft", "trl", "bitsandbytes", "sentence-transformers", "hnswlib", "numpy")
 PICTURES = ("plots/qa/scores.png", "plots/qa/by_similarity.png", "plots/slices/slices.png", "plots/finetune/losses.png")
 README, JUDGED = Path("README.md"), Path("docs/contradictions.csv")
-WORST, NEW_LINE = 5, "\n"
+NEW_LINE = "\n"
 
 
 def read_metrics() -> dict[str, dict]:
@@ -49,19 +45,15 @@ def read_metrics() -> dict[str, dict]:
     return {name: read_json(METRICS / f"{name}.json") for name in NAMES}
 
 
-def worst_slices(predictions: pd.DataFrame, scores: pd.DataFrame, system: str, seed: int) -> str:
-    """Write plots/slices, and name the parts of the questions that the system answers worst."""
+def find_slices(predictions: pd.DataFrame, scores: pd.DataFrame, system: str, seed: int) -> pd.DataFrame:
+    """Scores of parts of the questions, drawn into plots/slices for one system."""
     clusters = pd.read_parquet(DATA / "eda" / "cards.parquet").set_index("card_id").cluster
     terms = pd.read_csv(PLOTS / "eda" / "cluster_names.csv").terms.str.split().str[:3].str.join(" ")
     asked = predictions.assign(cluster=predictions.card_id.map(clusters).map(terms))
     found = slices(asked, scores, seed)
     with atomic(PLOTS / "slices") as folder:
         plot_slices(found, system, folder / "slices.png")
-    rows = found[found.system == system].sort_values("mean", kind="stable").head(WORST).to_dict("records")
-    if not rows:
-        return "No part of the questions has five or more of them."
-    shown = {f"{row['by']}: {row['slice']}": {"sound F1": row, "n": str(row["n"])} for row in rows}
-    return table(shown, ["sound F1", "n"], "part")
+    return found
 
 
 def renew_readme() -> None:
@@ -75,14 +67,6 @@ def renew_readme() -> None:
         temporary.write_text(marks.sub(lambda match: f"{match[1]}{block}\n{match[2]}", text), encoding="utf-8")
 
 
-def versions() -> str:
-    """What the figures were made with: the kind of machine, and the packages that they hang on."""
-    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    machine = f"{platform.system()} on {platform.machine()}, {os.cpu_count()} CPU cores"
-    device = read_json(METRICS / "finetune.json")["device"]
-    return f"{machine}; fine-tuned on {device}. Python {platform.python_version()}, {packages}."
-
-
 def main() -> None:
     (seed,) = load_params(seed=Seed)
     metrics = read_metrics()
@@ -93,7 +77,7 @@ def main() -> None:
     system = best_learned(metrics["qa"])
     share = leaked(metrics["audit"], "group", "questions", "bi-encoder")["leaked@0.9"]["mean"]
     material = json.dumps(metrics["prepare"]["material"], indent=2)
-    worst = worst_slices(predictions, scores, system, seed)
+    parts = find_slices(predictions, scores, system, seed)
     report = f"""# Report
 
 Written by the report stage from metrics/; do not edit.
@@ -116,7 +100,7 @@ Written by the report stage from metrics/; do not edit.
 
 The parts of the test questions that `{system}` answers worst (all parts and systems in plots/slices):
 
-{worst}
+{worst_slices(parts, system)}
 
 {quantisation(read_json(METRICS / "quantisation.json"), metrics["finetune"]["model"])}
 
@@ -127,7 +111,7 @@ The parts of the test questions that `{system}` answers worst (all parts and sys
 
 ## What was run
 
-{models(metrics)} {versions()} Deck:
+{models(metrics)} {made_with(metrics["finetune"]["device"])} Deck:
 
 ```json
 {material}

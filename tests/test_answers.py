@@ -131,7 +131,7 @@ def test_questions_with_a_near_copy_in_training_are_left_out(scores):
 
 def test_scores_by_similarity_have_bins_of_like_sizes(scores):
     similarity = np.arange(20)[::-1] / 20
-    table = by_similarity(scores, similarity, CARDS.group, seed=0, bins=4)
+    table = by_similarity(scores, similarity, CARDS.group, seed=0)
     of = table[(table.system == "lora") & (table.score == "token_f1")]
     assert of.n.tolist() == [5] * 4 and of.similarity.is_monotonic_increasing
     assert of["mean"].iloc[0] == pytest.approx(scores["lora"].token_f1[15:].mean())

@@ -1,5 +1,8 @@
 """Vectors and language model, on tiny models made here."""
 
+import copy
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -124,3 +127,17 @@ def test_likelihood_is_that_of_the_answer_tokens(llm):
     assert answer_nll(model, tokenizer, [question], [answer], "Be brief.", 1) == pytest.approx(
         [np.mean(by_hand)], rel=1e-4
     )
+
+
+def test_a_likelihood_that_is_no_number_is_an_error(llm):
+    """Of a model whose weights are not finite; a mean over it would be none either."""
+    import torch
+
+    from medcards.generation import answer_nll
+
+    model, tokenizer, _ = llm
+    broken = copy.deepcopy(model)
+    with torch.no_grad():
+        next(broken.parameters()).fill_(math.nan)
+    with pytest.raises(InputError, match="no finite likelihood to the answer of 'What is gout"):
+        answer_nll(broken, tokenizer, ["What is gout?"], ["a fever"], "", 1)
