@@ -171,14 +171,20 @@ def read_files(path: Path, question_column: str, answer_column: str) -> tuple[pd
                 f"data.path={path}: the folder holds no {', '.join(FILE_FORMATS)} file; put your deck there"
             )
     tables = [
-        _table_to_cards(_read_table(file), str(file), question_column, answer_column, f"file:{file.name}")
+        _table_to_cards(read_table(file), str(file), question_column, answer_column, f"file:{file.name}")
         for file in files
     ]
     raw = pd.concat(tables, ignore_index=True)
     return raw, {"files": {file.name: sha256_of(file) for file in files}, "rows": len(raw)}
 
 
-def _read_table(file: Path) -> pd.DataFrame:
+def read_table(file: Path) -> pd.DataFrame:
+    """The rows of a JSON, JSONL, CSV or Parquet file, all columns.
+
+    Raises
+    ------
+    InputError : the file is of another format, empty or malformed.
+    """
     suffix = file.suffix.lower()
     if suffix not in FILE_FORMATS:
         raise InputError(f"{file}: unknown format '{suffix}'; a deck is one of {', '.join(FILE_FORMATS)}")

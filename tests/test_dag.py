@@ -85,8 +85,8 @@ def test_every_block_is_read_by_some_stage():
 
 
 def test_imports_run_one_way():
-    """The library knows neither the stages nor DVC."""
-    for file in (ROOT / "medcards").glob("*.py"):
+    """The library knows neither the stages nor DVC; but one command compares what DVC keeps."""
+    for file in set((ROOT / "medcards").glob("*.py")) - {ROOT / "medcards/compare.py"}:
         names = [
             node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Import | ast.ImportFrom)
         ]

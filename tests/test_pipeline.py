@@ -2,13 +2,16 @@
 
 import json
 import re
+import resource
+import sys
 import textwrap
+from contextlib import nullcontext
 
 import numpy as np
 import pandas as pd
 import pytest
 import tiny
-from conftest import ROOT, wait
+from conftest import PATIENCE, ROOT, wait
 
 README = (ROOT / "README.md").read_text()
 
@@ -122,7 +125,7 @@ def test_search_finds_the_card(repository):
     question = "What should a nurse know about asthma, case 10?"
     found = hits(repository, question)
     assert len(found) == 5
-    assert set(found[0]) == {"rank", "card_id", "question", "answer", "score", "scores"}
+    assert set(found[0]) == {"rank", "card_id", "question", "answer", "source", "score", "scores"}
     by_words = max(found, key=lambda hit: hit["scores"].get("bm25", 0))
     assert by_words["question"] == question and by_words["answer"].startswith("In case 10, ")
     done = search(repository, question, "-k", "1")
@@ -169,6 +172,57 @@ def test_search_with_a_very_long_question(repository):
     assert len(found) == 2 and "gout" in found[0]["answer"]
 
 
+def ask(repository, *arguments: str, ok: bool = True):
+    return repository.run("python", "-m", "medcards.ask", *arguments, ok=ok)
+
+
+def test_an_answer_and_the_cards_that_it_read(repository):
+    question = "What should a nurse know about asthma, case 10?"
+    done = ask(repository, question, "-k", "2")
+    said, evidence = done.stdout.split("\n-- tuned model. Not medical advice")
+    assert said.strip() and f" 1. {hits(repository, question)[0]['question']}" in evidence and " 2. " in evidence
+    assert done.stderr == ""
+    done = ask(repository, question, "--model", "base", "--read", "none")
+    assert "-- base model. " in done.stdout and done.stdout.endswith("It read no card.\n")
+
+
+def test_asking_from_python(repository, monkeypatch):
+    """The answer is what the evaluation would generate; training cards alone can be asked for."""
+    from medcards import cards
+    from medcards.ask import Asker
+    from medcards.generation import generate
+
+    monkeypatch.chdir(repository.folder)
+    asker, question = Asker.load("data"), "What is the first sign of gout?"
+    found, table = asker.find(question, 3, read="training"), cards.load("data/cards").set_index("card_id")
+    assert [table.split[hit.card_id] for hit in found] == ["train"] * 3
+    read = [f"{hit.question} {hit.answer}" for hit in found]
+    system_prompt = metrics(repository, "../data/adapter/manifest")["llm"]["system_prompt"]
+    for base in (False, True):
+        parts = list(asker.answer(question, found, base, max_new_tokens=12))
+        assert all(part in parts[-1] for part in parts)
+        with asker._model.disable_adapter() if base else nullcontext():
+            (whole,) = generate(asker._model, asker._tokenizer, [question], system_prompt, 12, 1, context=[read])
+        assert parts[-1] == whole.text
+
+
+def test_asking_before_there_is_an_adapter(repository):
+    (repository.folder / "data/adapter").rename(repository.folder / "data/later")
+    done = ask(repository, "What is gout?")
+    assert "-- base model; there is no adapter yet, `dvc repro finetune` makes it" in done.stdout
+    (repository.folder / "data/later").rename(repository.folder / "data/adapter")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [((" ",), "the question is empty"), (("gout", "--data", "absent"), "absent/cards/train.parquet is missing")],
+)
+def test_asking_says_what_is_wrong(repository, arguments, says):
+    done = ask(repository, *arguments, ok=False)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith("ask: ") and says in done.stderr and len(done.stderr.splitlines()) == 1
+
+
 def test_search_never_shows_another_decks_cards(repository, tmp_path):
     """An index that is damaged, or that belongs to other embeddings, is refused."""
     import shutil
@@ -195,6 +249,19 @@ def test_search_never_shows_another_decks_cards(repository, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def test_the_notebook_runs(repository):
+    """From its first cell to its last, on what this run left, with the pictures that it promises."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    before = repository.run("git", "status", "--porcelain").stdout
+    notebook = nbformat.read(repository.folder / "notebooks/tour.ipynb", as_version=4)
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": repository.folder / "notebooks"}}).execute()
+    shown = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert sum("image/png" in output.get("data", {}) for output in shown) == 3
+    assert repository.run("git", "status", "--porcelain").stdout == before
+
+
 def test_repro_again_runs_nothing(repository):
     done = repository.run("dvc", "repro")
     assert repository.stages_run(done.stdout) == []
@@ -215,6 +282,22 @@ def test_metrics_diff_and_plots(repository):
     repository.run("dvc", "plots", "show")
     page = (repository.folder / "dvc_plots/index.html").read_text()
     assert "Training loss" in page and "tsne_topic.png" in page
+
+
+def test_is_it_better(repository):
+    """The working tree has another rank than the last commit, which changes what the tuned model says alone."""
+    done = repository.run("python", "-m", "medcards.compare", "HEAD")
+    assert done.stdout.startswith("the working tree minus HEAD:")
+    assert "| lora |" in done.stdout and "| base |" not in done.stdout
+    assert "Equal in both: echo, constant, copy_nearest, base, search_open." in done.stdout
+    done = repository.run("python", "-m", "medcards.compare", "HEAD", "no-such-thing", ok=False)
+    assert done.returncode == 1 and done.stderr == "compare: no-such-thing: unknown Git revision 'no-such-thing'\n"
+    cache = repository.folder / ".dvc/cache"
+    cache.rename(repository.folder / ".dvc/elsewhere")
+    done = repository.run("python", "-m", "medcards.compare", "HEAD", ok=False)
+    assert done.returncode == 1 and done.stderr.startswith("compare: HEAD: data/predictions/scores.parquet is not in")
+    assert len(done.stderr.splitlines()) == 1
+    (repository.folder / ".dvc/elsewhere").rename(cache)
 
 
 def test_the_curves_have_the_optimizer_step_as_x(repository):
@@ -290,6 +373,21 @@ def test_answers_of_a_killed_run_are_kept(repository):
     assert [row["answers"]["lora"] for row in after].count("kept") == 2
     assert [row["answers"]["base"] for row in after] == [row["answers"]["base"] for row in before]
     assert not list(repository.folder.glob(".scratch/evaluate/*/*/*.json"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits another process's files")
+def test_a_full_disk_costs_no_answers(repository):
+    """A limit on the size of files stands for it: the writes fail in the same places."""
+    process = repository.start("python", "-m", "stages.evaluate")
+    wait(lambda: list(repository.folder.glob(".scratch/evaluate/*/lora/*.json")))
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (15_000, 15_000))
+    assert process.wait(PATIENCE) == 1
+    said = (repository.folder / "stderr.txt").read_text().strip().splitlines()[-1]
+    assert said.startswith("evaluate: [Errno 27] ") and said.endswith("free space, then run this again")
+    assert len(list(repository.folder.glob(".scratch/evaluate/*/lora/*.json"))) == 2
+    whole = read_predictions(repository)
+    repository.run("python", "-m", "stages.evaluate")
+    assert read_predictions(repository) == whole
 
 
 def test_quantised_bases_side_by_side(repository):
