@@ -17,8 +17,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from threading import Thread
 
-import pandas as pd
-
 from medcards import InputError
 from medcards import cards as card_tables
 from medcards.files import read_json
@@ -37,19 +35,14 @@ class Asker:
     ``tuned`` says whether there is an adapter; without one, every answer is the base model's.
     """
 
-    def __init__(self, searcher: Searcher, cards: pd.DataFrame, model, tokenizer, system_prompt: str, tuned: bool):
-        self._searcher, self._cards = searcher, cards
-        self._training = set(cards.card_id[cards.split == "train"])
+    def __init__(self, searcher: Searcher, training: set[str], model, tokenizer, system_prompt: str, tuned: bool):
+        self._searcher, self._training = searcher, training
         self._model, self._tokenizer, self._system_prompt = model, tokenizer, system_prompt
         self.tuned = tuned
 
     @classmethod
-    def load(cls, data: str | Path = "data", params: str | Path = "params.yaml") -> "Asker":
-        """Read what the pipeline made.
-
-        Parameters
-        ----------
-        data : the folder that it wrote; params : where the base model is named, as long as there is no adapter.
+    def load(cls, data: str | Path = "data") -> "Asker":
+        """Read what the pipeline made; the base model's name from params.yaml, as long as there is no adapter.
 
         Raises
         ------
@@ -65,11 +58,12 @@ class Asker:
         if tuned := adapter.exists():
             llm = LlmParams(**read_json(adapter / "manifest.json")["llm"])
         else:
-            (llm,) = load(params, llm=LlmParams)
+            (llm,) = load("params.yaml", llm=LlmParams)
         model, tokenizer = load_llm(llm)
         if tuned:
             model = PeftModel.from_pretrained(model, adapter)
-        return cls(searcher, cards, model.eval(), tokenizer, llm.system_prompt, tuned)
+        training = set(cards.card_id[cards.split == "train"])
+        return cls(searcher, training, model.eval(), tokenizer, llm.system_prompt, tuned)
 
     def find(self, question: str, k: int = 3, read: str = "all") -> list[Hit]:
         """The ``k`` best cards of the whole deck, or of the training cards among the best 50; none at all.
@@ -83,10 +77,6 @@ class Asker:
             return []
         hits = self._searcher.search(question, DEPTH)
         return [hit for hit in hits if read == "all" or hit.card_id in self._training][:k]
-
-    def examples(self, count: int) -> list[str]:
-        """Questions of the test split, which no model was tuned on."""
-        return card_tables.sample(self._cards, "test", count, 0, "own").question.tolist()
 
     def answer(self, question: str, hits: list[Hit], base: bool = False, max_new_tokens: int = 64) -> Iterator[str]:
         """The answer as it grows, greedily generated: each item is all of it so far.

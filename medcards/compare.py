@@ -13,6 +13,7 @@ import sys
 import pandas as pd
 
 from medcards import InputError
+from medcards.params import Seed, load
 from medcards.qa_eval import HEADLINE
 from medcards.stats import Bootstrap, holm
 from medcards.tables import table
@@ -43,7 +44,7 @@ def read_scores(revision: str | None) -> pd.DataFrame:
         raise InputError(f"{name}: {SCORES} is not in DVC's cache; `dvc repro` there makes it") from None
 
 
-def compare(before: pd.DataFrame, after: pd.DataFrame, seed: int = 0) -> tuple[dict[str, dict], list[str]]:
+def compare(before: pd.DataFrame, after: pd.DataFrame, seed: int) -> tuple[dict[str, dict], list[str]]:
     """The paired differences after - before of every system whose answers differ.
 
     Parameters
@@ -114,7 +115,8 @@ def main() -> None:
     parser.add_argument("after", nargs="?", help="another one; the working tree if left out")
     given = parser.parse_args()
     try:
-        found, remarks = compare(read_scores(given.before), read_scores(given.after))
+        (seed,) = load("params.yaml", seed=Seed)
+        found, remarks = compare(read_scores(given.before), read_scores(given.after), seed)
     except InputError as error:
         sys.exit(f"compare: {error}")
     print(f"{given.after or 'the working tree'} minus {given.before}:\n")
