@@ -7,11 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
 import pytest
 import tiny
+from filelock import FileLock
 from ruamel.yaml import YAML
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of each worker and what it starts: their threads would wait for cores
@@ -31,6 +33,14 @@ HANGS = 600
 
 
 PATIENCE = 120
+
+PROGRAMS = f"{os.environ['PATH']}{os.pathsep}/usr/sbin"
+
+
+def needs(*names: str) -> pytest.MarkDecorator:
+    """Skip visibly where a program or a Python package is missing; not where CI is set, as .ci/run does."""
+    missing = [name for name in names if not (shutil.which(name, path=PROGRAMS) or find_spec(name))]
+    return pytest.mark.skipif(bool(missing) and "CI" not in os.environ, reason=f"lacks {', '.join(missing)}")
 
 
 def wait(until: Callable[[], bool]) -> None:
@@ -131,11 +141,11 @@ class Repository:
         return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
 
 
-@pytest.fixture(scope="module")
-def repository(tmp_path_factory) -> Repository:
-    """A clone whose deck is a tiny file and whose models are tiny and its own."""
-    repository = Repository.of_files(tmp_path_factory.mktemp("repository"))
-    tiny.write_deck(repository.folder / "decks" / "tiny.json")
+def tiny_repository(folder: Path) -> Repository:
+    """A clone whose deck is a tiny file, with markup in one card, and whose models are tiny and its own."""
+    repository = Repository.of_files(folder)
+    deck = tiny.write_deck(repository.folder / "decks" / "tiny.json")
+    deck.write_text(deck.read_text().replace("In case 12, ", "In case 12, <b id='injected'>bold</b> "))
     # Drawn wide: under the usual narrow weights, all texts are near-duplicates, and none is a wrong answer.
     tiny.make_encoder(repository.folder / "models" / "encoder" / "tiny", initializer_range=1.0)
     tiny.make_reranker(repository.folder / "models" / "reranker" / "tiny")
@@ -159,3 +169,27 @@ def repository(tmp_path_factory) -> Repository:
     )
     repository.commit("tiny material")
     return repository
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory) -> Repository:
+    """A repository with tiny material, before its first run."""
+    return tiny_repository(tmp_path_factory.mktemp("repository"))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Repository:
+    """A copy of a repository with tiny material after `dvc repro`, which said what is in first_run.txt.
+
+    The first who asks for it makes it, for all processes of this run of the tests.
+    """
+    own = tmp_path_factory.getbasetemp()
+    made = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "made"
+    with FileLock(made.with_suffix(".lock")):
+        if not (made / "first_run.txt").exists():
+            made.mkdir()
+            said = tiny_repository(made).run("dvc", "repro").stdout
+            (made / ".git/info/exclude").write_text("first_run.txt\n")
+            Repository(made).commit("first run")
+            (made / "first_run.txt").write_text(said)
+    return Repository(shutil.copytree(made, tmp_path_factory.mktemp("finished"), dirs_exist_ok=True))

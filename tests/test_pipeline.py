@@ -24,6 +24,11 @@ SYSTEMS = {"bm25", "dense_exact", "hnsw", "hybrid", "hnsw_rerank", "hybrid_reran
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture(scope="module")
+def repository(finished):
+    return finished
+
+
 def metrics(repository, name: str) -> dict:
     return json.loads((repository.folder / "metrics" / f"{name}.json").read_text())
 
@@ -34,9 +39,7 @@ def read_predictions(repository) -> list[dict]:
 
 
 def test_repro_runs_every_stage(repository):
-    done = repository.run("dvc", "repro")
-    assert sorted(repository.stages_run(done.stdout)) == sorted(STAGES)
-    repository.commit("first run")
+    assert sorted(repository.stages_run((repository.folder / "first_run.txt").read_text())) == sorted(STAGES)
     assert metrics(repository, "prepare")["splits"]["test"]["cards"] == 12
     audit = metrics(repository, "audit")
     assert audit["group"]["questions"]["characters"]["leaked@0.9"]["n"] == 12

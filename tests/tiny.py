@@ -30,8 +30,9 @@ def deck(cards: int = 120) -> list[dict[str, str]]:
     return rows
 
 
-def write_deck(file: Path, cards: int = 120) -> None:
+def write_deck(file: Path, cards: int = 120) -> Path:
     file.write_text(json.dumps(deck(cards)), encoding="utf-8")
+    return file
 
 
 def _texts() -> list[str]:
