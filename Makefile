@@ -2,7 +2,8 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro test readme
+.PHONY: try repro test readme
+try: .venv/installed ; xargs dvc exp run < profiles/tiny.args
 repro: .venv/installed ; dvc repro
 test: .venv/installed ; python -m pytest
 readme: .venv/installed ; python -m stages.report --readme

@@ -1,6 +1,6 @@
 """The library: search and question answering over medical flashcards.
 
-It imports no DVC and has no fixed path; the scripts in ``stages/`` call it.
+It has no fixed path, and imports no DVC but in :mod:`medcards.compare`; the scripts in ``stages/`` call it.
 """
 
 

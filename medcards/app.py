@@ -141,14 +141,19 @@ def main() -> None:
     place = {"server_name": given.host, "server_port": given.port, "share": False, "footer_links": []}
     try:
         blocks = page(loading, example_questions(Path(given.data), EXAMPLES))
-        blocks.launch(**place, theme=theme, css=CSS, quiet=True, prevent_thread_lock=True)
+        try:
+            blocks.launch(**place, theme=theme, css=CSS, quiet=True, prevent_thread_lock=True)
+        except OSError as error:
+            raise InputError(f"{error}; name another --port") from None
         print(f"app: open http://{given.host}:{given.port} in a browser; Ctrl-C ends it", flush=True)
         warnings.simplefilter("ignore", FutureWarning)  # of libraries, about each other
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
         loading.set_result(Asker.load(given.data))  # now, so that the page is there at once
+        print("app: the models are loaded", flush=True)
     except InputError as error:
         sys.exit(f"app: {error}")
-    except OSError as error:
-        sys.exit(f"app: {error}; name another --port")
     blocks.block_thread()
 
 

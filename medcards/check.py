@@ -1,4 +1,4 @@
-"""Can this deck be used? What a file holds, what would be dropped, and the command that runs it.
+"""Can this deck be used? What a file holds, what would be dropped, and the commands that search and run it.
 
     python -m medcards.check decks/mine.csv
     python -m medcards.check decks/mine.csv --question front --answer back
@@ -100,6 +100,9 @@ def check(file: Path, question: str, answer: str, seed: int, params: PreparePara
     ]
     if splits["test"] < 100:
         findings.append(f"few: intervals over {splits['test']} test questions will be wide")
+    if Path("decks").absolute() not in file.absolute().parents:
+        findings.append("not in decks/, the folder that DVC watches: copy it there, where the commands look for it")
+        file = Path("decks", file.name)
     overrides = [f"data.path={file}"]
     overrides += [f"data.question_column={question}"] if question != "input" else []
     overrides += [f"data.answer_column={answer}"] if answer != "output" else []
@@ -108,8 +111,11 @@ def check(file: Path, question: str, answer: str, seed: int, params: PreparePara
     return findings, overrides
 
 
-def command(overrides: list[str]) -> str:
-    """The shell command that runs the profile own_deck with overrides.
+def command(overrides: list[str], stage: str = "") -> str:
+    """The shell command that runs the profile own_deck with overrides, up to a stage or to its end.
+
+    >>> command(["data.path=decks/mine.csv"], "rerank_eval")
+    '(cat profiles/own_deck.args; echo -S data.path=decks/mine.csv) | xargs dvc exp run rerank_eval'
 
     Raises
     ------
@@ -122,7 +128,7 @@ def command(overrides: list[str]) -> str:
                 f"{key}: '{value}' needs another name, of letters, digits, _ . / and -, to be typed safely"
             )
     added = " ".join(f"-S {override}" for override in overrides)
-    return f"(cat profiles/own_deck.args; echo {added}) | xargs dvc exp run"
+    return f"(cat profiles/own_deck.args; echo {added}) | xargs dvc exp run {stage}".strip()
 
 
 def main() -> None:
@@ -137,7 +143,9 @@ def main() -> None:
         seed, params = load("params.yaml", seed=Seed, prepare=PrepareParams)
         findings, overrides = check(given.deck, given.question, given.answer, seed, params)
         print("\n".join(findings))
-        print(f"\nIt can be run:\n\n    {command(overrides)}")
+        print(f"\nTo search it:\n\n    {command([*overrides, 'reranker.model=none'], 'rerank_eval')}")
+        print('    python -m medcards.search "what do I want to know"')
+        print(f"\nTo tune a language model on it as well, and measure everything:\n\n    {command(overrides)}")
     except InputError as error:
         sys.exit(f"check: {error}")
 

@@ -98,7 +98,11 @@ def verdict(system: str, interval: dict) -> str:
     'lora is better in sound_f1, by 0.050 (n = 100).'
     >>> verdict("lora", interval | {"lo": -0.01})
     'lora: no difference in sound_f1 is shown (n = 100); a true one below 0.060 may go unseen.'
+    >>> verdict("lora", interval | {"mean": 0.0, "lo": 0.0, "hi": 0.0})
+    'lora: sound_f1 is the same (n = 100).'
     """
+    if interval["lo"] == interval["mean"] == interval["hi"]:
+        return f"{system}: {HEADLINE} is the same (n = {interval['n']})."
     if interval["lo"] <= 0 <= interval["hi"]:
         shown = f"a true one below {interval['detectable']:.3f} may go unseen"
         return f"{system}: no difference in {HEADLINE} is shown (n = {interval['n']}); {shown}."

@@ -37,14 +37,17 @@ def test_it_says_what_is_there_and_how_to_run_it(deck):
     cleaned = "changed_whitespace 1, dropped_blank_question 1, dropped_blank_answer 1, dropped_duplicate 1"
     assert f"usable: 120 of 123 rows ({cleaned})" in done.stdout
     assert "splits: 96 train, 12 validation, 12 test" in done.stdout and "will be wide" in done.stdout
+    assert "not in decks/" in done.stdout
     expected = [
-        f"data.path={deck}",
+        "data.path=decks/deck.csv",
         "data.question_column=Front",
         "data.answer_column=Back",
         "eda.min_document_frequency=2",
     ]
-    (line,) = [line.strip() for line in done.stdout.splitlines() if "dvc exp run" in line]
-    assert line == f"(cat profiles/own_deck.args; echo {' '.join(f'-S {one}' for one in expected)}) | xargs dvc exp run"
+    search, run = [line.strip() for line in done.stdout.splitlines() if "dvc exp run" in line]
+    overrides = " ".join(f"-S {one}" for one in expected)
+    assert run == f"(cat profiles/own_deck.args; echo {overrides}) | xargs dvc exp run"
+    assert search == run.replace(")", " -S reranker.model=none)") + " rerank_eval"
     params = YAML(typ="safe").load(ROOT / "params.yaml")
     assert all(one.split("=")[0].split(".")[1] in params[one.split(".")[0]] for one in expected)
 
@@ -59,7 +62,7 @@ def test_a_deck_in_the_published_columns_needs_its_path_only(tmp_path):
     ]
     (tmp_path / "deck.json").write_text(json.dumps(cards))
     done = check(tmp_path / "deck.json")
-    assert f"echo -S data.path={tmp_path / 'deck.json'})" in done.stdout and "will be wide" not in done.stdout
+    assert "echo -S data.path=decks/deck.json)" in done.stdout and "will be wide" not in done.stdout
 
 
 @pytest.mark.parametrize(
