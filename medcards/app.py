@@ -10,14 +10,13 @@ import argparse
 import html
 import os
 import sys
-import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 
 from medcards import InputError
 from medcards import cards as card_tables
-from medcards.ask import NOT_ADVICE, READ, Asker
+from medcards.ask import NOT_ADVICE, READ, Asker, quiet
 from medcards.search import Hit
 
 EXAMPLES = 5
@@ -146,10 +145,7 @@ def main() -> None:
         except OSError as error:
             raise InputError(f"{error}; name another --port") from None
         print(f"app: open http://{given.host}:{given.port} in a browser; Ctrl-C ends it", flush=True)
-        warnings.simplefilter("ignore", FutureWarning)  # of libraries, about each other
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()
+        quiet()
         loading.set_result(Asker.load(given.data))  # now, so that the page is there at once
         print("app: the models are loaded", flush=True)
     except InputError as error:

@@ -121,6 +121,14 @@ class Asker:
             raise failed[0]
 
 
+def quiet() -> None:
+    """Keep what libraries say while models are loaded from between the lines of a program."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    warnings.simplefilter("ignore", FutureWarning)  # of libraries, about each other
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m medcards.ask", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -133,10 +141,7 @@ def main() -> None:
     given = parser.parse_args()
     try:
         checked(given.question, given.k)  # before anything is loaded
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()
-        warnings.simplefilter("ignore", FutureWarning)  # of libraries, about each other
+        quiet()
         asker = Asker.load(given.data)
         hits = asker.find(given.question, given.k, given.read)
         said = ["", *asker.answer(given.question, hits, base=given.model == "base")][-1]
