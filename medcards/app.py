@@ -21,7 +21,6 @@ from medcards.search import Hit
 
 EXAMPLES = 5
 MODELS = ("tuned", "base")
-NO_ADAPTER = "There is no adapter yet: `dvc repro finetune` makes it."
 CSS = """
 .card { border: 1px solid var(--border-color-primary); border-radius: 6px; padding: 8px 12px; margin: 8px 0; }
 .card.read { border-left: 5px solid var(--color-accent); }
@@ -73,13 +72,14 @@ def respond(
     yield "Found; the models are at work …", cards, *said.values()
     for name in (name for name in MODELS if name in models):
         if name == "tuned" and not asker.tuned:
-            said[name] = NO_ADAPTER
+            said[name] = asker.remark
             continue
         for text in asker.answer(question, evidence, base=name == "base"):
             said[name] = text
             yield f"The {name} model answers …", cards, *said.values()
         said[name] = said[name] or "(it says nothing)"
-    yield "Done.", cards, *said.values()
+    remark = asker.remark if asker.tuned and "tuned" in models else ""
+    yield f"Done. {remark}".strip(), cards, *said.values()
 
 
 def page(loading: Future[Asker], examples: list[str]):

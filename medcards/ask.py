@@ -25,6 +25,8 @@ from medcards.search import DEPTH, Hit, Searcher, checked, table
 READ = ("all", "training", "none")
 """Which cards a model may read before it answers."""
 NOT_ADVICE = "Not medical advice: nothing here was checked by a physician."
+NO_ADAPTER = "There is no adapter yet: `dvc repro finetune` makes it."
+OTHER_DECK = "The adapter was tuned on another deck: `dvc repro finetune` tunes one on this."
 LONGEST = 400
 """Words of a question that a model is shown; small models get lost in longer ones."""
 
@@ -32,17 +34,22 @@ LONGEST = 400
 class Asker:
     """The served search and the language model, ready to be asked.
 
-    ``tuned`` says whether there is an adapter; without one, every answer is the base model's.
+    ``tuned`` says whether there is an adapter; without one, every answer is the base model's. ``remark`` is what a
+    reader must know of it, or empty.
     """
 
-    def __init__(self, searcher: Searcher, training: set[str], model, tokenizer, system_prompt: str, tuned: bool):
+    def __init__(
+        self, searcher: Searcher, training: set[str], model, tokenizer, system_prompt: str, tuned: bool, remark: str
+    ):
         self._searcher, self._training = searcher, training
         self._model, self._tokenizer, self._system_prompt = model, tokenizer, system_prompt
-        self.tuned = tuned
+        self.tuned, self.remark = tuned, remark
 
     @classmethod
     def load(cls, data: str | Path = "data") -> "Asker":
-        """Read what the pipeline made; the base model's name from params.yaml, as long as there is no adapter.
+        """Read what the pipeline made there and in the metrics/ beside it.
+
+        As long as there is no adapter, the base model is the one that params.yaml names.
 
         Raises
         ------
@@ -55,15 +62,19 @@ class Asker:
 
         adapter = Path(data) / "adapter"
         searcher, cards = Searcher.load(data), card_tables.load(Path(data) / "cards")
+        remark = NO_ADAPTER
         if tuned := adapter.exists():
-            llm = LlmParams(**read_json(adapter / "manifest.json")["llm"])
+            manifest = read_json(adapter / "manifest.json")
+            llm = LlmParams(**manifest["llm"])
+            deck = read_json(Path(data).parent / "metrics" / "prepare.json")["material"]
+            remark = "" if manifest["material"] == deck else OTHER_DECK
         else:
             (llm,) = load("params.yaml", llm=LlmParams)
         model, tokenizer = load_llm(llm)
         if tuned:
             model = PeftModel.from_pretrained(model, adapter)
         training = set(cards.card_id[cards.split == "train"])
-        return cls(searcher, training, model.eval(), tokenizer, llm.system_prompt, tuned)
+        return cls(searcher, training, model.eval(), tokenizer, llm.system_prompt, tuned, remark)
 
     def find(self, question: str, k: int = 3, read: str = "all") -> list[Hit]:
         """The ``k`` best cards of the whole deck, or of the training cards among the best 50; none at all.
@@ -149,9 +160,9 @@ def main() -> None:
         sys.exit(f"ask: {error}")
     width = min(shutil.get_terminal_size().columns, 120)
     name = "tuned" if asker.tuned and given.model == "tuned" else "base"
-    note = "" if asker.tuned or given.model == "base" else "; there is no adapter yet, `dvc repro finetune` makes it"
+    remark = f"{asker.remark} " if asker.remark and given.model == "tuned" else ""
     print(textwrap.fill(said, width) or "(the model says nothing)")
-    print(f"\n-- {name} model{note}. {NOT_ADVICE}\n")
+    print(f"\n-- {name} model. {remark}{NOT_ADVICE}\n")
     print(table(hits, width) if hits else "It read no card.")
 
 

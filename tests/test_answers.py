@@ -1,11 +1,16 @@
 """Nobody can be fooled: what the summary and the warnings say of systems that only look as if they answered."""
 
+from concurrent.futures import Future
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from medcards import InputError
 from medcards.answering import SYSTEMS, EvaluateParams, best_constant
+from medcards.app import respond
+from medcards.ask import OTHER_DECK
 from medcards.contradictions import KINDS as CONTRADICTIONS
 from medcards.qa_eval import (
     HEADLINE,
@@ -191,3 +196,15 @@ def test_an_unknown_system_is_refused_by_name():
     with pytest.raises(ValueError, match="lora_rga is no answering system; known: echo, constant"):
         EvaluateParams(systems=["echo", "lora_rga"], **sizes)
     assert EvaluateParams(systems=["echo", "echo"], **sizes).systems == ["echo"]
+
+
+def test_the_page_says_that_an_adapter_is_another_decks():
+    """Where it answers; the base model has none."""
+    asker = SimpleNamespace(tuned=True, remark=OTHER_DECK)
+    asker.find, asker.answer = lambda *_: [], lambda *_, base: iter(["A", "A cyst."])
+    loading: Future = Future()
+    loading.set_result(asker)
+    *_, last = respond(loading, "What is it?", ["tuned"], 3, "all")
+    assert last[0] == f"Done. {OTHER_DECK}" and last[2:] == ("A cyst.", "")
+    *_, last = respond(loading, "What is it?", ["base"], 3, "all")
+    assert last[0] == "Done." and last[2:] == ("", "A cyst.")

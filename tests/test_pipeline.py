@@ -207,8 +207,18 @@ def test_asking_from_python(repository, monkeypatch):
 def test_asking_before_there_is_an_adapter(repository):
     (repository.folder / "data/adapter").rename(repository.folder / "data/later")
     done = ask(repository, "What is gout?")
-    assert "-- base model; there is no adapter yet, `dvc repro finetune` makes it" in done.stdout
+    assert "-- base model. There is no adapter yet: `dvc repro finetune` makes it." in done.stdout
     (repository.folder / "data/later").rename(repository.folder / "data/adapter")
+
+
+def test_an_adapter_of_another_deck_is_named(repository):
+    """As it lies there when the stages that search needs have run on a new deck."""
+    deck = repository.folder / "metrics/prepare.json"
+    before = deck.read_text()
+    deck.write_text(before.replace("tiny.json", "new.json"))
+    done = ask(repository, "What is gout?")
+    assert "-- tuned model. The adapter was tuned on another deck: `dvc repro finetune` tunes" in done.stdout
+    deck.write_text(before)
 
 
 @pytest.mark.parametrize(
