@@ -20,11 +20,18 @@ from transformers import set_seed
 from transformers.trainer_pt_utils import get_length_grouped_indices
 from trl import SFTTrainer
 
-from medcards import cards as card_tables
-from medcards import params as parameters
-from medcards.llm import LlmParams, load_llm, load_tokenizer
-from medcards.params import Seed
-from medcards.tuning import FinetuneParams, LoraParams, lora_config, trainer_settings, training_order, training_rows
+from medcards.base import params as parameters
+from medcards.base.params import Seed
+from medcards.deck import cards as card_tables
+from medcards.llm.loading import LlmParams, load_llm, load_tokenizer
+from medcards.llm.training import (
+    FinetuneParams,
+    LoraParams,
+    lora_config,
+    trainer_settings,
+    training_order,
+    training_rows,
+)
 
 WAYS = ("random", "sorted within a step", "one length a step", "packed")
 

@@ -1,6 +1,6 @@
 """The library: search and question answering over medical flashcards.
 
-It has no fixed path, and imports no DVC but in :mod:`medcards.compare`; the scripts in ``stages/`` call it.
+It has no fixed path, and imports no DVC but in :mod:`medcards.commands.compare`; the scripts in ``stages/`` call it.
 """
 
 

@@ -45,9 +45,12 @@ from contextlib import ExitStack, contextmanager, nullcontext  # noqa: E402
 
 from filelock import FileLock, Timeout  # noqa: E402
 
-from medcards import InputError, params  # noqa: E402
-from medcards.files import sha256_of, to_json, write_json  # noqa: E402
-from medcards.references import parse, pin  # noqa: E402
+from medcards import (
+    InputError,
+    params,
+)
+from medcards.base.files import sha256_of, to_json, write_json  # noqa: E402
+from medcards.base.references import parse, pin  # noqa: E402
 
 DATA, METRICS, PLOTS, SCRATCH = Path("data"), Path("metrics"), Path("plots"), Path(".scratch")
 RANK, PROCESSES = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
@@ -57,7 +60,7 @@ NO_ROOM = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
 
 
 def load_params(**blocks: object) -> list:
-    """The named blocks of params.yaml, see :func:`medcards.params.load`."""
+    """The named blocks of params.yaml, see :func:`medcards.base.params.load`."""
     return params.load("params.yaml", **blocks)
 
 

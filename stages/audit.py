@@ -15,14 +15,14 @@ import pandas as pd
 from matplotlib import pyplot as plt
 
 from medcards import InputError
-from medcards import cards as card_tables
-from medcards.encoder import Embeddings, before_adaptation
-from medcards.figures import save
-from medcards.files import atomic, write_json
-from medcards.leakage import THRESHOLDS, character_vectors, nearest_training, random_training
-from medcards.params import Seed
-from medcards.splits import split_by_group
-from medcards.stats import Bootstrap
+from medcards.base.files import atomic, write_json
+from medcards.base.params import Seed
+from medcards.base.stats import Bootstrap
+from medcards.deck import cards as card_tables
+from medcards.deck.leakage import THRESHOLDS, character_vectors, nearest_training, random_training
+from medcards.deck.splits import split_by_group
+from medcards.report.style import save
+from medcards.search.encoder import Embeddings, before_adaptation
 from stages import DATA, METRICS, PLOTS, load_params, run
 
 log = logging.getLogger("medcards.audit")

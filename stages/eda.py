@@ -11,14 +11,14 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from medcards import cards as card_tables
-from medcards import eda_figures as figures
-from medcards.clusters import RULE, agreement, central_cards, choose_k, kmeans_grid, tsne_map
-from medcards.encoder import Embeddings, before_adaptation
-from medcards.files import atomic, write_json
-from medcards.params import Block, Seed
-from medcards.texts import first_words, frequent_terms, heaps, length_statistics, words, zipf
-from medcards.topics import METHODS, choose_model, fit_grid, gain, name_classes, summarise
+from medcards.base.files import atomic, write_json
+from medcards.base.params import Block, Seed
+from medcards.deck import cards as card_tables
+from medcards.explore.clusters import RULE, agreement, central_cards, choose_k, kmeans_grid, tsne_map
+from medcards.explore.topics import METHODS, choose_model, fit_grid, gain, name_classes, summarise
+from medcards.explore.vocabulary import first_words, frequent_terms, heaps, length_statistics, words, zipf
+from medcards.report import explore as figures
+from medcards.search.encoder import Embeddings, before_adaptation
 from stages import DATA, METRICS, PLOTS, load_params, run
 
 SHOWN = 15  # terms, beginnings

@@ -7,13 +7,13 @@ reads   data/cards
 writes  data/embeddings, data/encoder, metrics/embed.json
 """
 
-from medcards import cards as card_tables
-from medcards.adaptation import AdaptParams, adapt
-from medcards.encoder import EmbedParams, embed_cards, load_encoder
-from medcards.files import atomic, write_json
-from medcards.manifests import write_manifest
-from medcards.params import Seed
-from medcards.references import resolve
+from medcards.base.files import atomic, write_json
+from medcards.base.manifests import write_manifest
+from medcards.base.params import Seed
+from medcards.base.references import resolve
+from medcards.deck import cards as card_tables
+from medcards.search.adaptation import AdaptParams, adapt
+from medcards.search.encoder import EmbedParams, embed_cards, load_encoder
 from stages import DATA, METRICS, SCRATCH, load_params, pinned, run
 
 

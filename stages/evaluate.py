@@ -11,16 +11,16 @@ A run that was killed keeps its answers, and goes on from there when it is start
 import numpy as np
 import pandas as pd
 
-from medcards import cards as card_tables
-from medcards.answering import SYSTEMS, Answers, EvaluateParams, Exam
-from medcards.encoder import Embeddings, encode
-from medcards.files import atomic, write_json
-from medcards.llm import LlmParams
-from medcards.params import Seed
-from medcards.qa_eval import differences, far_from_training, pairs, summarise
-from medcards.qa_figures import plot_by_similarity, plot_scores
-from medcards.qa_metrics import TermWeights, score_answers
-from medcards.stats import Bootstrap
+from medcards.answers.comparison import differences, far_from_training, pairs, summarise
+from medcards.answers.scores import TermWeights, score_answers
+from medcards.answers.systems import SYSTEMS, Answers, EvaluateParams, Exam
+from medcards.base.files import atomic, write_json
+from medcards.base.params import Seed
+from medcards.base.stats import Bootstrap
+from medcards.deck import cards as card_tables
+from medcards.llm.loading import LlmParams
+from medcards.report.qa_figures import plot_by_similarity, plot_scores
+from medcards.search.encoder import Embeddings, encode
 from stages import DATA, METRICS, PLOTS, fingerprint_of_model, load_params, pinned, run, scratch
 
 

@@ -18,17 +18,17 @@ from dvclive import Live
 from matplotlib import pyplot as plt
 from peft import PeftModel
 
-from medcards import cards as card_tables
-from medcards.context import nearest_training_cards
-from medcards.encoder import Embeddings
-from medcards.figures import save
-from medcards.files import atomic, read_json, write_json
-from medcards.generation import answer_nll
-from medcards.llm import LlmParams, compute_dtype, device, load_llm, load_tokenizer
-from medcards.model_card import adapter_card
-from medcards.params import Seed
-from medcards.stats import Bootstrap
-from medcards.tuning import Curves, FinetuneParams, LoraParams, save_adapter, train_adapter, training_rows
+from medcards.base.files import atomic, read_json, write_json
+from medcards.base.params import Seed
+from medcards.base.stats import Bootstrap
+from medcards.deck import cards as card_tables
+from medcards.llm.generation import answer_nll
+from medcards.llm.loading import LlmParams, compute_dtype, device, load_llm, load_tokenizer
+from medcards.llm.training import Curves, FinetuneParams, LoraParams, save_adapter, train_adapter, training_rows
+from medcards.report.model_card import adapter_card
+from medcards.report.style import save
+from medcards.search.context import nearest_training_cards
+from medcards.search.encoder import Embeddings
 from stages import DATA, METRICS, PLOTS, PROCESSES, RANK, fingerprint_of_model, load_params, pinned, run, scratch
 
 CURVES = PLOTS / "finetune", PLOTS / "cost" / "finetune"

@@ -12,14 +12,14 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from tqdm import tqdm
 
-from medcards import cards as card_tables
-from medcards.ann import K, exact_search
-from medcards.ann_grid import RECALL, IndexParams, build_all, choose, frontier, recall, time_all
-from medcards.encoder import Embeddings
-from medcards.figures import interval_line, save, write_csv
-from medcards.files import atomic, write_json
-from medcards.params import Seed
-from medcards.stats import Bootstrap
+from medcards.base.files import atomic, write_json
+from medcards.base.params import Seed
+from medcards.base.stats import Bootstrap
+from medcards.deck import cards as card_tables
+from medcards.report.style import interval_line, save, write_csv
+from medcards.search.encoder import Embeddings
+from medcards.search.index import K, exact_search
+from medcards.search.index_grid import RECALL, IndexParams, build_all, choose, frontier, recall, time_all
 from stages import DATA, METRICS, PLOTS, load_params, run
 
 

@@ -9,12 +9,12 @@ import json
 
 import pandas as pd
 
-from medcards import cards as card_tables
-from medcards.cards import clean, normalise
-from medcards.files import atomic, write_json
-from medcards.params import Seed
-from medcards.sources import DataParams, read_deck
-from medcards.splits import PrepareParams, draw_concepts, group_cards, near_duplicates, split_by_group
+from medcards.base.files import atomic, write_json
+from medcards.base.params import Seed
+from medcards.deck import cards as card_tables
+from medcards.deck.cards import clean, normalise
+from medcards.deck.sources import DataParams, read_deck
+from medcards.deck.splits import PrepareParams, draw_concepts, group_cards, near_duplicates, split_by_group
 from stages import DATA, METRICS, load_params, run
 
 

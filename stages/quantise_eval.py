@@ -15,16 +15,16 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from peft import PeftModel
 
-from medcards import cards as card_tables
-from medcards.answering import EvaluateParams
-from medcards.figures import save, write_csv
-from medcards.files import atomic, write_json
-from medcards.generation import answer_nll, generate
-from medcards.llm import LlmParams, load_llm
-from medcards.params import Block, Seed
-from medcards.qa_eval import differences, summarise
-from medcards.qa_metrics import TermWeights, score_answers
-from medcards.stats import Bootstrap
+from medcards.answers.comparison import differences, summarise
+from medcards.answers.scores import TermWeights, score_answers
+from medcards.answers.systems import EvaluateParams
+from medcards.base.files import atomic, write_json
+from medcards.base.params import Block, Seed
+from medcards.base.stats import Bootstrap
+from medcards.deck import cards as card_tables
+from medcards.llm.generation import answer_nll, generate
+from medcards.llm.loading import LlmParams, load_llm
+from medcards.report.style import save, write_csv
 from stages import DATA, METRICS, PLOTS, load_params, pinned, run
 
 SCORES = ["token_f1", "novel_f1", "sound_f1", "nll"]

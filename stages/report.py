@@ -15,12 +15,10 @@ from pathlib import Path
 import pandas as pd
 
 from medcards import InputError
-from medcards.dataset_card import dataset_card
-from medcards.files import atomic, read_json, write_json
-from medcards.params import Seed
-from medcards.qa_eval import slices
-from medcards.qa_figures import plot_slices
-from medcards.qa_reporting import (
+from medcards.answers.comparison import slices
+from medcards.base.files import atomic, read_json, write_json
+from medcards.base.params import Seed
+from medcards.report.answers import (
     answers_to_read,
     best_learned,
     closer_table,
@@ -30,7 +28,9 @@ from medcards.qa_reporting import (
     warnings,
     worst_slices,
 )
-from medcards.reporting import costs, leaked, made_with, models, results, summarise
+from medcards.report.dataset_card import dataset_card
+from medcards.report.qa_figures import plot_slices
+from medcards.report.results import costs, leaked, made_with, models, results, summarise
 from stages import DATA, METRICS, PLOTS, load_params, run
 
 NAMES = ("prepare", "embed", "audit", "eda", "index", "cost/index", "rerank_train", "retrieval", "finetune", "qa")

@@ -15,15 +15,15 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from medcards import cards as card_tables
-from medcards.ann import HnswIndex, exact_search, latency
-from medcards.encoder import Embeddings, encode, load_encoder
-from medcards.files import atomic, write_json
-from medcards.manifests import model_folder, read_manifest
-from medcards.params import Seed
-from medcards.reranker import load_scorer
-from medcards.retrieval import DEPTH, SYSTEMS, Ranking, Retriever, Served, hybrid, remembering
-from medcards.retrieval_eval import (
+from medcards.base.files import atomic, write_json
+from medcards.base.manifests import model_folder, read_manifest
+from medcards.base.params import Seed
+from medcards.base.stats import Bootstrap
+from medcards.deck import cards as card_tables
+from medcards.report.search import plot_latency, plot_quality
+from medcards.search.cross_encoder import load_scorer
+from medcards.search.encoder import Embeddings, encode, load_encoder
+from medcards.search.evaluation import (
     QuerySet,
     RerankEvalParams,
     best_bm25_weight,
@@ -35,8 +35,8 @@ from medcards.retrieval_eval import (
     score_systems,
     summarise,
 )
-from medcards.retrieval_figures import plot_latency, plot_quality
-from medcards.stats import Bootstrap
+from medcards.search.index import HnswIndex, exact_search, latency
+from medcards.search.systems import DEPTH, SYSTEMS, Ranking, Retriever, Served, hybrid, remembering
 from stages import DATA, METRICS, PLOTS, load_params, run
 
 log = logging.getLogger("medcards.rerank_eval")

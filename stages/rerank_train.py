@@ -11,14 +11,14 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 
-from medcards import cards as card_tables
-from medcards.ann import HnswIndex
-from medcards.encoder import Embeddings, load_encoder
-from medcards.figures import save
-from medcards.files import atomic, write_json
-from medcards.manifests import model_folder, read_manifest, write_manifest
-from medcards.params import Seed
-from medcards.reranker_training import RerankerParams, train_reranker, training_lists
+from medcards.base.files import atomic, write_json
+from medcards.base.manifests import model_folder, read_manifest, write_manifest
+from medcards.base.params import Seed
+from medcards.deck import cards as card_tables
+from medcards.report.style import save
+from medcards.search.cross_encoder_training import RerankerParams, train_reranker, training_lists
+from medcards.search.encoder import Embeddings, load_encoder
+from medcards.search.index import HnswIndex
 from stages import DATA, METRICS, PLOTS, SCRATCH, load_params, pinned, run
 
 SMOOTHED = 10

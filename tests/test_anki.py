@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from conftest import ROOT, needs
 
-from medcards import cards as card_tables
+from medcards.deck import cards as card_tables
 
 pytestmark = needs("anki")
 FRONT, BACK = "What is <b>gout</b>?", 'Pain, "arthritis" & more.'
@@ -36,7 +36,7 @@ def data(tmp_path) -> Path:
 
 
 def write(data: Path, *arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "medcards.anki", *arguments, "--data", str(data)]
+    command = [sys.executable, "-m", "medcards.report.anki", *arguments, "--data", str(data)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 

@@ -8,11 +8,8 @@ import pandas as pd
 import pytest
 
 from medcards import InputError
-from medcards.answering import SYSTEMS, EvaluateParams, best_constant
-from medcards.app import respond
-from medcards.ask import OTHER_DECK
-from medcards.contradictions import KINDS as CONTRADICTIONS
-from medcards.qa_eval import (
+from medcards.answers.asker import OTHER_DECK
+from medcards.answers.comparison import (
     HEADLINE,
     KINDS,
     best,
@@ -24,9 +21,12 @@ from medcards.qa_eval import (
     summarise,
     systems_of,
 )
-from medcards.qa_metrics import TermWeights, score_answers
-from medcards.qa_reporting import answer_tables, answers_to_read, closer_table, quantisation, warnings
-from medcards.stats import Bootstrap
+from medcards.answers.contradictions import KINDS as CONTRADICTIONS
+from medcards.answers.scores import TermWeights, score_answers
+from medcards.answers.systems import SYSTEMS, EvaluateParams, best_constant
+from medcards.base.stats import Bootstrap
+from medcards.report.answers import answer_tables, answers_to_read, closer_table, quantisation, warnings
+from medcards.report.page import respond
 
 SIDES = ("left", "right")
 CARDS = pd.DataFrame(

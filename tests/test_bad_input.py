@@ -93,7 +93,7 @@ def test_a_stage_that_breaks_while_it_writes_keeps_what_was_there(broken):
     kept = {file: file.read_bytes() for file in (broken.folder / "data").rglob("*") if file.is_file()}
     assert len(kept) == 4
     broken.set_params(seed=7)
-    full = "import medcards.cards as c, stages.prepare as s; real = c.save; "
+    full = "import medcards.deck.cards as c, stages.prepare as s; real = c.save; "
     full += "c.save = lambda cards, folder: (real(cards, folder), 1 / 0); s.main()"
     assert "ZeroDivisionError" in broken.run("python", "-c", full, ok=False).stderr
     assert {file: file.read_bytes() for file in (broken.folder / "data").rglob("*") if file.is_file()} == kept

@@ -102,7 +102,10 @@ def serving(repository: Repository) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    url, process = f"http://127.0.0.1:{port}", repository.start("python", "-m", "medcards.app", "--port", str(port))
+    url, process = (
+        f"http://127.0.0.1:{port}",
+        repository.start("python", "-m", "medcards.report.page", "--port", str(port)),
+    )
 
     def answers() -> bool:
         assert process.poll() is None, (repository.folder / "stderr.txt").read_text()
@@ -176,7 +179,7 @@ def test_what_is_switched_off_stays_out(page):
 
 @pages
 def test_training_cards_alone_can_be_asked_for(page, finished):
-    from medcards.cards import load
+    from medcards.deck.cards import load
 
     page.get_by_label("training", exact=True).check()
     page.get_by_label("tuned", exact=True).uncheck()
@@ -216,9 +219,9 @@ def test_before_there_is_an_adapter(browser, finished):
 @pages
 def test_it_says_what_is_wrong(finished, address):
     """Nothing was made yet; another program listens there."""
-    done = finished.run("python", "-m", "medcards.app", "--data", "absent", ok=False)
+    done = finished.run("python", "-m", "medcards.report.page", "--data", "absent", ok=False)
     assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith(
         "app: absent/cards/train.parquet is missing"
     )
-    done = finished.run("python", "-m", "medcards.app", "--port", address.rpartition(":")[2], ok=False)
+    done = finished.run("python", "-m", "medcards.report.page", "--port", address.rpartition(":")[2], ok=False)
     assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("app: ") and "--port" in done.stderr

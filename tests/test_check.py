@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def check(*arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "medcards.check", *map(str, arguments)]
+    command = [sys.executable, "-m", "medcards.deck.check", *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 

@@ -9,13 +9,13 @@ pytestmark = pytest.mark.slow
 
 CLAIMED = ("index", "cost/index", "retrieval")
 BM25 = """
-from medcards import cards
-from medcards.cards import corpus
-from medcards.files import to_json
-from medcards.params import Seed
-from medcards.retrieval import Bm25
-from medcards.retrieval_eval import RerankEvalParams, query_sets, score_ranking
-from medcards.stats import Bootstrap
+from medcards.deck import cards
+from medcards.deck.cards import corpus
+from medcards.base.files import to_json
+from medcards.base.params import Seed
+from medcards.search.systems import Bm25
+from medcards.search.evaluation import RerankEvalParams, query_sets, score_ranking
+from medcards.base.stats import Bootstrap
 from stages import load_params
 
 seed, params = load_params(seed=Seed, rerank_eval=RerankEvalParams)
@@ -32,10 +32,10 @@ print(to_json(found))
 """
 
 AUDIT = """
-from medcards import cards
-from medcards.files import to_json
-from medcards.leakage import character_vectors
-from medcards.params import Seed
+from medcards.deck import cards
+from medcards.base.files import to_json
+from medcards.deck.leakage import character_vectors
+from medcards.base.params import Seed
 from stages import load_params
 from stages.audit import attack, leaked
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from medcards import InputError
-from medcards.compare import SHOWN, compare
+from medcards.commands.compare import SHOWN, compare
 
 
 def scores(questions=range(30), **systems: float) -> pd.DataFrame:

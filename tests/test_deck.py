@@ -5,8 +5,9 @@ import json
 import pandas as pd
 import pytest
 
-from medcards import InputError, cards
-from medcards.sources import read_files, read_ontology
+from medcards import InputError
+from medcards.deck import cards
+from medcards.deck.sources import read_files, read_ontology
 
 OBO = r"""format-version: 1.2
 data-version: hp/releases/2000-01-01

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from medcards import InputError
-from medcards.clusters import agreement, central_cards, choose_k, kmeans_grid
-from medcards.texts import first_words, frequent_terms, heaps, length_statistics, words, zipf
-from medcards.topics import Bags, Topics, choose_model, class_terms, fit_grid, gain, summarise
+from medcards.explore.clusters import agreement, central_cards, choose_k, kmeans_grid
+from medcards.explore.topics import Bags, Topics, choose_model, class_terms, fit_grid, gain, summarise
+from medcards.explore.vocabulary import first_words, frequent_terms, heaps, length_statistics, words, zipf
 
 
 def tokens(*texts: str) -> pd.Series:
@@ -149,7 +149,7 @@ def test_a_pair_and_its_part_count_once():
 
 
 def test_coherence_counts_a_pair_where_it_stands():
-    from medcards.topics import _reference
+    from medcards.explore.topics import _reference
 
     joined = [["a", "red_blood", "cell"]]
     assert _reference(joined) == [["a", "red", "blood", "red_blood", "cell"]]

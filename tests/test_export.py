@@ -13,7 +13,7 @@ import pytest
 import tiny
 
 from medcards import InputError
-from medcards.files import read_json, write_json
+from medcards.base.files import read_json, write_json
 
 ROOT = Path(__file__).parent.parent
 QUESTION = "What should a nurse know about gout, case 52?"
@@ -36,8 +36,8 @@ def tune(root: Path, quantize: str) -> None:
     from transformers import AutoModelForCausalLM
 
     from medcards import cards as card_tables
-    from medcards.llm import LlmParams, load_tokenizer
-    from medcards.tuning import FinetuneParams, LoraParams, save_adapter, train_adapter, training_rows
+    from medcards.llm.loading import LlmParams, load_tokenizer
+    from medcards.llm.training import FinetuneParams, LoraParams, save_adapter, train_adapter, training_rows
 
     base = AutoModelForCausalLM.from_pretrained(tiny.make_llm(root / "llm"))
     for weights in (parameter for parameter in base.parameters() if parameter.ndim == 2):
@@ -116,7 +116,7 @@ def test_the_folder_is_the_adapter_on_its_base(tmp_path, quantize, monkeypatch, 
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from medcards.export import main
+    from medcards.commands.export import main
 
     tune(tmp_path, quantize)
     (tmp_path / "metrics").mkdir()
@@ -168,7 +168,7 @@ def python_block(card: str) -> str:
 
 def test_the_cards_code_answers_without_peft(tuned, tmp_path):
     """In a process of its own, where neither PEFT nor this repository can be imported."""
-    from medcards.merging import export
+    from medcards.llm.merge import export
 
     export(tuned / "data", tmp_path / "mine")
     code = "import sys\nsys.modules.update(peft=None, medcards=None)\n" + python_block(
@@ -182,7 +182,7 @@ def test_the_cards_code_answers_without_peft(tuned, tmp_path):
 
 
 def test_the_adapters_card_loads_it(tuned, monkeypatch, capsys):
-    from medcards.model_card import adapter_card
+    from medcards.report.model_card import adapter_card
 
     monkeypatch.chdir(tuned)
     code = python_block(adapter_card(read_json(tuned / "data/adapter/manifest.json")))
@@ -195,7 +195,7 @@ def test_the_adapters_card_loads_it(tuned, monkeypatch, capsys):
 def test_the_card_tells_what_the_manifest_does(tuned, tmp_path):
     from huggingface_hub import ModelCard
 
-    from medcards.model_card import adapter_card
+    from medcards.report.model_card import adapter_card
 
     manifest = read_json(tuned / "data/adapter/manifest.json")
     text = adapter_card(manifest)
@@ -215,7 +215,7 @@ def test_the_card_tells_what_the_manifest_does(tuned, tmp_path):
         "| seed | 7 |",
         f"{manifest['metrics']['train']['rows']} training cards",
         "`tiny.json`",
-        "python -m medcards.export",
+        "python -m medcards.commands.export",
         "peft 0.1, torch 2.0",
         "not medical advice",
     ):
@@ -226,7 +226,7 @@ def test_the_card_tells_what_the_manifest_does(tuned, tmp_path):
 def test_the_card_of_a_base_and_a_deck_from_the_hub(tuned, tmp_path):
     from huggingface_hub import ModelCard
 
-    from medcards.model_card import adapter_card
+    from medcards.report.model_card import adapter_card
 
     manifest = copy.deepcopy(read_json(tuned / "data/adapter/manifest.json"))
     manifest["llm"] |= {"model": f"hub:OWNER/NAME@{'a' * 40}", "quantize": "nf4"}
@@ -281,7 +281,7 @@ def merge(model):
 def test_a_wrong_merge_is_refused_and_leaves_nothing(tuned, tmp_path, monkeypatch, sabotage, dtype):
     from peft import LoraModel
 
-    from medcards.merging import export
+    from medcards.llm.merge import export
 
     monkeypatch.setattr(LoraModel, "merge_and_unload", sabotage)
     with pytest.raises(InputError, match="differs from the adapter on its base") as refused:
@@ -300,7 +300,7 @@ def test_bfloat16_is_compared_before_and_after_rounding(tuned, tmp_path):
     import torch
     from transformers import AutoModelForCausalLM
 
-    from medcards.merging import export
+    from medcards.llm.merge import export
 
     export(tuned / "data", tmp_path / "mine", dtype="bfloat16", min_agreement=0)
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "mine").dtype == torch.bfloat16
@@ -312,7 +312,7 @@ def test_bfloat16_is_compared_before_and_after_rounding(tuned, tmp_path):
 
 
 def test_what_stands_at_the_target_stays(tuned, tmp_path):
-    from medcards.merging import export
+    from medcards.llm.merge import export
 
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis/chapter.txt").write_text("years of work")
@@ -329,7 +329,15 @@ def test_what_stands_at_the_target_stays(tuned, tmp_path):
 
 
 def test_a_missing_adapter_is_one_line_at_the_command_line(tmp_path):
-    command = [sys.executable, "-m", "medcards.export", "--data", str(tmp_path), "--to", str(tmp_path / "mine")]
+    command = [
+        sys.executable,
+        "-m",
+        "medcards.commands.export",
+        "--data",
+        str(tmp_path),
+        "--to",
+        str(tmp_path / "mine"),
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr == f"export: {tmp_path}/adapter is missing: run `dvc repro finetune`\n"
@@ -351,8 +359,8 @@ DAMAGES = {
 
 @pytest.mark.parametrize("what", DAMAGES)
 def test_damaged_material_is_named(tuned, tmp_path, what):
-    from medcards.files import remove
-    from medcards.merging import export
+    from medcards.base.files import remove
+    from medcards.llm.merge import export
 
     name, content, reason = DAMAGES[what]
     shutil.copytree(tuned / "data", tmp_path / "data")
@@ -369,7 +377,7 @@ def test_damaged_material_is_named(tuned, tmp_path, what):
 
 
 def test_scores_that_the_card_cannot_tell_are_named(tuned, tmp_path):
-    from medcards.merging import export
+    from medcards.llm.merge import export
 
     with pytest.raises(InputError, match="the model card cannot be written: .*qa.json"):
         export(tuned / "data", tmp_path / "mine", {"lora": QA["lora"]})  # without its differences
@@ -377,7 +385,7 @@ def test_scores_that_the_card_cannot_tell_are_named(tuned, tmp_path):
 
 def test_a_card_without_the_tuned_models_scores_has_its_loss_only(tuned):
     """Where evaluate.systems left it out; it says nothing of the others then."""
-    from medcards.model_card import adapter_card
+    from medcards.report.model_card import adapter_card
 
     manifest = read_json(tuned / "data/adapter/manifest.json")
     card = adapter_card(manifest, {"base": QA["base"], "differences": {}})

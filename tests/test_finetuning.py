@@ -19,7 +19,7 @@ TRAIN, VALIDATION = DECK[:32], DECK[32:]
 
 
 def finetune_params(**changes):
-    from medcards.tuning import FinetuneParams
+    from medcards.llm.training import FinetuneParams
 
     values = {
         "launch": "python",
@@ -44,7 +44,7 @@ def finetune_params(**changes):
 
 
 def lora_params(**changes):
-    from medcards.tuning import LoraParams
+    from medcards.llm.training import LoraParams
 
     values = {"r": 4, "alpha": 8, "dropout": 0.0, "target_modules": "all-linear", "use_rslora": False}
     return LoraParams(**(values | {"use_dora": False, "init": "default"} | changes))
@@ -65,8 +65,8 @@ class Recorder:
 
 def tune(folder, scratch, lora=None, quantize="none", device="auto", dtype="auto", **changes):
     """Tune a tiny model on tiny cards; (what training left, its curves, its speed)."""
-    from medcards.llm import load_tokenizer
-    from medcards.tuning import Curves, train_adapter, training_rows
+    from medcards.llm.loading import load_tokenizer
+    from medcards.llm.training import Curves, train_adapter, training_rows
 
     llm = tiny.llm_params(folder, quantize=quantize, device=device, dtype=dtype)
     tokenizer = load_tokenizer(llm)
@@ -84,7 +84,7 @@ def llama(tmp_path_factory):
 
 @pytest.fixture(scope="module", params=["chat template", "plain"])
 def tokenizer(request, tmp_path_factory):
-    from medcards.llm import load_tokenizer
+    from medcards.llm.loading import load_tokenizer
 
     template = tiny.CHAT_TEMPLATE if request.param == "chat template" else None
     return load_tokenizer(tiny.llm_params(tiny.make_llm(tmp_path_factory.mktemp("llm"), template)))
@@ -98,8 +98,8 @@ def test_training_counts_the_tokens_that_evaluation_asks_with(tokenizer, llama, 
     from transformers import AutoModelForCausalLM
     from trl import SFTConfig, SFTTrainer
 
-    from medcards.prompts import prompt_ids
-    from medcards.tuning import training_rows
+    from medcards.llm.prompts import prompt_ids
+    from medcards.llm.training import training_rows
 
     rows, _ = training_rows(tokenizer, GOUT, "Be brief.", 128, [["Gout hurts."]])
     settings = SFTConfig(
@@ -120,8 +120,8 @@ def test_training_counts_the_tokens_that_evaluation_asks_with(tokenizer, llama, 
 
 def test_a_row_and_the_template_give_the_same_tokens(tokenizer):
     """The parts of a row are those that the template gives for the whole conversation."""
-    from medcards.prompts import prompt
-    from medcards.tuning import training_rows
+    from medcards.llm.prompts import prompt
+    from medcards.llm.training import training_rows
 
     rows, _ = training_rows(tokenizer, GOUT, "Be brief.", 128)
     messages = [*prompt("What is gout?", "Be brief."), {"role": "assistant", "content": "gout is a fever"}]
@@ -130,7 +130,7 @@ def test_a_row_and_the_template_give_the_same_tokens(tokenizer):
 
 
 def test_what_is_cut_is_counted(tokenizer, caplog):
-    from medcards.tuning import training_rows
+    from medcards.llm.training import training_rows
 
     table, context = pd.concat([GOUT] * 3), [[], ["Gout hurts. " * 3, "Gout comes back. " * 3], []]
     whole, counts = training_rows(tokenizer, table, "", 500, context)
@@ -154,8 +154,8 @@ def test_what_is_cut_is_counted(tokenizer, caplog):
 def test_context_is_never_of_the_own_group():
     import numpy as np
 
-    from medcards.context import nearest_training_cards
-    from medcards.encoder import Embeddings
+    from medcards.search.context import nearest_training_cards
+    from medcards.search.encoder import Embeddings
 
     angles = np.array([0.0, 0.2, 0.5, 0.9, 1.4])
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
@@ -170,7 +170,7 @@ def test_context_is_never_of_the_own_group():
 
 def test_order():
     """An epoch has every card once; the cards of a step are a random sample, sorted by length; every step is full."""
-    from medcards.tuning import training_order
+    from medcards.llm.training import training_order
 
     lengths = [(7 * row) % 56 for row in range(56)]
     order = training_order(lengths, finetune_params(epochs=2.0), seed=1)
@@ -189,9 +189,9 @@ def test_order():
 def test_tuning_lowers_the_loss_and_the_adapter_comes_back(llama, tmp_path, quantize):
     from peft import PeftModel
 
-    from medcards.generation import answer_nll
-    from medcards.llm import load_llm
-    from medcards.tuning import save_adapter
+    from medcards.llm.generation import answer_nll
+    from medcards.llm.loading import load_llm
+    from medcards.llm.training import save_adapter
 
     done, live, clocked = tune(llama, tmp_path / "scratch", quantize=quantize)
     curve = {step: value for step, name, value in live.points if name == "validation_loss"}
@@ -237,8 +237,8 @@ def test_every_linear_layer_of_every_architecture(tmp_path, architecture, templa
     from transformers import AutoModelForCausalLM
     from transformers.pytorch_utils import Conv1D
 
-    from medcards.generation import generate
-    from medcards.llm import load_llm
+    from medcards.llm.generation import generate
+    from medcards.llm.loading import load_llm
 
     folder = tiny.make_llm(tmp_path / "llm", template, architecture)
     done, live, _ = tune(folder, tmp_path / "scratch")
@@ -319,7 +319,7 @@ def test_activation_checkpointing_changes_nothing_but_memory(llama, tmp_path):
 def test_machine_choices_are_checked(llama, tmp_path):
     import torch
 
-    from medcards.llm import compute_dtype, load_llm
+    from medcards.llm.loading import compute_dtype, load_llm
 
     assert compute_dtype(tiny.llm_params(llama, dtype="bfloat16")) == torch.bfloat16
     assert load_llm(tiny.llm_params(llama, attention="eager"))[0].config._attn_implementation == "eager"
@@ -334,7 +334,7 @@ def test_machine_choices_are_checked(llama, tmp_path):
 def test_a_tokenizer_of_another_model(tmp_path):
     from transformers import AutoTokenizer
 
-    from medcards.llm import load_llm
+    from medcards.llm.loading import load_llm
 
     folder = tiny.make_llm(tmp_path / "llm")
     tokenizer = AutoTokenizer.from_pretrained(folder)

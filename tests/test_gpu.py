@@ -30,7 +30,7 @@ def losses(live) -> list[float]:
 def test_bfloat16_is_chosen_and_agrees_with_float32(llama, tmp_path):
     import torch
 
-    from medcards.llm import compute_dtype, load_llm
+    from medcards.llm.loading import compute_dtype, load_llm
 
     if not torch.cuda.is_bf16_supported(including_emulation=False):
         pytest.skip("this GPU does not compute in bfloat16")
@@ -50,8 +50,8 @@ def test_bfloat16_is_chosen_and_agrees_with_float32(llama, tmp_path):
 def test_quantised_bases(llama, tmp_path, quantize):
     from peft import PeftModel
 
-    from medcards.generation import answer_nll, generate
-    from medcards.llm import load_llm
+    from medcards.llm.generation import answer_nll, generate
+    from medcards.llm.loading import load_llm
 
     done, live, _ = tune(llama, tmp_path, quantize=quantize)
     assert losses(live)[-1] < losses(live)[0]

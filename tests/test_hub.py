@@ -11,9 +11,9 @@ from conftest import ROOT, Repository
 from hub_server import running_hub
 from test_profiles import settings
 
-from medcards import cards
-from medcards.encoder import Embeddings, encode, load_encoder
-from medcards.references import parse
+from medcards.base.references import parse
+from medcards.deck import cards
+from medcards.search.encoder import Embeddings, encode, load_encoder
 
 pytestmark = pytest.mark.hub
 
@@ -268,6 +268,6 @@ def test_altered_weights_are_not_used(hub, with_cards):
     with_cards.set_params(embed__model=reference)
     hub.altered[f"{ENCODER.name}/model.safetensors"] = right[:-1] + bytes([right[-1] ^ 1])
     refused(hub, with_cards, "embed", reference, "model.safetensors").unlink()
-    with_cards.on_hub("python", "-c", f"from medcards.references import resolve; resolve('{reference}')")
+    with_cards.on_hub("python", "-c", f"from medcards.base.references import resolve; resolve('{reference}')")
     snapshot = snapshot_of(with_cards, "models", ENCODER.name, ENCODER.revision)
     assert (snapshot / "model.safetensors").read_bytes() == right

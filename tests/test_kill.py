@@ -13,7 +13,7 @@ import pytest
 from conftest import PATIENCE, Repository, wait
 from test_pipeline import metrics
 
-from medcards.files import sha256_of
+from medcards.base.files import sha256_of
 
 pytestmark = [
     pytest.mark.slow,

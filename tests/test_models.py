@@ -12,7 +12,7 @@ from medcards import InputError
 
 
 def test_embeddings(tmp_path):
-    from medcards.encoder import Embeddings, embed_cards, encode, load_encoder
+    from medcards.search.encoder import Embeddings, embed_cards, encode, load_encoder
 
     folder = tiny.make_encoder(tmp_path / "encoder")
     table = pd.DataFrame(tiny.deck(6)).rename(columns={"input": "question", "output": "answer"})
@@ -42,7 +42,7 @@ def test_embeddings(tmp_path):
 @pytest.fixture(scope="module", params=["chat template", "plain"])
 def llm(request, tmp_path_factory):
     """(model, tokenizer, parameters) of a tiny model, with and without a chat template."""
-    from medcards.llm import load_llm
+    from medcards.llm.loading import load_llm
 
     template = tiny.CHAT_TEMPLATE if request.param == "chat template" else None
     folder = tiny.make_llm(tmp_path_factory.mktemp("llm"), template)
@@ -51,7 +51,7 @@ def llm(request, tmp_path_factory):
 
 
 def test_answers_do_not_depend_on_the_batch(llm):
-    from medcards.generation import generate
+    from medcards.llm.generation import generate
 
     model, tokenizer, _ = llm
     questions = ["What is gout?", "What should a nurse know about asthma, case 1, and what comes next?", "Why?"]
@@ -65,7 +65,7 @@ def test_an_answer_ends_at_its_end_token_or_is_truncated(llm, monkeypatch):
     """The ends are put into what the model gives, since an untrained one may never end."""
     import torch
 
-    from medcards.generation import Generated, generate
+    from medcards.llm.generation import Generated, generate
 
     model, tokenizer, _ = llm
     word, end = tokenizer("gout", add_special_tokens=False)["input_ids"][0], tokenizer.eos_token_id
@@ -78,7 +78,7 @@ def test_an_answer_ends_at_its_end_token_or_is_truncated(llm, monkeypatch):
 
 
 def test_answers_that_a_killed_run_left_are_not_generated_again(llm, monkeypatch, tmp_path):
-    from medcards.generation import generate
+    from medcards.llm.generation import generate
 
     model, tokenizer, _ = llm
     questions, asked, usual = ["What is gout?", "Why?", "What is a fever?"], [], model.generate
@@ -92,7 +92,7 @@ def test_answers_that_a_killed_run_left_are_not_generated_again(llm, monkeypatch
 
 
 def test_likelihood_does_not_depend_on_the_batch(llm):
-    from medcards.generation import answer_nll
+    from medcards.llm.generation import answer_nll
 
     model, tokenizer, _ = llm
     questions = ["What is gout?", "What should a nurse know about asthma, case 1, and what comes next?", "Why?"]
@@ -109,8 +109,8 @@ def test_likelihood_does_not_depend_on_the_batch(llm):
 def test_likelihood_is_that_of_the_answer_tokens(llm):
     import torch
 
-    from medcards.generation import answer_nll
-    from medcards.prompts import prompt
+    from medcards.llm.generation import answer_nll
+    from medcards.llm.prompts import prompt
 
     model, tokenizer, _ = llm
     question, answer = "What is gout?", "gout is a fever"
@@ -133,7 +133,7 @@ def test_a_likelihood_that_is_no_number_is_an_error(llm):
     """Of a model whose weights are not finite; a mean over it would be none either."""
     import torch
 
-    from medcards.generation import answer_nll
+    from medcards.llm.generation import answer_nll
 
     model, tokenizer, _ = llm
     broken = copy.deepcopy(model)

@@ -108,7 +108,7 @@ def test_a_knob_of_what_is_measured_trains_nothing(repository, knob, stage):
 
 
 def search(repository, *arguments: str, ok: bool = True):
-    return repository.run("python", "-m", "medcards.search", *arguments, ok=ok)
+    return repository.run("python", "-m", "medcards.search.searcher", *arguments, ok=ok)
 
 
 def hits(repository, question: str, *arguments: str) -> list[dict]:
@@ -131,7 +131,7 @@ def test_search_finds_the_card(repository):
     assert done.stderr == ""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(repository.folder)
-        (code,) = re.findall(r"    from medcards.search import Searcher\n(?:    .*\n)+", README)
+        (code,) = re.findall(r"    from medcards.search.searcher import Searcher\n(?:    .*\n)+", README)
         exec(textwrap.dedent(code), variables := {})
     assert [hit.card_id for hit in variables["hits"]][0]
 
@@ -171,7 +171,7 @@ def test_search_with_a_very_long_question(repository):
 
 
 def ask(repository, *arguments: str, ok: bool = True):
-    return repository.run("python", "-m", "medcards.ask", *arguments, ok=ok)
+    return repository.run("python", "-m", "medcards.answers.asker", *arguments, ok=ok)
 
 
 def test_an_answer_and_the_cards_that_it_read(repository):
@@ -187,8 +187,8 @@ def test_an_answer_and_the_cards_that_it_read(repository):
 def test_asking_from_python(repository, monkeypatch):
     """The answer is what the evaluation would generate; training cards alone can be asked for."""
     from medcards import cards
-    from medcards.ask import Asker
-    from medcards.generation import generate
+    from medcards.answers.asker import Asker
+    from medcards.llm.generation import generate
 
     monkeypatch.chdir(repository.folder)
     asker, question = Asker.load("data"), "What is the first sign of gout?"
@@ -235,7 +235,7 @@ def test_search_never_shows_another_decks_cards(repository, tmp_path):
     """An index that is damaged, or that belongs to other embeddings, is refused."""
     import shutil
 
-    from medcards.files import read_json, sha256_of, write_json
+    from medcards.base.files import read_json, sha256_of, write_json
 
     shutil.copytree(repository.folder / "data", tmp_path / "data", symlinks=False)
     index = tmp_path / "data/index/index.bin"
@@ -294,15 +294,15 @@ def test_metrics_diff_and_plots(repository):
 
 def test_is_it_better(repository):
     """The working tree has another rank than the last commit, which changes what the tuned model says alone."""
-    done = repository.run("python", "-m", "medcards.compare", "HEAD")
+    done = repository.run("python", "-m", "medcards.commands.compare", "HEAD")
     assert done.stdout.startswith("the working tree minus HEAD:")
     assert "| lora |" in done.stdout and "| base |" not in done.stdout
     assert "Equal in both: echo, constant, copy_nearest, base, search_open." in done.stdout
-    done = repository.run("python", "-m", "medcards.compare", "HEAD", "no-such-thing", ok=False)
+    done = repository.run("python", "-m", "medcards.commands.compare", "HEAD", "no-such-thing", ok=False)
     assert done.returncode == 1 and done.stderr == "compare: no-such-thing: unknown Git revision 'no-such-thing'\n"
     cache = repository.folder / ".dvc/cache"
     cache.rename(repository.folder / ".dvc/elsewhere")
-    done = repository.run("python", "-m", "medcards.compare", "HEAD", ok=False)
+    done = repository.run("python", "-m", "medcards.commands.compare", "HEAD", ok=False)
     assert done.returncode == 1 and done.stderr.startswith("compare: HEAD: data/predictions/scores.parquet is not in")
     assert len(done.stderr.splitlines()) == 1
     (repository.folder / ".dvc/elsewhere").rename(cache)
@@ -464,7 +464,7 @@ def test_rank_context_and_another_model_from_the_shell(repository):
     assert metrics(repository, "finetune")["model"] == "path:models/llm/gpt2"
     adapter = repository.folder / "data/adapter"
     assert "Answer:" in (adapter / "chat_template.jinja").read_text()
-    done = repository.run("python", "-m", "medcards.export", "--to", "exported/tiny")
+    done = repository.run("python", "-m", "medcards.commands.export", "--to", "exported/tiny")
     assert "to push it: hf upload" in done.stdout
     parity = json.loads((repository.folder / "exported/tiny/parity.json").read_text())
     assert parity["largest_logit_difference"] < 0.001

@@ -54,14 +54,14 @@ def test_values_arrive_as_they_stand(tmp_path, profile):
     from dvc.utils.hydra import apply_overrides
 
     from medcards import params
-    from medcards.adaptation import AdaptParams
-    from medcards.answering import EvaluateParams
-    from medcards.encoder import EmbedParams
-    from medcards.llm import LlmParams
-    from medcards.reranker_training import RerankerParams
-    from medcards.retrieval_eval import RerankEvalParams
-    from medcards.sources import DataParams
-    from medcards.tuning import FinetuneParams
+    from medcards.answers.systems import EvaluateParams
+    from medcards.deck.sources import DataParams
+    from medcards.llm.loading import LlmParams
+    from medcards.llm.training import FinetuneParams
+    from medcards.search.adaptation import AdaptParams
+    from medcards.search.cross_encoder_training import RerankerParams
+    from medcards.search.encoder import EmbedParams
+    from medcards.search.evaluation import RerankEvalParams
     from stages.quantise_eval import QuantiseEvalParams
 
     file = tmp_path / "params.yaml"

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from medcards import InputError
-from medcards.files import sha256_of
-from medcards.references import check_snapshot, parse, resolve
+from medcards.base.files import sha256_of
+from medcards.base.references import check_snapshot, parse, resolve
 
 
 def make_wheel(folder: Path, entries: dict[str, str], name: str = "tinydeck", version: str = "1.0") -> str:

@@ -94,7 +94,7 @@ def pulls_and_runs_nothing(repository: Repository, folder: Path, *setting: str) 
         other.run("dvc", "remote", "modify", "--local", *setting)
     other.run("dvc", "pull")
     assert other.stages_run(other.run("dvc", "repro").stdout) == []
-    assert "1." in other.run("python", "-m", "medcards.search", "gout").stdout
+    assert "1." in other.run("python", "-m", "medcards.search.searcher", "gout").stdout
 
 
 @needs("sshd", "ssh-keygen", "dvc_ssh")

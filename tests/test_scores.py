@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 from medcards import InputError
-from medcards.contradictions import contradictions, occasions
-from medcards.files import to_json
-from medcards.qa_metrics import TermWeights, exact_match, novel_f1, score_answer, score_answers, token_f1
-from medcards.retrieval_eval import score_ranking, summarise
-from medcards.stats import Bootstrap, holm
+from medcards.answers.contradictions import contradictions, occasions
+from medcards.answers.scores import TermWeights, exact_match, novel_f1, score_answer, score_answers, token_f1
+from medcards.base.files import to_json
+from medcards.base.stats import Bootstrap, holm
+from medcards.search.evaluation import score_ranking, summarise
 
 
 def test_interval_of_a_constant():

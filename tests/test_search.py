@@ -8,12 +8,8 @@ import pytest
 import tiny
 
 from medcards import InputError
-from medcards.ann import HnswIndex, exact_search, latency, recall_per_query
-from medcards.contrastive import freeze, hard_negatives, training_pairs
-from medcards.files import read_json, sha256_of, write_json
-from medcards.perturbations import PERTURBATIONS, perturb
-from medcards.retrieval import Bm25, Retriever, Served, hybrid, reciprocal_rank_fusion, remembering, rerank
-from medcards.retrieval_eval import (
+from medcards.base.files import read_json, sha256_of, write_json
+from medcards.search.evaluation import (
     choose_served,
     claimed_pairs,
     query_sets,
@@ -21,6 +17,10 @@ from medcards.retrieval_eval import (
     score_ranking,
     score_systems,
 )
+from medcards.search.index import HnswIndex, exact_search, latency, recall_per_query
+from medcards.search.negatives import freeze, hard_negatives, training_pairs
+from medcards.search.perturbations import PERTURBATIONS, perturb
+from medcards.search.systems import Bm25, Retriever, Served, hybrid, reciprocal_rank_fusion, remembering, rerank
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -167,7 +167,7 @@ def test_a_known_question_is_asked_when_the_index_is_loaded(vectors, tmp_path):
 
 
 def test_the_served_setting_is_the_cheapest_that_is_good_enough():
-    from medcards.ann_grid import choose
+    from medcards.search.index_grid import choose
 
     settings = [(32, 100, 10, 0.98), (8, 200, 20, 0.991), (8, 100, 20, 0.99), (16, 100, 20, 0.999), (8, 100, 50, 1.0)]
     grid = pd.DataFrame(settings, columns=["m", "ef_construction", "ef_search", "mean"])
@@ -178,7 +178,7 @@ def test_the_served_setting_is_the_cheapest_that_is_good_enough():
 
 
 def test_the_frontier_is_what_nothing_beats():
-    from medcards.ann_grid import frontier
+    from medcards.search.index_grid import frontier
 
     timed = pd.DataFrame({"mean": [0.9, 0.95, 0.94, 0.99, 0.9], "queries_per_second": [50, 40, 30, 20, 10]})
     assert frontier(timed)["mean"].tolist() == [0.9, 0.95, 0.99]
@@ -404,7 +404,7 @@ def test_negatives_are_hard_wrong_and_from_training(cards):
 
 
 def test_freeze(tmp_path):
-    from medcards.encoder import load_encoder
+    from medcards.search.encoder import load_encoder
 
     folder = tiny.make_encoder(tmp_path, layers=3)
     encoder = load_encoder(folder)
@@ -421,12 +421,12 @@ def test_freeze(tmp_path):
 @pytest.fixture
 def no_near_duplicates(monkeypatch):
     """Under an encoder that has learnt nothing all texts are near-duplicates; leaving them out is tested above."""
-    monkeypatch.setattr("medcards.contrastive.NEAR_DUPLICATE", 1.1)
+    monkeypatch.setattr("medcards.search.negatives.NEAR_DUPLICATE", 1.1)
 
 
 def adapted(folder, cards, scratch):
-    from medcards.adaptation import AdaptParams, adapt
-    from medcards.encoder import embed_cards, load_encoder
+    from medcards.search.adaptation import AdaptParams, adapt
+    from medcards.search.encoder import embed_cards, load_encoder
 
     params = AdaptParams(
         questions=99, negatives=1, epochs=25.0, batch_size=16, learning_rate=0.003, frozen_layers=0, max_tokens=64
@@ -455,10 +455,10 @@ def test_adaptation_brings_questions_to_their_answers(cards, tmp_path, no_near_d
 def test_a_cross_encoder_learns_and_comes_back(cards, tmp_path, no_near_duplicates):
     import torch
 
-    from medcards.encoder import embed_cards, load_encoder
-    from medcards.manifests import write_manifest
-    from medcards.reranker import load_scorer
-    from medcards.reranker_training import RerankerParams, train_reranker, training_lists
+    from medcards.base.manifests import write_manifest
+    from medcards.search.cross_encoder import load_scorer
+    from medcards.search.cross_encoder_training import RerankerParams, train_reranker, training_lists
+    from medcards.search.encoder import embed_cards, load_encoder
 
     folder = tiny.make_encoder(tmp_path / "encoder")
     params = RerankerParams(
@@ -499,8 +499,8 @@ def test_a_cross_encoder_learns_and_comes_back(cards, tmp_path, no_near_duplicat
 
 
 def test_a_cross_encoder_of_ones_own(tmp_path):
-    from medcards.manifests import write_manifest
-    from medcards.reranker import load_scorer
+    from medcards.base.manifests import write_manifest
+    from medcards.search.cross_encoder import load_scorer
 
     write_manifest(tmp_path / "none", "none")
     assert load_scorer(tmp_path / "none", batch_size=2) is None
@@ -513,7 +513,7 @@ def test_a_cross_encoder_of_ones_own(tmp_path):
 
 
 def test_a_model_is_a_folder(tmp_path):
-    from medcards.manifests import write_manifest
+    from medcards.base.manifests import write_manifest
 
     (tmp_path / "model.safetensors").touch()
     with pytest.raises(InputError, match="a model is a folder"):
@@ -521,7 +521,7 @@ def test_a_model_is_a_folder(tmp_path):
 
 
 def test_embeddings_of_another_encoder_are_refused(cards, tmp_path):
-    from medcards.encoder import embed_cards, load_encoder
+    from medcards.search.encoder import embed_cards, load_encoder
 
     one = load_encoder(tiny.make_encoder(tmp_path / "one"))
     other = load_encoder(tiny.make_encoder(tmp_path / "other", seed=1))

