@@ -6,3 +6,8 @@ It has no fixed path, and imports no DVC but in :mod:`medcards.commands.compare`
 
 class InputError(Exception):
     """Something the user gave us is wrong: the message is one line that names it and says what to do."""
+
+
+def reason_of(error: BaseException, limit: int = 200) -> str:
+    """The message of an error on one line, cut after ``limit`` characters."""
+    return " ".join(str(error).split())[:limit]

@@ -1,105 +1,43 @@
-"""quantise_eval: the tuned model on a full, an int8 and an NF4 base, side by side on the same questions.
+"""quantise_eval: the tuned model answers the same test questions on a full, an int8 and an NF4 base.
 
-Off by default; `-S quantise_eval.bases=[none,int8,nf4]` asks for it. The adapter is the one that finetune trained, on
-whatever base; how many questions are answered, and how, is evaluate's.
+It is off by default; `-S quantise_eval.bases=[none,int8,nf4]` turns it on. The adapter is the one that finetune
+trained. The block `answer` says how many questions are asked, and how they are answered. The stage evaluate scores the
+answers.
 
-reads   data/cards, data/adapter
-writes  metrics/quantisation.json, plots/quantisation (a table without rows where no base is asked for)
+reads   data/cards, data/adapter, data/models/llm.json
+writes  data/quantisation (bases.json: bytes of each base; answers.jsonl where a base is asked for),
+        data/figures/quantise_eval
 """
 
-import gc
-import time
-from typing import Literal
-
-import pandas as pd
-from matplotlib import pyplot as plt
-from peft import PeftModel
-
-from medcards.answers.comparison import differences, summarise
-from medcards.answers.scores import TermWeights, score_answers
-from medcards.answers.systems import EvaluateParams
+from medcards.answers.quantisation import QuantiseEvalParams, answer_on_base
+from medcards.answers.records import AnswerParams, write_answers
 from medcards.base.files import atomic, write_json
-from medcards.base.params import Block, Seed
-from medcards.base.stats import Bootstrap
+from medcards.base.manifests import pinned_model
+from medcards.base.params import Seed
 from medcards.deck import cards as card_tables
-from medcards.llm.generation import answer_nll, generate
-from medcards.llm.loading import LlmParams, load_llm
-from medcards.report.style import save, write_csv
-from stages import DATA, METRICS, PLOTS, load_params, pinned, run
-
-SCORES = ["token_f1", "novel_f1", "sound_f1", "nll"]
-COLUMNS = ["base", "megabytes", *SCORES]
+from medcards.llm.loading import LlmParams
+from stages import DATA, figures, load_params, run
 
 
-class QuantiseEvalParams(Block):
-    """Which bases are compared, see params.yaml."""
-
-    bases: list[Literal["none", "int8", "nf4"]]
-
-
-def examine(
-    questions: pd.DataFrame, llm: LlmParams, params: EvaluateParams, weights: TermWeights
-) -> tuple[pd.DataFrame, int, float]:
-    """Scores of the tuned model on one base, one row a question; the base's bytes; generated tokens a second."""
-    base, tokenizer = load_llm(llm)
-    size = base.get_memory_footprint()
-    model = PeftModel.from_pretrained(base, DATA / "adapter")
-    asked, references = questions.question.tolist(), questions.answer.tolist()
-    started = time.perf_counter()
-    sizes = params.max_new_tokens, params.batch_size
-    made = generate(model, tokenizer, asked, llm.system_prompt, *sizes, f"{llm.quantize}: answers")
-    speed = sum(answer.tokens for answer in made) / (time.perf_counter() - started)
-    scores = score_answers([answer.text for answer in made], references, asked, weights)[SCORES[:-1]]
-    label = f"{llm.quantize}: likelihood"
-    nll = answer_nll(model, tokenizer, asked, references, llm.system_prompt, params.batch_size, label)
-    del base, model
-    gc.collect()  # the next base needs the room
-    return scores.assign(nll=nll), size, speed
-
-
-def plot(rows: pd.DataFrame, path) -> None:
-    """Quality against memory."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4))
-    for axis, score, label in zip(axes, ("nll", "sound_f1"), ("NLL (nats per token)", "sound F1"), strict=True):
-        axis.scatter(rows.megabytes, rows[score])
-        for row in rows.itertuples():
-            axis.annotate(row.base, (row.megabytes, getattr(row, score)), xytext=(5, 5), textcoords="offset points")
-        axis.set(xlabel="weights of the base (MB)", ylabel=label)
-    figure.tight_layout()
-    save(figure, rows, path)
-
-
-def main() -> dict | None:
+def main() -> dict:
     seed, llm, params, asked = load_params(
-        seed=Seed, llm=LlmParams, evaluate=EvaluateParams, quantise_eval=QuantiseEvalParams
+        seed=Seed, llm=LlmParams, answer=AnswerParams, quantise_eval=QuantiseEvalParams
     )
-    if not asked.bases:
-        with atomic(PLOTS / "quantisation") as folder:
-            write_csv(pd.DataFrame(columns=COLUMNS), folder / "trade_off.csv")
-        return write_json(METRICS / "quantisation.json", {})
-    llm = pinned(llm, "llm")
-    cards = card_tables.load(DATA / "cards")
-    questions = card_tables.sample(cards, "test", params.questions, seed, "own")
-    weights = TermWeights(card_tables.corpus(cards).answer)
-    scores, sizes, speed = {}, {}, {}
-    for base in dict.fromkeys(asked.bases):
-        changed = llm.model_copy(update={"quantize": base})
-        scores[base], sizes[base], speed[base] = examine(questions, changed, params, weights)
-
-    bootstrap = Bootstrap(questions.group, seed)
-    metrics = summarise(scores, bootstrap)
-    first = next(iter(scores))
-    metrics["differences"] = differences(scores, bootstrap, [(base, first) for base in list(scores)[1:]])
-    rows = [
-        {"base": base, "megabytes": sizes[base] / 1e6} | {score: metrics[base][score]["mean"] for score in SCORES}
-        for base in scores
-    ]
-    for base, size in sizes.items():
-        metrics[base]["base_bytes"] = size
-    with atomic(PLOTS / "quantisation") as folder:
-        plot(pd.DataFrame(rows, columns=COLUMNS), folder / "trade_off.png")
-    write_json(METRICS / "quantisation.json", metrics)
-    return {"tokens_per_second": speed}
+    llm = llm.model_copy(update={"model": pinned_model(DATA, "llm")})
+    questions = card_tables.sample(card_tables.load_cards(DATA / "cards"), "test", params.questions, seed, "own")
+    results = {
+        base: answer_on_base(questions, llm.model_copy(update={"quantize": base}), DATA / "adapter", params)
+        for base in dict.fromkeys(asked.bases)
+    }
+    sizes = {base: result.base_bytes for base, result in results.items()}
+    with atomic(DATA / "quantisation") as folder:
+        write_json(folder / "bases.json", sizes)
+        if results:
+            table = questions[["card_id", "question"]].assign(reference=questions.answer)
+            write_answers(table, {base: result.answers for base, result in results.items()}, folder / "answers.jsonl")
+    with figures("quantise_eval") as folder:
+        write_json(folder / "metrics.json", {"base_bytes": sizes})
+    return {"tokens_per_second": {base: result.tokens_per_second for base, result in results.items()}}
 
 
 if __name__ == "__main__":

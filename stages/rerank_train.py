@@ -1,61 +1,48 @@
-"""rerank_train: train the cross-encoder, or note which one is used.
+"""rerank_train: train the cross-encoder, or name the one that is used.
 
-Apart from rerank_eval, so that another depth of the candidates trains nothing.
-
-reads   data/cards, data/embeddings, data/encoder, data/index
-writes  data/reranker (a manifest, always: a reference, what was trained, or none), metrics/rerank_train.json,
-        plots/rerank_train
+reads   data/cards, data/vectors, data/encoder, data/models/reranker.json
+writes  data/reranker: manifest.json always (a reference, the reference that training started from, or none); model/ of
+        a trained cross-encoder
+        data/figures/rerank_train: metrics.json, loss.csv (loss by optimizer step; a header where nothing is trained)
 """
 
-import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 
-from medcards.base.files import atomic, write_json
-from medcards.base.manifests import model_folder, read_manifest, write_manifest
+from medcards.base.files import atomic, write_csv, write_json
+from medcards.base.manifests import model_folder, pinned_model, read_manifest, write_manifest
 from medcards.base.params import Seed
+from medcards.base.scratch import scratch_root
 from medcards.deck import cards as card_tables
-from medcards.report.style import save
-from medcards.search.cross_encoder_training import RerankerParams, train_reranker, training_lists
-from medcards.search.encoder import Embeddings, load_encoder
-from medcards.search.index import HnswIndex
-from stages import DATA, METRICS, PLOTS, SCRATCH, load_params, pinned, run
-
-SMOOTHED = 10
+from medcards.search.cross_encoder_training import RerankerParams, loss_curve, train_reranker, training_lists
+from medcards.search.encoder import check_encoder, load_encoder
+from medcards.search.vectors import search_vectors
+from stages import DATA, figures, load_params, run
 
 
 def train(params: RerankerParams, seed: int) -> tuple[object, pd.Series]:
-    """The cross-encoder trained on the deck, and the loss of every step."""
-    cards = card_tables.load(DATA / "cards")
-    embeddings = Embeddings.load(DATA / "embeddings", cards)
-    index = HnswIndex.load(DATA / "index", embeddings.answers)
-    encoder = load_encoder(model_folder(DATA / "encoder"))
-    embeddings.check_encoder(encoder, cards)
-    lists = training_lists(cards, embeddings, index, params, seed)
-    return train_reranker(encoder, lists, params, seed, SCRATCH / "rerank_train")
+    """The cross-encoder that is trained on the deck, and the loss of every optimizer step."""
+    cards = card_tables.load_cards(DATA / "cards")
+    vectors, encoder = search_vectors(DATA, cards), load_encoder(model_folder(DATA / "encoder"))
+    check_encoder(vectors, encoder, cards)
+    lists = training_lists(cards, vectors, params, seed)
+    return train_reranker(encoder, lists, params, seed, scratch_root() / "rerank_train")
 
 
 def main() -> None:
     seed, params = load_params(seed=Seed, reranker=RerankerParams)
-    model, loss = train(params, seed) if params.model == "train" else (None, pd.Series(dtype=float))
+    reference, model, losses = pinned_model(DATA, "reranker"), None, pd.Series(dtype=float)
+    if reference == "train":
+        model, losses = train(params, seed)
+        reference = read_manifest(DATA / "encoder")["model"]
     with atomic(DATA / "reranker") as folder:
-        if model:
+        if model is not None:
             model.save(str(folder / "model"), create_model_card=False)
-            write_manifest(folder, read_manifest(DATA / "encoder")["model"])
-        else:
-            write_manifest(folder, params.model if params.model == "none" else pinned(params, "reranker").model)
-        manifest = read_manifest(folder)
-    with atomic(PLOTS / "rerank_train") as folder:
-        curve = pd.DataFrame({"step": np.arange(1, len(loss) + 1), "loss": loss})
-        curve["smoothed"] = loss.rolling(SMOOTHED, min_periods=1).mean()
-        figure, axes = plt.subplots(figsize=(6, 4))
-        axes.plot(curve.step, curve.loss, alpha=0.3, label="of a step")
-        axes.plot(curve.step, curve.smoothed, label=f"mean of {SMOOTHED}")
-        axes.set(xlabel="optimizer step", ylabel="training loss (nats per question)")
-        axes.legend()
-        save(figure, curve, folder / "loss.png")
-    trained = {key: manifest[key] for key in ("model", "trained")}
-    write_json(METRICS / "rerank_train.json", trained | {"steps": len(loss)})
+        write_manifest(folder, reference)
+    manifest = read_manifest(DATA / "reranker")
+    metrics = {key: manifest[key] for key in ("model", "trained")} | {"steps": len(losses)}
+    with figures("rerank_train") as folder:
+        write_json(folder / "metrics.json", metrics)
+        write_csv(loss_curve(losses), folder / "loss.csv")
 
 
 if __name__ == "__main__":

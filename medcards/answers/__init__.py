@@ -1,0 +1,1 @@
+"""Who answers, and how an answer is scored."""

@@ -1,4 +1,4 @@
-"""What the scores of the answering systems say together: means, paired differences, memory, slices."""
+"""Scores of the answering systems side by side: means, paired differences, similarity to training, slices."""
 
 from collections.abc import Sequence
 
@@ -9,30 +9,30 @@ from medcards import InputError
 from medcards.base.stats import Bootstrap, holm
 
 HEADLINE = "sound_f1"
-"""What systems are ranked by."""
+"""The score that ranks the systems."""
 NEAR = 0.9
-"""Cosine similarity from which a training question is a near-copy, as in the audit of the split."""
+"""Cosine similarity from which a training question counts as a near-copy, as in the audit of the split."""
 BINS = 4
-"""Of equally many questions, by how near the nearest training question is."""
+"""Number of bins of equally many questions, by similarity to the nearest training question."""
 SMALLEST_SLICE = 5
-"""Groups of questions below which a slice is not shown: its interval would be drawn from too few."""
+"""A slice with fewer groups of questions is not shown, because its interval would rest on too few."""
 BLOCKS = ("differences", "far_from_training")
-"""What stands beside the systems in a summary."""
-KINDS = {
-    "Knows nothing of the card": ("echo", "constant", "copy_nearest"),
-    "Closed book: nothing retrieved": ("base", "lora"),
-    "Training cards to read": ("base_rag", "lora_rag"),
-    "The answer is in the deck: what retrieval gives, not what was learned": ("search_open", "lora_rag_open", "oracle"),
+"""Keys of a summary that are no systems."""
+SYSTEM_KINDS = {
+    "knows nothing of the card": ("echo", "constant", "copy_nearest"),
+    "closed book": ("base", "lora"),
+    "training cards as context": ("base_rag", "lora_rag"),
+    "open book: the answer is in the deck": ("search_open", "lora_rag_open", "oracle"),
 }
-"""The systems by what they know, in the order of the tables."""
-BASELINES, _CLOSED, _READING, OPEN = KINDS.values()
+"""The systems by what they know, in the order of the tables. The last kind never counts as learning."""
+BASELINES, _CLOSED, _READING, OPEN = SYSTEM_KINDS.values()
 LEARNED = _CLOSED + _READING
 
 
-def summarise(scores: dict[str, pd.DataFrame], bootstrap: Bootstrap) -> dict:
+def summarise_answers(scores: dict[str, pd.DataFrame], bootstrap: Bootstrap) -> dict:
     """Mean and interval of every score of every system, ``{system: {score: interval}}``.
 
-    A score that no answer of a system has, such as sides where no reference names one, is left out.
+    A score that no answer of a system has is left out, such as sides where no reference names one.
     """
     return {
         system: {name: bootstrap.interval(table[name]) for name in table if table[name].notna().any()}
@@ -40,14 +40,14 @@ def summarise(scores: dict[str, pd.DataFrame], bootstrap: Bootstrap) -> dict:
     }
 
 
-def systems_of(summary: dict) -> dict[str, dict]:
-    """The systems of a summary in the order of :data:`KINDS`, what is new last, without what stands beside them."""
-    known = [name for names in KINDS.values() for name in names if name in summary]
+def answer_systems_of(summary: dict) -> dict[str, dict]:
+    """The systems of a summary in the order of :data:`SYSTEM_KINDS`, other systems last."""
+    known = [name for names in SYSTEM_KINDS.values() for name in names if name in summary]
     return {name: summary[name] for name in [*known, *sorted(summary.keys() - {*known, *BLOCKS})]}
 
 
-def best(summary: dict, names: Sequence[str]) -> str | None:
-    """The one of the systems named that has the highest headline score; None if none of them was asked.
+def best_system(summary: dict, names: Sequence[str]) -> str | None:
+    """The system with the highest headline score among ``names``; None if none of them was asked.
 
     Raises
     ------
@@ -55,24 +55,27 @@ def best(summary: dict, names: Sequence[str]) -> str | None:
     """
     asked = [name for name in names if name in summary]
     if any(HEADLINE not in summary[name] for name in asked):
-        raise InputError(f"no reference says what its question does not, so there is no {HEADLINE}: ask more questions")
+        raise InputError(
+            f"no reference has a word that its question lacks, so {HEADLINE} is undefined: raise answer.questions"
+        )
     return max(asked, key=lambda name: summary[name][HEADLINE]["mean"], default=None)
 
 
-def pairs(summary: dict) -> list[tuple[str, str]]:
-    """The pairs whose difference is a claim, as far as their systems were asked.
+def claimed_differences(summary: dict) -> list[tuple[str, str]]:
+    """The pairs of systems whose difference is reported, among those that were asked.
 
-    What tuning changed, what reading changed, and what tuning, and the best that learned, give beyond knowing nothing.
+    They compare tuned with base, and reading with not reading. They compare ``lora`` and the best learned system with
+    each system that knows nothing of the card.
     """
     claims = [("lora", "base"), ("base_rag", "base"), ("lora_rag", "lora")]
-    claims += [(name, baseline) for name in ("lora", best(summary, LEARNED)) for baseline in BASELINES]
+    claims += [(name, baseline) for name in ("lora", best_system(summary, LEARNED)) for baseline in BASELINES]
     return [pair for pair in dict.fromkeys(claims) if set(pair) <= set(summary)]
 
 
-def differences(scores: dict[str, pd.DataFrame], bootstrap: Bootstrap, claims: list[tuple[str, str]]) -> dict:
+def paired_differences(scores: dict[str, pd.DataFrame], bootstrap: Bootstrap, claims: list[tuple[str, str]]) -> dict:
     """The paired differences, ``{"a-b": {score: interval with p, p_holm and detectable}}``.
 
-    ``p_holm`` is corrected for all pairs that are tested on one score.
+    ``p_holm`` is corrected for all pairs of one score.
     """
     found: dict[str, dict] = {f"{a}-{b}": {} for a, b in claims}
     for a, b in claims:
@@ -88,23 +91,42 @@ def differences(scores: dict[str, pd.DataFrame], bootstrap: Bootstrap, claims: l
 
 
 def far_from_training(scores: dict[str, pd.DataFrame], similarity: np.ndarray, groups: object, seed: int) -> dict:
-    """The summary of the questions alone whose nearest training question is no near-copy; empty if there are none."""
+    """The summary over the questions without a near-copy in training; empty if there are none."""
     far = similarity < NEAR
     if not far.any():
         return {}
-    return summarise({name: table[far] for name, table in scores.items()}, Bootstrap(np.asarray(groups)[far], seed))
+    return summarise_answers(
+        {name: table[far] for name, table in scores.items()}, Bootstrap(np.asarray(groups)[far], seed)
+    )
+
+
+def summarise_bases(scores: dict[str, pd.DataFrame], sizes: dict[str, int], bootstrap: Bootstrap) -> dict:
+    """The summary of the tuned model on several bases, with each base's bytes and its difference from the first base.
+
+    Parameters
+    ----------
+    scores : by base, one row per question.
+    sizes : bytes of each base's weights.
+    """
+    summary, (first, *others) = summarise_answers(scores, bootstrap), scores
+    for base in scores:
+        summary[base]["base_bytes"] = sizes[base]
+    summary["differences"] = paired_differences(scores, bootstrap, [(base, first) for base in others])
+    return summary
 
 
 def by_similarity(scores: dict[str, pd.DataFrame], similarity: np.ndarray, groups: object, seed: int) -> pd.DataFrame:
-    """Scores by how near the nearest training question is: bins of equally many questions.
+    """Scores by similarity to the nearest training question, in :data:`BINS` bins of equally many questions.
 
-    Returns one row a bin, system and score, with ``similarity`` (the bin's mean) and its interval.
+    Returns
+    -------
+    one row per bin, system and score, with ``similarity`` (the bin's mean) and the score's interval.
     """
     order = np.argsort(similarity, kind="stable")
     rows = []
     for number, places in enumerate(np.array_split(order, min(BINS, len(order)))):
         bootstrap = Bootstrap(np.asarray(groups)[places], seed)
-        for system, summary in summarise(
+        for system, summary in summarise_answers(
             {name: table.iloc[places] for name, table in scores.items()}, bootstrap
         ).items():
             place = {"bin": number, "similarity": float(similarity[places].mean()), "system": system}
@@ -113,16 +135,16 @@ def by_similarity(scores: dict[str, pd.DataFrame], similarity: np.ndarray, group
 
 
 def slices(asked: pd.DataFrame, scores: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """The headline score of parts of the questions: by how they begin, by the reference's length, by cluster.
+    """The headline score of slices of the questions: by first words, by the reference's length, by cluster.
 
     Parameters
     ----------
-    asked : card_id, question, reference and, where known, cluster (its name).
-    scores : card_id, group, system and the headline score, a row a question and system.
+    asked : card_id, question, reference and cluster (its name).
+    scores : card_id, group, system and the headline score, one row per question and system.
 
     Returns
     -------
-    one row a part and system with its interval; parts whose questions lie in fewer than five groups are left out.
+    one row per slice and system, with its interval. Slices with fewer than :data:`SMALLEST_SLICE` groups are left out.
     """
     length = asked.reference.str.split().str.len()
     quartiles = pd.qcut(length.rank(method="first"), min(4, len(asked)), labels=False) + 1

@@ -1,27 +1,30 @@
-"""Where an answer says the opposite of its reference, in what a bag of words hardly shows.
+"""Rules that find where an answer contradicts its reference: numbers, units, sides and negations.
 
-The rules, in full. Texts are compared in lower case.
+Texts are compared in lower case.
 
-``number``    Both texts count the same thing (the same unit or the same next word, ordinals apart: "5 cm", "third
-              finger", "two kidneys") and share none of its values. Values of one dimension are converted first, so
-              "10 mm" is "1 cm".
-``unit``      The same, but the bare numbers agree: "5 mg" for "5 g".
-``side``      One text is about the left alone and the other about the right alone; likewise unilateral and bilateral.
-``negation``  What one text denies (the next two words, prepositions and the like left out, after no, not, without,
-              never, cannot, neither, nor, "absence of" or "lack of"; a stop ends it) the other only states, each word
-              of it. "With or without" and "absence or" deny and state at once. A text that speaks of an abnormality
-              or anomaly leaves open which, and states nothing.
+``number``    Both texts count the same thing, and they share none of its values. The same thing is the same unit or the
+              same next word ("5 cm", "two kidneys"); ordinals ("third finger") are compared with ordinals only. Values
+              of one dimension are converted first, so "10 mm" equals "1 cm".
+``unit``      As ``number``, but the bare numbers are equal: "5 mg" for "5 g".
+``side``      One text names the left side alone and the other the right side alone. Unilateral and bilateral are
+              compared in the same way.
+``negation``  One text denies words that the other only states. A text denies the two words after no, not, without,
+              never, cannot, neither, nor, "absence of" or "lack of". Prepositions and the like do not count, and a stop
+              ends the denial. "With or without" and "absence or" deny and state at once. A text with the word
+              abnormality or anomaly states nothing.
 
-They are rules about words: they miss what is denied otherwise ("is absent"), and they take "no pain at night" for a
-denial of "pain". docs/contradictions.csv holds 50 hits, drawn at random from those among the answers of the three
-nearest training cards of each of the default deck's 1,644 validation questions, after the rules were settled on the
-test questions; each was read, and judged a contradiction where, if the answer were true, the reference would be false.
+The rules read words only. They miss other denials ("is absent"). They take "no pain at night" for a denial of "pain".
+
+docs/contradictions.csv holds 50 hits that a person judged. They are a random sample of the hits among the answers of
+the three nearest training cards of the default deck's 1,644 validation questions. The rules were settled on the test
+questions before. A hit was judged a contradiction if the reference would be false when the answer were true.
 """
 
-import re
 from collections import defaultdict
 
-KINDS = ("number", "unit", "side", "negation")
+from medcards.deck.words import fact_tokens
+
+CONTRADICTION_KINDS = ("number", "unit", "side", "negation")
 
 _CARDINALS = dict(zip("two three four five six seven eight nine ten eleven twelve".split(), range(2, 13), strict=True))
 _ORDINALS = dict(
@@ -35,7 +38,6 @@ _DIMENSIONS = {
     "share": {"%": 1.0, "percent": 1.0},
 }
 _UNITS = {unit: (dimension, factor) for dimension, units in _DIMENSIONS.items() for unit, factor in units.items()}
-_TOKEN = re.compile(r"\d+(?:\.\d+)?|[^\W\d_]+(?:'t)?|%|[.;:,()]")
 _CONNECTORS = {"to", "or", "and"}
 _EMPTY = set(
     "a all an and any are as at be by can for from in is it its may of on or some that the their this to".split()
@@ -49,12 +51,12 @@ _OPPOSITES = {"left": "right", "right": "left", "unilateral": "bilateral", "bila
 
 
 def contradictions(answer: str, reference: str) -> set[str]:
-    """The kinds of contradiction, of :data:`KINDS`, between an answer and its reference.
+    """The kinds of contradiction, of :data:`CONTRADICTION_KINDS`, between an answer and its reference.
 
     >>> sorted(contradictions("A cyst of the left kidney, 5 mg", "A cyst of the right kidney, 5 g"))
     ['side', 'unit']
     """
-    said, wanted = _words(answer), _words(reference)
+    said, wanted = fact_tokens(answer), fact_tokens(reference)
     found = _numbers(said, wanted)
     if {_OPPOSITES[side] for side in _sides(said)} & _sides(wanted):
         found.add("side")
@@ -64,12 +66,12 @@ def contradictions(answer: str, reference: str) -> set[str]:
 
 
 def occasions(reference: str) -> set[str]:
-    """The kinds of contradiction that a reference gives any occasion for.
+    """The kinds of contradiction that are possible with a reference.
 
     >>> sorted(occasions("A cyst of the right kidney"))
     ['negation', 'side']
     """
-    wanted = _words(reference)
+    wanted = fact_tokens(reference)
     found = {"negation"}
     if _quantities(wanted):
         found |= {"number", "unit"}
@@ -78,12 +80,8 @@ def occasions(reference: str) -> set[str]:
     return found
 
 
-def _words(text: str) -> list[str]:
-    return _TOKEN.findall(text.lower().replace("standard deviation", "sd"))
-
-
 def _sides(words: list[str]) -> set[str]:
-    """The sides that a text names alone, without their opposites."""
+    """The sides that a text names without their opposites."""
     return {side for side, other in _OPPOSITES.items() if side in words and other not in words}
 
 
@@ -98,7 +96,7 @@ def _numbers(said: list[str], wanted: list[str]) -> set[str]:
 
 
 def _quantities(words: list[str]) -> dict[object, dict[float, float]]:
-    """What is counted (a dimension, or a thing; whether by ordinals): its values in base units, and the bare ones."""
+    """The values that a text counts: {(dimension or thing, whether ordinal): {value in base units: bare number}}."""
     found: dict[object, dict[float, float]] = defaultdict(dict)
     for place, word in enumerate(words):
         rest = words[place + 1 :]
@@ -121,7 +119,7 @@ def _quantities(words: list[str]) -> dict[object, dict[float, float]]:
 
 
 def _denied_where_stated(one: list[str], other: list[str]) -> bool:
-    """Whether one text denies what the other only states."""
+    """Whether one text denies words that the other only states."""
     phrases, still_stated = _denied_and_stated(one)
     denied_there, stated = _denied_and_stated(other)
     stated = stated - set().union(*denied_there)
@@ -131,7 +129,7 @@ def _denied_where_stated(one: list[str], other: list[str]) -> bool:
 
 
 def _denied_and_stated(words: list[str]) -> tuple[list[set[str]], set[str]]:
-    """What a text denies, as sets of words, and the words that it states; a word may be in both."""
+    """The sets of words that a text denies, and the words that it states. A word may be in both."""
     denied: list[set[str]] = []
     stated: set[str] = set()
     left, either = 0, False

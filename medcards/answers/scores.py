@@ -1,73 +1,69 @@
-"""How an answer is scored against a reference answer."""
+"""Scores of an answer against a reference answer."""
 
 import math
 import re
-import string
 from collections import Counter
 from collections.abc import Iterable
 from functools import cache
 
+import numpy as np
 import pandas as pd
-from bm25s.stopwords import STOPWORDS_EN_PLUS
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import CHRF
 
 from medcards import InputError
-from medcards.answers.contradictions import KINDS, contradictions, occasions
+from medcards.answers.contradictions import CONTRADICTION_KINDS, contradictions, occasions
+from medcards.deck.words import STOP_WORDS, squad_tokens
+from medcards.search.encoder import encode
 
-_ARTICLES = {"a", "an", "the"}
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
-_STOP_WORDS = frozenset(word.translate(_PUNCTUATION) for word in STOPWORDS_EN_PLUS)
+_STOP_WORDS = frozenset(word for text in STOP_WORDS for word in squad_tokens(text))
 _REFUSAL = re.compile(
     r"\b(as an ai|i('m| am) (sorry|unable|not able|not sure)|i (do not|don't) (know|have)|i (cannot|can't|can not)|"
     r"(cannot|can't|unable to) (answer|provide|help))\b"
 )
 MAX_WORDS = 2000
-"""ROUGE-L's cost grows with the product of two lengths; of a longer answer it sees the first so many words."""
-
-
-def tokens(text: str) -> list[str]:
-    """Words after SQuAD's normalisation (Rajpurkar et al., 2016): lower case, no punctuation, no articles.
-
-    >>> tokens("The beta-blocker, a drug")
-    ['betablocker', 'drug']
-    """
-    return [word for word in text.lower().translate(_PUNCTUATION).split() if word not in _ARTICLES]
+"""ROUGE-L reads this many words of an answer at most, because its cost grows with the product of both lengths."""
+ENCODED_TOGETHER = 50
+"""Texts that are encoded at a time."""
 
 
 def exact_match(answer: str, reference: str) -> float:
     """1 if both are the same words in the same order, else 0."""
-    return float(tokens(answer) == tokens(reference))
+    return float(squad_tokens(answer) == squad_tokens(reference))
 
 
 def token_f1(answer: str, reference: str, weights: "TermWeights | None" = None) -> float:
-    """F1 of the bags of words, as the SQuAD script computes it; ``weights`` says what a word weighs if not 1.
+    """F1 of the bags of words, as the SQuAD script computes it.
+
+    Parameters
+    ----------
+    weights : the weight of each word; 1 by default.
 
     >>> token_f1("a cyst of the kidney", "kidney cyst")
     0.8
     """
-    return _f1(tokens(answer), tokens(reference), weights)
+    return _f1(squad_tokens(answer), squad_tokens(reference), weights)
 
 
 def novel_f1(answer: str, reference: str, question: str, weights: "TermWeights | None" = None) -> float:
-    """Token F1 of what the question did not say: its words and stop words are removed from both sides.
+    """Token F1 after the question's words and stop words are removed from both sides.
 
-    Repeating the question scores 0. NaN where the reference itself says nothing new.
+    Repeating the question scores 0. The score is NaN where no word of the reference is left.
 
     >>> novel_f1("Epilepsy is a seizure disorder", "A disorder of the brain", "What is epilepsy?")
     0.5
     """
-    said = set(tokens(question)) | _STOP_WORDS
-    wanted = [word for word in tokens(reference) if word not in said]
+    said = set(squad_tokens(question)) | _STOP_WORDS
+    wanted = [word for word in squad_tokens(reference) if word not in said]
     if not wanted:
         return math.nan
-    return _f1([word for word in tokens(answer) if word not in said], wanted, weights)
+    return _f1([word for word in squad_tokens(answer) if word not in said], wanted, weights)
 
 
 class TermWeights:
-    """How much a word tells: the logarithm of how few texts of a deck have it (inverse document frequency).
+    """Inverse document frequency of a word in a deck.
 
-    Smoothed as scikit-learn's: ``log((1 + texts) / (1 + texts with the word)) + 1``; one that no text has weighs most.
+    Smoothed as in scikit-learn: ``log((1 + texts) / (1 + texts with the word)) + 1``. A word in no text weighs most.
 
     >>> weights = TermWeights(["a renal cyst", "a renal stone"])
     >>> weights["cyst"] > weights["renal"] == 1.0
@@ -75,7 +71,7 @@ class TermWeights:
     """
 
     def __init__(self, texts: Iterable[str]):
-        bags = [set(tokens(text)) for text in texts]
+        bags = [set(squad_tokens(text)) for text in texts]
         self._found = Counter(word for bag in bags for word in bag)
         self._texts = len(bags)
 
@@ -84,29 +80,29 @@ class TermWeights:
 
 
 def is_refusal(answer: str) -> bool:
-    """Whether a model declines: "I'm sorry", "I don't know", "As an AI", "cannot provide" and the like."""
+    """Whether a model declines, with words such as "I'm sorry", "I don't know", "As an AI" or "cannot provide"."""
     return bool(_REFUSAL.search(answer.lower().replace("’", "'")))
 
 
 def score_answer(answer: str, reference: str, question: str, weights: TermWeights) -> dict[str, float]:
-    """Every score of one answer that needs no model.
+    """Every score of one answer that needs no model. To add a score, add a key here.
 
     ==========================  =====================================================================================
-    em, token_f1                SQuAD's
+    em, token_f1                exact match and token F1 of SQuAD
     idf_f1                      token F1 with each word weighted by its inverse document frequency
-    novel_f1, novel_idf_f1      the same two without stop words and the question's words, see :func:`novel_f1`
+    novel_f1, novel_idf_f1      token F1 and idf F1 without stop words and the question's words, see :func:`novel_f1`
     sound_f1                    novel F1, and 0 where the answer contradicts the reference
     rouge_l                     F-measure, stemmed (library: rouge_score)
     chrf                        character F-score (library: sacrebleu), divided by 100
     length_ratio                words of the answer by words of the reference
     no_answer                   1 for an empty answer and for a refusal
-    echoed                      share of the answer's words, stop words left out, that the question has
-    contradiction               1 where a number, unit, side or negation contradicts the reference's, see
-                                :mod:`medcards.answers.contradictions`; ``contradiction_KIND`` for each kind, NaN where the
-                                reference gives no occasion for it
+    echoed                      share of the answer's words without stop words that stand in the question
+    contradiction               1 where a number, unit, side or negation contradicts the reference, see
+                                :mod:`medcards.answers.contradictions`
+    contradiction_KIND          the same for one kind; NaN where the reference gives no occasion for it
     ==========================  =====================================================================================
     """
-    asked, content = set(tokens(question)), [word for word in tokens(answer) if word not in _STOP_WORDS]
+    asked, content = set(squad_tokens(question)), [word for word in squad_tokens(answer) if word not in _STOP_WORDS]
     found, could_be = contradictions(answer, reference), occasions(reference)
     novel = novel_f1(answer, reference, question)
     return {
@@ -119,31 +115,59 @@ def score_answer(answer: str, reference: str, question: str, weights: TermWeight
         "rouge_l": _rouge().score(reference, " ".join(answer.split()[:MAX_WORDS]))["rougeL"].fmeasure,
         "chrf": _chrf().sentence_score(answer, [reference]).score / 100,
         "length_ratio": len(answer.split()) / max(1, len(reference.split())),
-        "no_answer": float(not tokens(answer) or is_refusal(answer)),
+        "no_answer": float(not squad_tokens(answer) or is_refusal(answer)),
         "echoed": sum(word in asked for word in content) / len(content) if content else math.nan,
         "contradiction": float(bool(found)),
-        **{f"contradiction_{kind}": float(kind in found) if kind in could_be else math.nan for kind in KINDS},
+        **{
+            f"contradiction_{kind}": float(kind in found) if kind in could_be else math.nan
+            for kind in CONTRADICTION_KINDS
+        },
     }
 
 
 def score_answers(
     answers: list[str], references: list[str], questions: list[str], weights: TermWeights
 ) -> pd.DataFrame:
-    """The scores of :func:`score_answer`, one row an answer.
+    """The scores of :func:`score_answer`, one row per answer.
 
     Raises
     ------
-    InputError : the three lists have not one length, or an answer is no text.
+    InputError : the lists differ in length, or an answer is no text.
     """
     if not len(answers) == len(references) == len(questions):
         raise InputError(
-            f"{len(answers)} answers, {len(references)} references, {len(questions)} questions: one of each"
+            f"{len(answers)} answers, {len(references)} references, {len(questions)} questions: give one of each"
         )
     for row, answer in enumerate(answers):
         if not isinstance(answer, str):
-            raise InputError(f"answer {row + 1} is {answer!r}: a text is needed, empty if there is none")
+            raise InputError(f"answer {row + 1} is {answer!r}: give a text, or an empty one")
     rows = zip(answers, references, questions, strict=True)
     return pd.DataFrame([score_answer(*row, weights) for row in rows])
+
+
+def answer_scores(answers: pd.DataFrame, weights: TermWeights, encoder) -> dict[str, pd.DataFrame]:
+    """Every score of every system's answers, one row per question.
+
+    Parameters
+    ----------
+    answers : see :func:`medcards.answers.records.read_answers`.
+    encoder : the bi-encoder that compares an answer with its reference.
+
+    Returns
+    -------
+    by system the columns of :func:`score_answer`, ``similarity`` (cosine of the encoder's vectors), and for a language
+    model ``nll`` (nats per token of the reference) and ``truncated``.
+    """
+    questions, references = answers.question.tolist(), answers.reference.tolist()
+    targets, found = encode(encoder, references, ENCODED_TOGETHER), {}
+    for system in answers.answers[0]:
+        texts = [given[system] for given in answers.answers]
+        scores = found[system] = score_answers(texts, references, questions, weights)
+        scores["similarity"] = np.einsum("qd,qd->q", encode(encoder, texts, ENCODED_TOGETHER), targets)
+        if system in answers.nll[0]:
+            scores["nll"] = [nll[system] for nll in answers.nll]
+            scores["truncated"] = [float(truncated[system]) for truncated in answers.truncated]
+    return found
 
 
 @cache
@@ -157,7 +181,7 @@ def _chrf() -> CHRF:
 
 
 def _f1(answer: list[str], reference: list[str], weights: TermWeights | None = None) -> float:
-    """F1 of two bags of words, each word weighing 1, or what ``weights`` says."""
+    """F1 of two bags of words, with the weight of each word."""
     if not answer or not reference:
         return float(answer == reference)
 

@@ -1,7 +1,10 @@
-"""The answering systems: each is one function from the exam to its answers, which SYSTEMS lists.
+"""The answering systems. Each one is a function from the exam to its answers, with the mark ``@answering_system``.
 
-``echo``, ``constant`` and ``copy_nearest`` know nothing of the card: whatever they score, a metric gives away for free.
-The open systems and the oracle may see the card itself: their scores say what retrieval gives, not what was learned.
+``echo``, ``constant`` and ``copy_nearest`` know nothing of the card. Their scores show how much of a metric needs no
+knowledge.
+``base`` and ``lora`` answer closed book. ``base_rag`` and ``lora_rag`` read training cards first.
+``search_open``, ``lora_rag_open`` and ``oracle`` are open book: they may see the card itself, so their scores measure
+retrieval and reading, not what was learned.
 """
 
 from collections.abc import Callable
@@ -12,55 +15,22 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from peft import PeftConfig, PeftModel
-from pydantic import Field, PositiveInt, field_validator
 from sklearn.feature_extraction.text import CountVectorizer
 
 from medcards import InputError
-from medcards.answers.scores import tokens
-from medcards.base.manifests import model_folder
-from medcards.base.params import Block
+from medcards.answers.records import AnswerParams, Answers
+from medcards.base.files import read_json, sha256_of
+from medcards.base.scratch import fingerprint, scratch_root
+from medcards.deck.cards import card_text
+from medcards.deck.words import squad_tokens
 from medcards.llm.generation import answer_nll, generate
-from medcards.llm.loading import LlmParams, load_llm
+from medcards.llm.loading import LlmParams, device_name, load_tuned
 from medcards.search.context import nearest_training_cards
-from medcards.search.encoder import Embeddings, encode, load_encoder
-from medcards.search.index import exact_search
-from medcards.search.searcher import Searcher
+from medcards.search.exact import exact_search
+from medcards.search.vectors import Vectors
 
 CONSTANTS = 1000
-"""Training answers that the constant is chosen among; all are compared with all."""
-
-
-class EvaluateParams(Block):
-    """Which systems answer how many questions, and how, see params.yaml."""
-
-    systems: list[str] = Field(min_length=1)
-    questions: PositiveInt
-    max_new_tokens: PositiveInt
-    batch_size: PositiveInt
-    context_cards: PositiveInt
-
-    @field_validator("systems")
-    @classmethod
-    def _known(cls, names: list[str]) -> list[str]:
-        for name in names:
-            if name not in SYSTEMS:
-                raise ValueError(f"{name} is no answering system; known: {', '.join(SYSTEMS)}")
-        return list(dict.fromkeys(names))
-
-
-@dataclass
-class Answers:
-    """What a system gives: a text for each question, and of language models what else there is to say.
-
-    ``read`` holds the texts that it read before each question; ``truncated`` whether the answer hit the token limit;
-    ``nll`` the negative log-likelihood of each reference answer, in nats per token.
-    """
-
-    texts: list[str]
-    read: list[list[str]] | None = None
-    truncated: list[bool] | None = None
-    nll: list[float] | None = None
+"""Number of training answers that the constant is chosen from. Each is compared with each."""
 
 
 @dataclass
@@ -69,18 +39,21 @@ class Exam:
 
     Parameters
     ----------
-    cards : the whole deck; questions : the cards that are asked.
-    data : the folder that the pipeline wrote.
-    scratch : keeps answers of a run that is killed.
+    cards : the whole deck.
+    questions : the test cards that are asked.
+    vectors : the unadapted encoder's vectors of the cards.
+    data : the folder that the pipeline writes; read are ``adapter`` and ``rankings``.
+    llm : the language model, with its reference pinned.
+    base_fingerprint : fingerprint of the base model, see :func:`medcards.base.manifests.model_fingerprint`.
     """
 
     cards: pd.DataFrame
     questions: pd.DataFrame
-    embeddings: Embeddings
+    vectors: Vectors
     data: Path
-    scratch: Path
     llm: LlmParams
-    params: EvaluateParams
+    params: AnswerParams
+    base_fingerprint: str
     seed: int
 
     @cached_property
@@ -90,117 +63,171 @@ class Exam:
 
     @cached_property
     def nearest(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of each question the row of the nearest training question, and their cosine similarity."""
-        asked = self.embeddings.questions_of(self.questions.card_id)
-        rows, scores = exact_search(asked, self.embeddings.questions_of(self.train.card_id), k=1)
+        """The row of the training question nearest to each question, and their cosine similarity."""
+        asked = self.vectors.questions_of(self.questions.card_id)
+        rows, scores = exact_search(asked, self.vectors.questions_of(self.train.card_id), k=1)
         return rows[:, 0], scores[:, 0]
 
     @cached_property
-    def encoder(self):
-        """The bi-encoder of the search, by which answers are compared as well."""
-        return load_encoder(model_folder(self.data / "encoder"))
+    def training_context(self) -> list[list[str]]:
+        """The training cards whose questions are nearest to each question, as text."""
+        return nearest_training_cards(self.questions, self.train, self.vectors, self.params.context_cards)
 
     @cached_property
-    def references(self) -> np.ndarray:
-        """Unit vectors of the reference answers."""
-        return encode(self.encoder, self.questions.answer.tolist(), self.params.batch_size)
+    def found(self) -> list[pd.DataFrame]:
+        """The cards that the served search ranks first for each question, at most ``params.context_cards``.
 
-    @cached_property
-    def found(self) -> list[list]:
-        """The best cards of the whole deck for each question, found as a user of the served search would."""
-        return Searcher.load(self.data).search_all(self.questions.question.tolist(), self.params.context_cards)
+        Raises
+        ------
+        InputError : the stage rerank_eval ranked fewer test questions than are asked.
+        """
+        system = read_json(self.data / "rankings" / "served.json")["system"]
+        ranked = pd.read_parquet(
+            self.data / "rankings" / "rankings.parquet",
+            columns=["query", "answer", "rank"],
+            filters=[("split", "==", "test"), ("query_set", "==", "own"), ("system", "==", system)],
+        )
+        if missing := len(set(self.questions.card_id) - set(ranked["query"])):
+            raise InputError(
+                f"answer.questions={self.params.questions}: {missing} of these questions were not ranked; raise "
+                "rerank_eval.test_queries to that number, or lower answer.questions"
+            )
+        first = ranked[ranked["rank"] <= self.params.context_cards].sort_values("rank")
+        answers, deck = first.groupby("query").answer.agg(list), self.cards.set_index("card_id")
+        return [deck.loc[answers[card]] for card in self.questions.card_id]
 
     @cached_property
     def model(self) -> tuple:
-        """The base model, with the adapter that can be switched off, and its tokenizer; loaded once."""
+        """The base model with the adapter, which can be switched off, and its tokenizer; loaded once."""
+        return load_tuned(self.llm, self.data / "adapter")
+
+    def kept(self, tuned: bool) -> Path:
+        """The folder that keeps what the model answered, so that equal inputs are computed once.
+
+        It changes with the base model, its settings, the device, the adapter (if ``tuned``), the code in medcards/llm,
+        and the packages. The names of its files change with the prompts.
+        """
         adapter = self.data / "adapter"
-        tuned_on = PeftConfig.from_pretrained(adapter).base_model_name_or_path
-        if tuned_on != self.llm.model:  # a branch of the hub that moved since
-            raise InputError(f"the adapter belongs to {tuned_on}, not to {self.llm.model}: run `dvc repro -f finetune`")
-        base, tokenizer = load_llm(self.llm)
-        return PeftModel.from_pretrained(base, adapter), tokenizer
+        inputs = {"llm": self.llm.model_dump(), "base": self.base_fingerprint, "device": device_name(self.llm)}
+        if tuned:
+            files = ("adapter_config.json", "adapter_model.safetensors")
+            inputs["adapter"] = {name: sha256_of(adapter / name) for name in files}
+        return scratch_root() / "answer" / fingerprint("medcards/llm", **inputs)
 
     def ask(self, label: str, read: list[list[str]] | None = None, tuned: bool = True) -> Answers:
-        """The model's answers after what it reads, with or without the adapter; how likely the references are to it."""
+        """The language model's answers, and the likelihood of the reference answers under it.
+
+        Parameters
+        ----------
+        label : the name of the system, for the progress bars.
+        read : the texts that the model reads before each question.
+        tuned : whether the adapter is switched on.
+        """
         model, tokenizer = self.model
         asked, references = self.questions.question.tolist(), self.questions.answer.tolist()
-        params, prompt = self.params, self.llm.system_prompt
+        params, prompt, partial = self.params, self.llm.system_prompt, self.kept(tuned)
         with nullcontext() if tuned else model.disable_adapter():
             sizes = params.max_new_tokens, params.batch_size
-            made = generate(model, tokenizer, asked, prompt, *sizes, label, read, self.scratch / label)
-            likelihood = params.batch_size, f"{label}: likelihood", read
+            made = generate(model, tokenizer, asked, prompt, *sizes, label, read, partial)
+            likelihood = params.batch_size, f"{label}: likelihood", read, partial
             nll = answer_nll(model, tokenizer, asked, references, prompt, *likelihood)
         return Answers([answer.text for answer in made], read, [answer.truncated for answer in made], nll)
 
 
+ANSWERING_SYSTEMS: dict[str, Callable[[Exam], Answers]] = {}
+"""Every answering system by its name."""
+
+
+def chosen_systems(names: list[str]) -> dict[str, Callable[[Exam], Answers]]:
+    """The systems of the given names, each once.
+
+    Raises
+    ------
+    InputError : there is no system of that name.
+    """
+    for name in names:
+        if name not in ANSWERING_SYSTEMS:
+            known = ", ".join(ANSWERING_SYSTEMS)
+            raise InputError(f"params.yaml: answer.systems: {name} is no answering system; known: {known}")
+    return {name: ANSWERING_SYSTEMS[name] for name in names}
+
+
+def answering_system(function: Callable[[Exam], Answers]) -> Callable[[Exam], Answers]:
+    """Add a function to :data:`ANSWERING_SYSTEMS` under its own name."""
+    ANSWERING_SYSTEMS[function.__name__] = function
+    return function
+
+
+@answering_system
 def echo(exam: Exam) -> Answers:
     """The question as its own answer."""
     return Answers(exam.questions.question.tolist())
 
 
+@answering_system
 def constant(exam: Exam) -> Answers:
-    """The one training answer that scores the best token F1 on average over the training questions."""
+    """The one training answer with the best mean token F1 against the other training answers."""
     return Answers([best_constant(exam.train.answer, exam.seed)] * len(exam.questions))
 
 
+@answering_system
 def copy_nearest(exam: Exam) -> Answers:
-    """The answer of the nearest training question, by the bi-encoder."""
+    """The answer of the nearest training question, by the unadapted bi-encoder."""
     return Answers(exam.train.answer.iloc[exam.nearest[0]].tolist())
 
 
-def search_open(exam: Exam) -> Answers:
-    """The answer of the best card of the whole deck."""
-    return Answers([hits[0].answer if hits else "" for hits in exam.found])
-
-
+@answering_system
 def base(exam: Exam) -> Answers:
-    """The language model as it came, closed book."""
+    """The base language model, closed book."""
     return exam.ask("base", tuned=False)
 
 
+@answering_system
 def lora(exam: Exam) -> Answers:
-    """The language model with the adapter that finetune trained, closed book."""
+    """The tuned language model, closed book."""
     return exam.ask("lora")
 
 
+@answering_system
 def base_rag(exam: Exam) -> Answers:
-    """The language model as it came, with the nearest training cards to read."""
-    return exam.ask("base_rag", training_cards(exam), tuned=False)
+    """The base model, with the nearest training cards as context."""
+    return exam.ask("base_rag", exam.training_context, tuned=False)
 
 
+@answering_system
 def lora_rag(exam: Exam) -> Answers:
-    """The tuned model with the nearest training cards to read."""
-    return exam.ask("lora_rag", training_cards(exam))
+    """The tuned model, with the nearest training cards as context."""
+    return exam.ask("lora_rag", exam.training_context)
 
 
+@answering_system
+def search_open(exam: Exam) -> Answers:
+    """The answer of the first card that the served search finds in the whole deck."""
+    return Answers([cards.answer.iloc[0] for cards in exam.found])
+
+
+@answering_system
 def lora_rag_open(exam: Exam) -> Answers:
-    """The tuned model with the best cards of the whole deck to read."""
-    return exam.ask("lora_rag_open", [[f"{hit.question} {hit.answer}" for hit in hits] for hits in exam.found])
+    """The tuned model, with the first cards of the whole deck as context."""
+    return exam.ask("lora_rag_open", [list(map(card_text, cards.question, cards.answer)) for cards in exam.found])
 
 
+@answering_system
 def oracle(exam: Exam) -> Answers:
-    """The tuned model with the card itself to read."""
-    return exam.ask("oracle", [[text] for text in exam.questions.question + " " + exam.questions.answer])
-
-
-def training_cards(exam: Exam) -> list[list[str]]:
-    """The training cards whose questions lie nearest."""
-    return nearest_training_cards(exam.questions, exam.train, exam.embeddings, exam.params.context_cards)
-
-
-_ALL = (echo, constant, copy_nearest, base, lora, base_rag, lora_rag, search_open, lora_rag_open, oracle)
-SYSTEMS: dict[str, Callable[[Exam], Answers]] = {system.__name__: system for system in _ALL}
+    """The tuned model, with the card itself as context."""
+    cards = exam.questions
+    return exam.ask("oracle", [[card_text(*card)] for card in zip(cards.question, cards.answer, strict=True)])
 
 
 def best_constant(answers: pd.Series, seed: int) -> str:
-    """Of a seeded sample of answers the one with the highest mean token F1 against the others.
+    """The answer of a seeded sample with the highest mean token F1 against the others.
 
     >>> best_constant(pd.Series(["a cyst", "pain", "a cyst of the kidney"]), seed=0)
     'a cyst'
     """
     answers = answers.drop_duplicates()
     answers = answers.sample(min(CONSTANTS, len(answers)), random_state=seed).sort_index()
-    bags = CountVectorizer(analyzer=tokens, dtype=np.float32).fit_transform(answers)
+    bags = CountVectorizer(analyzer=squad_tokens, dtype=np.float32).fit_transform(answers)
     common = sum(
         ((bags >= times).astype(np.float32) @ (bags >= times).astype(np.float32).T).toarray()
         for times in range(1, int(bags.max()) + 1)

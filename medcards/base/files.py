@@ -1,4 +1,4 @@
-"""Atomic writes, and one JSON style for every metric and manifest."""
+"""Atomic writes, and one style for every JSON and CSV file that the project writes."""
 
 import hashlib
 import json
@@ -7,16 +7,20 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medcards import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; rename it into place when the block ends without an error.
+    """Yield a temporary path next to ``path``, and rename it to ``path`` when the block ends without an error.
 
-    The block creates a file or a folder at the yielded path. On an error the temporary is removed and
-    ``path`` stays as it was.
+    The block creates a file or a folder at the yielded path. On an error the temporary file or folder is removed and
+    ``path`` is unchanged.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,7 +36,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there."""
+    """Remove a file or a folder, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -40,15 +44,20 @@ def remove(path: Path) -> None:
 
 
 def sha256_of(path: str | Path) -> str:
-    """Hex sha256 of a file's bytes."""
+    """The sha256 of the bytes of a file, in hex digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def to_json(value: object) -> str:
-    """JSON as this project writes it: sorted keys, 6 significant digits, final newline.
+    """Format a value as JSON: sorted keys, 6 significant digits, final newline.
 
-    Raises ``ValueError`` on NaN and infinity, which are not JSON.
+    Raises
+    ------
+    ValueError : a number is NaN or infinite, which JSON does not allow.
+
+    Examples
+    --------
 
     >>> to_json({"b": 0.123456789, "a": 1})
     '{\\n  "a": 1,\\n  "b": 0.123457\\n}\\n'
@@ -63,13 +72,24 @@ def write_json(path: str | Path, value: object) -> None:
 
 
 def read_json(path: str | Path) -> dict:
-    """Read a JSON file that a stage wrote."""
+    """Read a JSON file that a stage wrote.
+
+    Raises
+    ------
+    InputError : the file is missing or damaged.
+    """
     if not Path(path).exists():
         raise InputError(f"{path} is missing: run `dvc repro`")
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError:
         raise InputError(f"{path} is damaged: run the stage that writes it again (`dvc repro -f`)") from None
+
+
+def write_csv(data: "pd.DataFrame", path: str | Path) -> None:
+    """Write a table as CSV: no index, 6 significant digits, Unix line ends. The parent folder is created."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    data.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
 
 
 def _rounded(value: object) -> object:

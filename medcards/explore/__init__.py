@@ -1,0 +1,1 @@
+"""What the deck holds: vocabulary, clusters, topics."""

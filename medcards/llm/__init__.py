@@ -1,0 +1,1 @@
+"""A language model: loading, prompts, generation, LoRA training, merging."""

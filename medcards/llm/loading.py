@@ -1,4 +1,4 @@
-"""The language model and how it is loaded: full, int8, nf4."""
+"""Loading the language model: in full precision, int8 or NF4, with or without an adapter."""
 
 import logging
 import os
@@ -7,6 +7,8 @@ from typing import Literal
 
 import torch
 from filelock import FileLock
+from peft import PeftModel
+from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -15,8 +17,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from medcards import InputError
-from medcards.base.files import atomic, sha256_of
+from medcards import InputError, reason_of
+from medcards.base.files import atomic, read_json, sha256_of
 from medcards.base.params import Block
 from medcards.base.references import ReferenceText, cache_folder, reading, resolve
 from medcards.llm.prompts import PLAIN_TEMPLATE
@@ -36,7 +38,12 @@ class LlmParams(Block):
 
 
 def device(params: LlmParams) -> str:
-    """``cuda`` where there is a GPU, else ``cpu``, unless ``params.device`` or the launcher's ``use_cpu`` says so."""
+    """``cuda`` where there is a GPU, else ``cpu``; ``params.device`` and the launcher's ``use_cpu`` come first.
+
+    Raises
+    ------
+    InputError : ``params.device`` asks for a GPU, and PyTorch finds none.
+    """
     if os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true":
         return "cpu"
     if params.device == "cuda" and not torch.cuda.is_available():
@@ -46,8 +53,13 @@ def device(params: LlmParams) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def device_name(params: LlmParams) -> str:
+    """PyTorch's name of the GPU, or ``cpu``."""
+    return torch.cuda.get_device_name() if device(params) == "cuda" else "cpu"
+
+
 def compute_dtype(params: LlmParams) -> torch.dtype:
-    """bfloat16 on a GPU that computes in it, else float32, unless ``params.dtype`` says which."""
+    """``params.dtype``; ``auto`` is bfloat16 on a GPU that computes in it, else float32."""
     if params.dtype != "auto":
         return getattr(torch, params.dtype)
     has_it = device(params) == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
@@ -55,11 +67,12 @@ def compute_dtype(params: LlmParams) -> torch.dtype:
 
 
 def load_llm(params: LlmParams) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load the base model and its tokenizer, quantised as ``params.quantize`` says.
+    """Load the base model and its tokenizer.
 
-    ``int8`` is LLM.int8() (Dettmers et al., 2022), ``nf4`` is 4-bit NormalFloat with double quantisation, the base
-    of QLoRA (Dettmers et al., 2023); both by bitsandbytes, on a GPU or on the CPU. Where one process trains on each
-    GPU, every process loads to its own; where FSDP shards the model, to the CPU (a quantised base to every GPU, whole).
+    ``params.quantize`` is ``none``, ``int8`` for LLM.int8() (Dettmers et al., 2022), or ``nf4`` for 4-bit NormalFloat
+    with double quantisation, the base of QLoRA (Dettmers et al., 2023). bitsandbytes runs both on a GPU or on the CPU.
+    Where one process trains on each GPU, every process loads the model to its own GPU. Where FSDP shards the model,
+    every process loads it to the CPU, or a quantised base to its GPU.
 
     Raises
     ------
@@ -90,8 +103,8 @@ def load_llm(params: LlmParams) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
                 local_files_only=True,
             )
         except ImportError as error:
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(f"llm.attention={params.attention}, llm.quantize={params.quantize}: {reason}") from error
+            settings = f"llm.attention={params.attention}, llm.quantize={params.quantize}"
+            raise InputError(f"{settings}: {reason_of(error)}") from error
     tokenizer = load_tokenizer(params)
     if len(tokenizer) > (known := model.get_input_embeddings().num_embeddings):
         raise InputError(f"{params.model}: its tokenizer has {len(tokenizer)} tokens, but the model knows {known}")
@@ -99,8 +112,40 @@ def load_llm(params: LlmParams) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
     return model, tokenizer
 
 
+def load_tuned(params: LlmParams, adapter: str | Path) -> tuple[PeftModel, PreTrainedTokenizerBase]:
+    """Load the base model with an adapter on it, and the base's tokenizer.
+
+    Parameters
+    ----------
+    params : the base model, with the pinned reference.
+    adapter : folder that :func:`medcards.llm.lora.save_adapter` wrote.
+
+    Raises
+    ------
+    InputError : the adapter is missing or damaged, belongs to another base or does not fit it; or see
+        :func:`load_llm`.
+    """
+    tuned_on = read_json(Path(adapter) / "adapter_config.json").get("base_model_name_or_path")
+    if tuned_on != params.model:  # for example after a branch on the hub moved
+        raise InputError(f"the adapter belongs to {tuned_on}, not to {params.model}: run `dvc repro -f finetune`")
+    base, tokenizer = load_llm(params)
+    try:
+        return PeftModel.from_pretrained(base, adapter), tokenizer
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
+        raise InputError(
+            f"{adapter} does not fit its base, or is damaged ({reason_of(error)}): run `dvc repro -f finetune`"
+        ) from error
+
+
 def load_tokenizer(params: LlmParams) -> PreTrainedTokenizerBase:
-    """The model's tokenizer; a plain template and the end token stand in for a chat template and a padding token."""
+    """The model's tokenizer.
+
+    A plain template stands in for a missing chat template, and the end token for a missing padding token.
+
+    Raises
+    ------
+    InputError : the reference is no language model, or its tokenizer has no end token.
+    """
     with reading(params.model, "a causal language model"):
         tokenizer = AutoTokenizer.from_pretrained(_model_folder(params), local_files_only=True)
     if tokenizer.eos_token is None:
@@ -109,7 +154,8 @@ def load_tokenizer(params: LlmParams) -> PreTrainedTokenizerBase:
         tokenizer.chat_template = PLAIN_TEMPLATE
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    for name in ("is_local", "local_files_only"):  # how it was read here, which is not saved with it
+    # These keys describe the local load, and save_pretrained would write them.
+    for name in ("is_local", "local_files_only"):
         tokenizer.init_kwargs.pop(name, None)
     return tokenizer
 
@@ -122,8 +168,8 @@ def _model_folder(params: LlmParams) -> Path:
 def plain_copy(gguf: Path) -> Path:
     """A safetensors copy of a GGUF model, written once into the per-user cache.
 
-    transformers de-quantises a GGUF file while it loads it, but will neither save such a model nor quantise it
-    again, so its weights move into a model that never knew of the file.
+    transformers de-quantises a GGUF file while it loads it, and refuses to save or to quantise such a model. Therefore
+    its weights are copied into a new model of the same architecture.
     """
     target = cache_folder() / "plain" / f"{gguf.stem}-{sha256_of(gguf)[:12]}"
     target.parent.mkdir(parents=True, exist_ok=True)

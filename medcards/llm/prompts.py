@@ -1,4 +1,4 @@
-"""What a language model is asked, as messages and as tokens; training and evaluation both start from here."""
+"""Prompts of a language model, as messages and as tokens. Training and evaluation both use them."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from transformers import PreTrainedTokenizerBase
 
 from medcards import InputError
 
-# For a base model that was never taught to chat.
+# For a base model without a chat template.
 PLAIN_TEMPLATE = (
     "{{ bos_token if bos_token is defined else '' }}"
     "{% for message in messages %}"
@@ -19,7 +19,7 @@ PLAIN_TEMPLATE = (
 
 
 def prompt(question: str, system_prompt: str, context: Sequence[str] = ()) -> list[dict[str, str]]:
-    """The messages that ask a question, with what the model may read first.
+    """The messages that ask a question, after the texts of ``context``.
 
     >>> prompt("What is gout?", "", ["Gout is an arthritis."])[0]["content"]
     'Known cards:\\n- Gout is an arthritis.\\n\\nWhat is gout?'
@@ -33,23 +33,25 @@ def prompt(question: str, system_prompt: str, context: Sequence[str] = ()) -> li
 def prompt_ids(
     tokenizer: PreTrainedTokenizerBase, question: str, system_prompt: str, context: Sequence[str] = ()
 ) -> list[int]:
-    """The token ids that a question is asked with, the start of the assistant's turn included."""
+    """The token ids of :func:`prompt`, the start of the assistant's turn included."""
     return _ids(tokenizer, _render(tokenizer, prompt(question, system_prompt, context), add_generation_prompt=True))
 
 
 def answer_ids(tokenizer: PreTrainedTokenizerBase, question: str, answer: str, system_prompt: str) -> list[int]:
-    """The token ids of the assistant's turn after :func:`prompt_ids`, up to its end: what a model is to learn.
+    """The token ids of the assistant's turn after :func:`prompt_ids`, its end included. A model learns these tokens.
 
     Raises
     ------
-    InputError : the chat template shows the prompt otherwise once it is answered, so that nothing tells where the
-        answer starts.
+    InputError : the chat template renders the prompt differently when an answer follows, so that the start of the
+        answer is not known.
     """
     asked = prompt(question, system_prompt)
     head = _render(tokenizer, asked, add_generation_prompt=True)
     whole = _render(tokenizer, [*asked, {"role": "assistant", "content": answer}])
     if not whole.startswith(head):
-        raise InputError("llm.model's chat template renders a prompt otherwise once it is answered: use another model")
+        raise InputError(
+            "llm.model's chat template renders a prompt differently when an answer follows: use another model"
+        )
     return _ids(tokenizer, whole[len(head) :])
 
 

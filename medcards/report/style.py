@@ -1,4 +1,4 @@
-"""One look for every figure, and each figure's data beside it as CSV."""
+"""The look of everything that a person reads: figures with their data as CSV, numbers and tables in Markdown."""
 
 from io import BytesIO
 from pathlib import Path
@@ -10,36 +10,47 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 
+from medcards import InputError
+from medcards.base.files import write_csv
+
 sns.set_theme(style="whitegrid", context="notebook")
 
+INTERVAL = ("mean", "lo", "hi", "n")
 
-def save(figure: plt.Figure, data: pd.DataFrame, path: Path) -> None:
+
+def read_figure_table(path: Path) -> pd.DataFrame:
+    """Read a table that a stage wrote as CSV. Only an empty cell is a missing value: "null" and "NA" are words."""
+    if not path.exists():
+        raise InputError(f"{path} is missing: run `dvc repro`")
+    return pd.read_csv(path, keep_default_na=False, na_values=[""], dtype={"card_id": str})
+
+
+def save_figure(figure: plt.Figure, data: pd.DataFrame, path: Path) -> None:
     """Write ``path`` (a .png) and the data that it shows as .csv beside it."""
     write_csv(data, path.with_suffix(".csv"))
-    drawn = BytesIO()  # Pillow would not say that the disk is full
+    drawn = BytesIO()  # Pillow does not report a full disk
     figure.savefig(drawn, dpi=120, bbox_inches="tight")
     path.write_bytes(drawn.getvalue())
     plt.close(figure)
 
 
-def write_csv(data: pd.DataFrame, path: Path) -> None:
-    """Write a figure's data, the way every figure's data is written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    data.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
+def interval_columns(interval: dict) -> dict[str, float]:
+    """The cells of an interval in a table, in the order of :data:`INTERVAL`; JSON sorts its keys otherwise."""
+    return {key: interval[key] for key in INTERVAL}
 
 
 def whiskers(rows: pd.DataFrame) -> list[pd.Series]:
-    """How far ``lo`` and ``hi`` are from ``mean``, as matplotlib wants it; never below zero by rounding."""
+    """Distances of ``lo`` and ``hi`` from ``mean``, as matplotlib takes them. Rounding makes none negative."""
     return [(rows["mean"] - rows["lo"]).clip(lower=0), (rows["hi"] - rows["mean"]).clip(lower=0)]
 
 
 def interval_line(axes: plt.Axes, x: object, rows: pd.DataFrame, **style) -> None:
-    """A line through ``mean`` with whiskers from ``lo`` to ``hi``."""
+    """Draw a line through ``mean`` with whiskers from ``lo`` to ``hi``."""
     axes.errorbar(x, rows["mean"], whiskers(rows), marker="o", capsize=3, **style)
 
 
 def interval_bars(data: pd.DataFrame, x: str, hue: str, label: str) -> plt.Figure:
-    """Bars of ``mean`` with whiskers from ``lo`` to ``hi``, in groups of ``x``, one colour a ``hue``."""
+    """Draw bars of ``mean`` with whiskers from ``lo`` to ``hi``: one group per ``x``, one colour per ``hue``."""
     figure, axes = plt.subplots(figsize=(8, 4.5))
     groups, hues = list(dict.fromkeys(data[x])), list(dict.fromkeys(data[hue]))
     width = 0.8 / len(hues)

@@ -1,27 +1,29 @@
-"""Which cards a language model may read before it answers."""
+"""Context: the training cards that a language model reads before a question."""
 
 import numpy as np
 import pandas as pd
 
-from medcards.search.encoder import Embeddings
-from medcards.search.index import largest
+from medcards.deck.cards import card_text
+from medcards.search.exact import largest
+from medcards.search.vectors import Vectors
 
 
-def nearest_training_cards(
-    asked: pd.DataFrame, train: pd.DataFrame, embeddings: Embeddings, count: int
-) -> list[list[str]]:
-    """Question and answer of the training cards whose questions lie nearest to each asked card's, nearest first.
+def nearest_training_cards(asked: pd.DataFrame, train: pd.DataFrame, vectors: Vectors, count: int) -> list[list[str]]:
+    """Texts of the training cards whose questions are nearest to each asked card's question, nearest first.
 
-    Never the card itself, nor one of its group, which would give the answer away.
+    A card of the asked card's own group is never among them, because its text may hold the answer.
 
     Parameters
     ----------
-    asked, train : cards, of which ``train`` are those that may be read.
+    asked : cards that ask.
+    train : cards that may be read.
+    vectors : vectors of the deck's questions.
+    count : number of cards for each question, at most.
     """
-    vectors, groups = embeddings.questions_of(train.card_id), train.group.to_numpy()
-    texts = (train.question + " " + train.answer).to_numpy()
+    of_train, groups = vectors.questions_of(train.card_id), train.group.to_numpy()
+    texts = [card_text(*pair) for pair in zip(train.question, train.answer, strict=True)]
     found = []
-    for vector, group in zip(embeddings.questions_of(asked.card_id), asked.group, strict=True):
-        scores = np.where(groups == group, -np.inf, vectors @ vector)
+    for vector, group in zip(vectors.questions_of(asked.card_id), asked.group, strict=True):
+        scores = np.where(groups == group, -np.inf, of_train @ vector)
         found.append([texts[place] for place in largest(scores, count) if np.isfinite(scores[place])])
     return found

@@ -1,69 +1,65 @@
-"""Training the cross-encoder from the bi-encoder, on training questions with mined wrong answers."""
+"""Training of the cross-encoder from the bi-encoder, on training questions with mined wrong answers."""
 
 from pathlib import Path
 from typing import Annotated
 
 import pandas as pd
-from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import AfterValidator
 
-from medcards.base.params import Block
 from medcards.base.references import checked_reference
-from medcards.search.encoder import Embeddings
-from medcards.search.index import HnswIndex
-from medcards.search.negatives import NEIGHBOURS, freeze, hard_negatives, training_pairs
+from medcards.deck.cards import corpus
+from medcards.search.encoder_training import EncoderTrainingParams, encoder_trainer_settings, freeze, training_losses
+from medcards.search.negatives import hard_negatives, training_pairs
+from medcards.search.vectors import Vectors
+
+RIGHT_LABEL = 100.0
+"""Label of the right answer; that of a wrong one is 0. The softmax of the labels, which is ListNet's target, is then 1
+for the right answer."""
+SMOOTHED_STEPS = 10
+"""Number of optimizer steps that the smoothed loss is a mean of."""
 
 
-class RerankerParams(Block):
-    """The cross-encoder and how it is trained, see params.yaml."""
+class RerankerParams(EncoderTrainingParams):
+    """The block ``reranker`` of params.yaml."""
 
     model: Annotated[str, AfterValidator(lambda text: text if text in ("none", "train") else checked_reference(text))]
-    questions: PositiveInt
-    negatives: PositiveInt
-    epochs: PositiveFloat
-    batch_size: PositiveInt
-    learning_rate: PositiveFloat
-    frozen_layers: NonNegativeInt
-    max_tokens: int = Field(ge=16)
 
 
-def training_lists(
-    cards: pd.DataFrame, embeddings: Embeddings, index: HnswIndex, params: RerankerParams, seed: int
-) -> dict[str, list]:
-    """Training questions, each with its right answer and mined wrong ones, as ListNet wants them.
+def training_lists(cards: pd.DataFrame, vectors: Vectors, params: RerankerParams, seed: int) -> dict[str, list]:
+    """Training questions, each with its right answer and mined wrong answers, in the format of ListNetLoss.
 
-    Only the deck's own questions, since only those are re-ranked.
+    Only the deck's own questions are used, because only those are re-ranked.
 
     Returns
     -------
     ``{"question": [...], "answers": [[right, wrong, ...], ...], "labels": [[...], ...]}``
     """
-    answers = cards[cards.query_set == "own"].reset_index(drop=True)
+    answers = corpus(cards)
     pairs = training_pairs(answers, answers, params.questions, seed)
-    near, _ = index.search(embeddings.questions_of(pairs.card_id), NEIGHBOURS)
-    negatives = hard_negatives(pairs, answers, embeddings.answers, near, params.negatives, seed)
+    negatives = hard_negatives(pairs, answers, vectors, params.negatives, seed)
     texts = answers.answer.to_numpy()
     lists = [[texts[row], *texts[wrong]] for row, wrong in zip(pairs.row, negatives, strict=True)]
-    # ListNet's target is the softmax of the labels: so far apart, all of it is on the right answer.
-    labels = [[100.0] + [0.0] * params.negatives] * len(pairs)
+    labels = [[RIGHT_LABEL] + [0.0] * params.negatives] * len(pairs)
     return {"question": pairs.question.tolist(), "answers": lists, "labels": labels}
 
 
 def train_reranker(encoder, lists: dict[str, list], params: RerankerParams, seed: int, scratch: Path):
-    """Train a cross-encoder from the bi-encoder's own transformer.
+    """Train a cross-encoder from the transformer of the bi-encoder.
 
-    Question and answer go through it together, the mean of its token vectors goes through one linear layer. The right
-    answer is told from the wrong ones by a softmax over each question's list (ListNet with one right answer: Cao et
-    al., Learning to Rank: From Pairwise Approach to Listwise Approach, 2007).
+    The transformer reads question and answer together. The mean of its token vectors goes through one linear layer.
+    A softmax over each question's list separates the right answer from the wrong ones (ListNet with one right answer:
+    Cao et al., Learning to Rank: From Pairwise Approach to Listwise Approach, 2007).
 
     Parameters
     ----------
     encoder : the sentence-transformers model; its transformer is trained in place.
     lists : see :func:`training_lists`.
-    scratch : where the trainer may write.
+    scratch : folder that the trainer may write to.
 
     Returns
     -------
-    the cross-encoder, and the training loss of every step.
+    model : the cross-encoder.
+    losses : the training loss of every optimizer step, in nats per question.
     """
     import torch
     from datasets import Dataset
@@ -74,24 +70,28 @@ def train_reranker(encoder, lists: dict[str, list], params: RerankerParams, seed
     from transformers import set_seed
 
     freeze(encoder, params.frozen_layers)
-    set_seed(seed)  # the linear layer starts at random
+    set_seed(seed)  # the linear layer starts with random weights
     width = encoder[0].get_embedding_dimension()
     score = Dense(width, 1, activation_function=torch.nn.Identity(), module_output_name="scores")
     model = CrossEncoder(modules=[encoder[0], Pooling(width, pooling_mode="mean"), score], num_labels=1)
     whole, model.max_length = encoder.max_seq_length, min(params.max_tokens, encoder.max_seq_length)
-    settings = CrossEncoderTrainingArguments(
-        output_dir=str(scratch),
-        num_train_epochs=params.epochs,
-        per_device_train_batch_size=params.batch_size,
-        learning_rate=params.learning_rate,
-        warmup_steps=0.1,
-        seed=seed,
-        logging_steps=1,
-        save_strategy="no",
-        report_to="none",
+    trainer = CrossEncoderTrainer(
+        model=model,
+        args=CrossEncoderTrainingArguments(**encoder_trainer_settings(params, seed, scratch)),
+        train_dataset=Dataset.from_dict(lists),
+        loss=ListNetLoss(model, mini_batch_size=-1),
     )
-    loss = ListNetLoss(model, mini_batch_size=-1)
-    trainer = CrossEncoderTrainer(model=model, args=settings, train_dataset=Dataset.from_dict(lists), loss=loss)
     trainer.train()
-    model.max_length = whole  # only training is cut shorter
-    return model, pd.Series([float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry])
+    model.max_length = whole  # texts are cut at max_tokens in training only
+    return model, pd.Series(training_losses(trainer.state.log_history), dtype=float)
+
+
+def loss_curve(losses: pd.Series) -> pd.DataFrame:
+    """The loss of every optimizer step, as it is and smoothed: ``step`` from 1, ``loss``, ``smoothed``.
+
+    Parameters
+    ----------
+    losses : see :func:`train_reranker`; may be empty.
+    """
+    smoothed = losses.rolling(SMOOTHED_STEPS, min_periods=1).mean()
+    return pd.DataFrame({"step": range(1, len(losses) + 1), "loss": losses, "smoothed": smoothed})

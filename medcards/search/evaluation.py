@@ -1,87 +1,53 @@
-"""How rankings are scored, and how what is served is chosen."""
+"""Scores of rankings, and the tables and summaries made from them."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
+from functools import partial
 
 import numpy as np
 import pandas as pd
 from pydantic import Field, PositiveInt
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
 
 from medcards.base.params import Block
 from medcards.base.stats import Bootstrap
-from medcards.deck.cards import relevant_answers, sample
-from medcards.search.perturbations import PERTURBATIONS, perturb
-from medcards.search.systems import DEPTH, SERVED, SYSTEMS, Ranking, Retriever, Served, hybrid, rerank
+from medcards.search.encoder import encode
+from medcards.search.latency import measure_latency
+from medcards.search.query_sets import QuerySet
+from medcards.search.systems import RANKING_DEPTH, RETRIEVAL_SYSTEMS, SERVED_SYSTEMS, Ranking, Retriever, Served
 
-# Names as the field says them; computed with trec_eval's semantics by ir_measures.
 MEASURES = ("mrr@10", "ndcg@10", "recall@1", "recall@5", "recall@10", "recall@50")
-# With the bi-encoder as it came, and what that is where it was not adapted.
-BASELINES = {"bm25": "bm25", "dense_before": "dense_exact", "hybrid_before": "hybrid"}
-DEPTHS = (1, 2, 3, 5, 10, 20, 30, 50)
-FOLDS = 10
-# Of BM25 in hybrid. The bi-encoder always takes part, so that a question of other words finds something as well.
-WEIGHTS = [step / 10 for step in range(10)]
+"""Measures with the semantics of trec_eval (library: ir_measures)."""
+UNADAPTED = {"dense_before": "dense_exact", "hybrid_before": "hybrid"}
+"""Systems with the unadapted bi-encoder, and the systems that they equal where the bi-encoder is not adapted."""
+RECALL_DEPTHS = (1, 2, 3, 5, 10, 20, 30, 50)
+TIMED_QUESTIONS = 30
 
 
 class RerankEvalParams(Block):
-    """How many questions are ranked, and how deep the re-ranker looks, see params.yaml."""
+    """The block ``rerank_eval`` of params.yaml."""
 
     test_queries: PositiveInt
     validation_queries: PositiveInt
-    candidates: int = Field(ge=2, le=DEPTH)
+    candidates: int = Field(ge=2, le=RANKING_DEPTH)
     batch_size: PositiveInt
-
-
-@dataclass
-class QuerySet:
-    """Questions of one kind: the cards that ask them, the texts that are asked, and the ids of the right answers."""
-
-    split: str
-    name: str
-    cards: pd.DataFrame
-    questions: list[str]
-    relevant: list[set[str]]
-
-    @property
-    def perturbed(self) -> bool:
-        """Whether the texts are other than the cards'."""
-        return self.name in PERTURBATIONS
-
-
-def query_sets(cards: pd.DataFrame, answers: pd.DataFrame, split: str, count: int, seed: int) -> list[QuerySet]:
-    """Samples of a split's questions: the deck's own first, then other sets of the source, then perturbed own ones.
-
-    Parameters
-    ----------
-    answers : the corpus, see :func:`medcards.deck.cards.corpus`.
-    count : questions of each set, at most.
-    """
-    sets = []
-    for name in sorted(set(cards.query_set[cards.split == split]), key=lambda name: (name != "own", name)):
-        asking = sample(cards, split, count, seed, name)
-        sets.append(QuerySet(split, name, asking, asking.question.tolist(), relevant_answers(asking, answers)))
-    own = sets[0]
-    for name in PERTURBATIONS:
-        questions = [perturb(name, question, seed) for question in own.questions]
-        sets.append(QuerySet(split, name, own.cards, questions, own.relevant))
-    return sets
 
 
 def score_ranking(
     rows: np.ndarray, relevant: list[set[str]], answer_ids: np.ndarray, measures: Iterable[str] = MEASURES
 ) -> pd.DataFrame:
-    """Score each question's ranking with trec_eval's semantics.
+    """Score each question's ranking with the semantics of trec_eval.
 
     Parameters
     ----------
-    rows : shape (questions, depth), row numbers of the corpus, best first; -1 is skipped.
-    relevant : the ids of each question's right answers, see :func:`medcards.deck.cards.relevant_answers`.
-    answer_ids : the corpus's card ids.
-    measures : ``mrr@k``, ``ndcg@k`` or ``recall@k``.
+    rows : row numbers of the corpus, best first, shape (questions, depth); -1 is skipped.
+    relevant : ids of each question's relevant answers, see :func:`medcards.deck.relevance.relevant_answers`.
+    answer_ids : card ids of the corpus, shape (answers,).
+    measures : names such as ``mrr@k``, ``ndcg@k`` and ``recall@k``.
 
     Returns
     -------
-    table with one row a question and one column a measure.
+    table with one row per question and one column per measure.
 
     Examples
     --------
@@ -92,7 +58,7 @@ def score_ranking(
 
     kinds = {"mrr": ir_measures.RR, "ndcg": ir_measures.nDCG, "recall": ir_measures.R}
     names = {kinds[kind] @ int(depth): f"{kind}@{depth}" for kind, depth in (name.split("@") for name in measures)}
-    # trec_eval sorts by score and breaks ties by id; scores made from the ranks keep the ranker's own order.
+    # trec_eval sorts by score and breaks ties by id, so the scores are made from the ranks.
     run = {
         str(place): {str(answer_ids[row]): float(len(found) - rank) for rank, row in enumerate(found) if row >= 0}
         for place, found in enumerate(rows.tolist())
@@ -104,33 +70,47 @@ def score_ranking(
     return pd.DataFrame(scores)
 
 
-def score_systems(found: dict[str, Ranking], relevant: list, answer_ids: np.ndarray, candidates: int) -> dict:
-    """Every measure of every system, a row a question; of a re-ranked one the recall of its candidates as well."""
-    scores = {system: score_ranking(rows, relevant, answer_ids) for system, (rows, _) in found.items()}
+def score_systems(
+    rankings: dict[str, Ranking], relevant: list[set[str]], answer_ids: np.ndarray, candidates: int
+) -> dict[str, pd.DataFrame]:
+    """Score the ranking of every system, see :func:`score_ranking`.
+
+    A re-ranked system also gets ``candidate_recall``, the recall of its candidates.
+    """
+    scores = {system: score_ranking(rows, relevant, answer_ids) for system, (rows, _) in rankings.items()}
     for system in scores.keys() & {"hnsw_rerank", "hybrid_rerank"}:
-        first, depth = found[system.removesuffix("_rerank")][0], f"recall@{candidates}"
+        first, depth = rankings[system.removesuffix("_rerank")][0], f"recall@{candidates}"
         scores[system]["candidate_recall"] = score_ranking(first, relevant, answer_ids, [depth])[depth]
     return scores
 
 
-def claimed_pairs(scores: dict[str, pd.DataFrame]) -> list[tuple[str, str]]:
+def compared_pairs(scores: dict[str, pd.DataFrame]) -> list[tuple[str, str]]:
     """The pairs of systems whose difference is reported.
 
-    All against dense_exact, re-ranking against its first stage, and what may be served against the best baseline: BM25,
-    the bi-encoder as it came, and their fusion. Which baseline is the best is told on the same questions, against us.
+    Every system is compared with ``dense_exact``, a re-ranked system with its first stage, and a system that may be
+    served with the best baseline. The baselines are BM25, the unadapted bi-encoder, and their fusion. The best
+    baseline is chosen on the same questions, which favours the baseline.
+
+    Parameters
+    ----------
+    scores : see :func:`score_systems`.
     """
     pairs = [(system, "dense_exact") for system in scores if system != "dense_exact"]
     pairs += [(f"{first}_rerank", first) for first in ("hnsw", "hybrid") if f"{first}_rerank" in scores]
-    baselines = [before if before in scores else now for before, now in BASELINES.items()]
+    baselines = ["bm25", *(before if before in scores else now for before, now in UNADAPTED.items())]
     strongest = max(baselines, key=lambda name: scores[name]["mrr@10"].mean())
-    pairs += [(system, strongest) for system in SERVED if system in scores and system != strongest]
+    pairs += [(system, strongest) for system in SERVED_SYSTEMS if system in scores and system != strongest]
     return list(dict.fromkeys(pairs))
 
 
-def summarise(scores: dict[str, pd.DataFrame], bootstrap: Bootstrap, pairs: Iterable[tuple[str, str]]) -> dict:
-    """Mean and interval of every measure of every system, and the paired differences of the pairs named.
+def summarise_rankings(
+    scores: dict[str, pd.DataFrame], bootstrap: Bootstrap, pairs: Iterable[tuple[str, str]]
+) -> dict[str, dict]:
+    """Mean and interval of every measure of every system, and paired differences of the given pairs.
 
-    Returns ``{system: {measure: interval}, "differences": {"a-b": {measure: interval}}}``.
+    Returns
+    -------
+    ``{system: {measure: interval}, "differences": {"a-b": {measure: interval}}}``
     """
     summary = {system: {name: bootstrap.interval(table[name]) for name in table} for system, table in scores.items()}
     summary["differences"] = {
@@ -142,72 +122,69 @@ def summarise(scores: dict[str, pd.DataFrame], bootstrap: Bootstrap, pairs: Iter
     return summary
 
 
-def recall_curves(found: dict[str, Ranking], relevant: list, answer_ids: np.ndarray) -> pd.DataFrame:
-    """Mean recall at every depth of :data:`DEPTHS`: a column a system, empty for one of SYSTEMS that was not run."""
-    measures = [f"recall@{depth}" for depth in DEPTHS]
-    means = {name: score_ranking(rows, relevant, answer_ids, measures).mean() for name, (rows, _) in found.items()}
-    curves = pd.DataFrame(means, index=measures).reindex(columns=list(dict.fromkeys([*SYSTEMS, *found])))
-    return curves.set_axis(pd.Index(DEPTHS, name="k")).reset_index()
-
-
-def best_bm25_weight(dense: Ranking, words: Ranking, mrr: Callable[[Ranking], pd.Series]) -> float:
-    """BM25's weight in the fusion with the highest mean MRR@10, the smallest of equals."""
-    return WEIGHTS[_best([mrr(hybrid(dense, words, weight)) for weight in WEIGHTS])]
-
-
-def choose_served(
-    retriever: Retriever,
-    questions: list[str],
-    vectors: np.ndarray,
-    groups: pd.Series,
-    mrr: Callable[[Ranking], pd.Series],
-    candidates: int,
-    seed: int,
-) -> tuple[Served, dict | None]:
-    """The weights with the highest MRR@10 on the validation questions, and the system that is served.
-
-    The re-ranked system is served if it beats hybrid by an interval that excludes zero. Weights that were chosen on a
-    question flatter its gain, so for this decision each tenth of the groups is ranked with the weights that the others
-    chose.
+def rank_queries(queries: QuerySet, asked: np.ndarray, retriever: Retriever, served: Served) -> dict[str, Ranking]:
+    """The rankings of every system; the cross-encoder re-ranks the deck's own questions only.
 
     Parameters
     ----------
-    questions, vectors, groups : the validation questions, their unit vectors and their groups.
-    mrr : from a ranking of them to the MRR@10 of each.
+    asked : unit vectors of the questions, shape (questions, dimension).
+    """
+    reranked = retriever.scorer and queries.name == "own"
+    systems = [system for system in RETRIEVAL_SYSTEMS if reranked or not system.endswith("_rerank")]
+    return retriever.rank(queries.questions, asked, served, systems)
+
+
+def measure_rankings(
+    rankings: dict[str, Ranking], queries: QuerySet, answer_ids: np.ndarray, candidates: int, seed: int
+) -> dict[str, dict]:
+    """Every measure of every system with its interval, and the paired differences, see :func:`summarise_rankings`."""
+    scores = score_systems(rankings, queries.relevant, answer_ids, candidates)
+    return summarise_rankings(scores, Bootstrap(queries.cards.group, seed), compared_pairs(scores))
+
+
+def recall_at_k(rankings: dict[str, Ranking], relevant: list[set[str]], answer_ids: np.ndarray) -> pd.DataFrame:
+    """Mean recall at every depth of :data:`RECALL_DEPTHS`: the column ``k``, and one column per system.
+
+    The column of a system of :data:`RETRIEVAL_SYSTEMS` without a ranking is empty.
+    """
+    measures = [f"recall@{depth}" for depth in RECALL_DEPTHS]
+    means = {name: score_ranking(rows, relevant, answer_ids, measures).mean() for name, (rows, _) in rankings.items()}
+    curves = pd.DataFrame(means, index=measures).reindex(columns=list(dict.fromkeys([*RETRIEVAL_SYSTEMS, *rankings])))
+    return curves.set_axis(pd.Index(RECALL_DEPTHS, name="k")).reset_index()
+
+
+def ranking_table(rankings: dict[str, Ranking], queries: QuerySet, answer_ids: np.ndarray) -> pd.DataFrame:
+    """Rankings as a long table: one row per split, query set, system, query and rank."""
+    tables = []
+    for system, (rows, scores) in rankings.items():
+        table = pd.DataFrame({"system": system, "query": queries.cards.card_id.repeat(rows.shape[1])})
+        table["rank"] = table.groupby("query").cumcount() + 1
+        table["answer"], table["score"] = answer_ids[rows.ravel()], scores.ravel()
+        tables.append(table[rows.ravel() >= 0])
+    return pd.concat(tables).assign(split=queries.split, query_set=queries.name)
+
+
+def time_systems(retriever: Retriever, encoder, questions: list[str], served: Served) -> dict[str, dict[str, float]]:
+    """Measure the time from a question's text to its ranking, on one thread.
+
+    Parameters
+    ----------
+    questions : texts, of which the first :data:`TIMED_QUESTIONS` are asked.
 
     Returns
     -------
-    served : the system and the weights.
-    gain : the interval that decided, of re-ranking's gain in MRR@10 over hybrid; None without a cross-encoder.
+    what :func:`medcards.search.latency.measure_latency` returns, by system.
     """
-    served = Served(system="hybrid", bm25_weight=0.0, rerank_weights=[1.0, 0.0, 0.0], candidates=candidates)
-    found = retriever.rank(questions, vectors, served, ["hnsw", "bm25"])
-    served = served.model_copy(update={"bm25_weight": best_bm25_weight(found["hnsw"], found["bm25"], mrr)})
-    if retriever.scorer is None:
-        return served, None
-    first = hybrid(found["hnsw"], found["bm25"], served.bm25_weight)
-    scores = retriever.scores(questions, vectors, first[0][:, :candidates])
-    mixtures = [_mixture(served.bm25_weight, step / 10) for step in range(1, 11)]
-    reranked = [mrr(rerank(first, scores, weights)) for weights in mixtures]
-    gains = -mrr(first)
-    fold = pd.factorize(groups)[0] % FOLDS
-    for number in range(fold.max() + 1):
-        held_out = fold == number
-        gains[held_out] += reranked[_best([one[~held_out] for one in reranked])][held_out]
-    gain = Bootstrap(groups, seed).interval(gains)
-    system = "hybrid_rerank" if gain["lo"] > 0 else "hybrid"
-    return served.model_copy(update={"rerank_weights": mixtures[_best(reranked)], "system": system}), gain
+    systems = [name for name in RETRIEVAL_SYSTEMS if retriever.scorer or not name.endswith("_rerank")]
+    times = {}
+    with threadpool_limits(1):
+        for system in tqdm(systems, desc="latency"):
+            answer = partial(_rank_texts, retriever, encoder, served, system)
+            times[system] = measure_latency(answer, questions[:TIMED_QUESTIONS])
+    return times
 
 
-def _mixture(bm25_weight: float, cross_encoder: float) -> list[float]:
-    """The cross-encoder's weight, and what is left shared out between bi-encoder and BM25 as hybrid shares it out.
-
-    One weight to choose and not two, because two find more gain on the questions that choose them and less on others.
-    """
-    left = 1 - cross_encoder
-    return [round(left * (1 - bm25_weight), 2), round(left * bm25_weight, 2), cross_encoder]
-
-
-def _best(choices: list[pd.Series]) -> int:
-    """The place of the highest sum, the first of equals."""
-    return max(range(len(choices)), key=lambda place: (round(choices[place].sum(), 9), -place))
+def _rank_texts(retriever: Retriever, encoder, served: Served, system: str, questions: list[str]) -> None:
+    no_vectors = np.empty((len(questions), 0), dtype=np.float32)
+    vectors = no_vectors if system == "bm25" else encode(encoder, questions, 1)
+    retriever.rank(questions, vectors, served, [system])

@@ -1,7 +1,8 @@
-"""HNSW settings side by side: what each misses, how fast it is, and which one is served."""
+"""HNSW settings compared: the recall of each, its speed, and the setting that is served."""
 
 import itertools
 import time
+from functools import partial
 from typing import Annotated
 
 import numpy as np
@@ -13,25 +14,32 @@ from tqdm import tqdm
 from medcards import InputError
 from medcards.base.params import Block
 from medcards.base.stats import Bootstrap
-from medcards.search.index import HnswIndex, K, exact_search, latency, recall_per_query
+from medcards.search.exact import exact_search
+from medcards.search.index import RECALL_DEPTH, HnswIndex, recall_per_query
+from medcards.search.latency import measure_latency
 
-TIMED = 500
-RECALL = f"recall@{K}"
+TIMED_QUERIES = 500
+RECALL_MEASURE = f"recall@{RECALL_DEPTH}"
 
 
 class IndexParams(Block):
-    """The grid of HNSW settings (Malkov and Yashunin, 2018) and the recall to reach, see params.yaml."""
+    """The block ``index`` of params.yaml: the grid of HNSW settings, and the recall to reach."""
 
     m: list[Annotated[int, Field(ge=2)]] = Field(min_length=1)
     ef_construction: list[PositiveInt] = Field(min_length=1)
-    ef_search: list[Annotated[int, Field(ge=K)]] = Field(
-        min_length=1
-    )  # hnswlib finds no more than its search list holds
+    # hnswlib finds no more rows than the search list holds.
+    ef_search: list[Annotated[int, Field(ge=RECALL_DEPTH)]] = Field(min_length=1)
     target_recall: float = Field(gt=0, le=1)
 
 
-def build_all(vectors: np.ndarray, params: IndexParams, seed: int) -> tuple[dict[tuple, HnswIndex], pd.DataFrame]:
-    """An index for every (m, ef_construction), and a table of the seconds and bytes that each took."""
+def build_indexes(vectors: np.ndarray, params: IndexParams, seed: int) -> tuple[dict[tuple, HnswIndex], pd.DataFrame]:
+    """Build an index for every pair of ``m`` and ``ef_construction``.
+
+    Returns
+    -------
+    indexes : the indexes, by (m, ef_construction).
+    builds : one row per index: ``m``, ``ef_construction``, ``build_seconds`` and ``bytes``.
+    """
     indexes, builds = {}, []
     settings = list(itertools.product(sorted(set(params.m)), sorted(set(params.ef_construction))))
     for m, ef_construction in tqdm(settings, desc="HNSW builds"):
@@ -42,48 +50,115 @@ def build_all(vectors: np.ndarray, params: IndexParams, seed: int) -> tuple[dict
     return indexes, pd.DataFrame(builds)
 
 
-def recall(index: HnswIndex, ef_search: int, queries: np.ndarray, exact: np.ndarray, bootstrap: Bootstrap) -> dict:
-    """Recall against exact search: its mean with interval, and its 5th percentile over the queries."""
-    values = recall_per_query(index.search(queries, K, ef_search)[0], exact)
-    return {RECALL: bootstrap.interval(values), f"{RECALL}_p5": float(np.percentile(values, 5))}
-
-
-def choose(grid: pd.DataFrame, target: float) -> pd.Series:
-    """The setting with the smallest ef_search, then m, then ef_construction, whose recall reaches the target.
+def index_recall(
+    index: HnswIndex, ef_search: int, queries: np.ndarray, exact: np.ndarray, bootstrap: Bootstrap
+) -> dict[str, float]:
+    """Recall of an index against exact search.
 
     Parameters
     ----------
-    grid : table with the columns ``m``, ``ef_construction``, ``ef_search`` and ``mean``, the mean recall.
+    queries : unit vectors, shape (queries, dimension).
+    exact : the exact nearest rows of each query, shape (queries, :data:`RECALL_DEPTH`).
+
+    Returns
+    -------
+    ``mean``, ``lo``, ``hi`` and ``n`` of the mean recall, and ``p5``, the 5th percentile over the queries.
+    """
+    values = recall_per_query(index.search(queries, RECALL_DEPTH, ef_search)[0], exact)
+    return bootstrap.interval(values) | {"p5": float(np.percentile(values, 5))}
+
+
+def recall_grid(
+    indexes: dict[tuple, HnswIndex], ef_search: list[int], queries: np.ndarray, exact: np.ndarray, bootstrap: Bootstrap
+) -> pd.DataFrame:
+    """:func:`index_recall` of every setting: one row per ``m``, ``ef_construction`` and ``ef_search``."""
+    rows = []
+    for ef in tqdm(sorted(set(ef_search)), desc="HNSW recall"):
+        for (m, ef_construction), index in indexes.items():
+            setting = {"m": m, "ef_construction": ef_construction, "ef_search": ef}
+            rows.append(setting | index_recall(index, ef, queries, exact, bootstrap))
+    return pd.DataFrame(rows)
+
+
+def recall_metrics(recall: dict[str, float]) -> dict[str, object]:
+    """What :func:`index_recall` returns, or a row of :func:`recall_grid`, under the names of a metrics file."""
+    interval = {name: recall[name] for name in ("mean", "lo", "hi", "n")}
+    return {RECALL_MEASURE: interval, f"{RECALL_MEASURE}_p5": recall["p5"]}
+
+
+def grid_metrics(grid: pd.DataFrame) -> dict[str, dict]:
+    """:func:`recall_metrics` of every setting, by a name such as ``m 8, ef_construction 100, ef_search 10``."""
+    return {
+        f"m {row['m']}, ef_construction {row['ef_construction']}, ef_search {row['ef_search']}": recall_metrics(row)
+        for row in grid.to_dict("records")
+    }
+
+
+def choose_setting(grid: pd.DataFrame, target: float) -> int:
+    """The row of the setting with the smallest ef_search, then m, then ef_construction, that reaches the target.
+
+    Parameters
+    ----------
+    grid : see :func:`recall_grid`.
+    target : the mean recall to reach.
 
     Raises
     ------
-    InputError : none reaches it.
+    InputError : no setting reaches it.
     """
     enough = grid[grid["mean"] >= target]
     if enough.empty:
         raise InputError(
-            f"no setting reaches {RECALL} {target} (the best has {grid['mean'].max():.4f}): add larger values to "
-            "index.ef_search or index.m, or lower index.target_recall"
+            f"no setting reaches {RECALL_MEASURE} {target} (the best has {grid['mean'].max():.4f}): add larger values "
+            "to index.ef_search or index.m, or lower index.target_recall"
         )
-    return enough.sort_values(["ef_search", "m", "ef_construction"]).iloc[0]
+    return int(enough.sort_values(["ef_search", "m", "ef_construction"]).index[0])
 
 
-def time_all(indexes: dict, grid: pd.DataFrame, vectors: np.ndarray, queries: np.ndarray) -> tuple[pd.DataFrame, dict]:
-    """Queries a second of every setting and of exact search, on one thread, the top 10 included."""
-    queries = queries[:TIMED]
+def time_settings(
+    indexes: dict[tuple, HnswIndex], grid: pd.DataFrame, vectors: np.ndarray, queries: np.ndarray
+) -> tuple[pd.DataFrame, dict[str, float]]:
+    """Measure the speed of every setting and of exact search, for the :data:`RECALL_DEPTH` nearest, on one thread.
+
+    Parameters
+    ----------
+    queries : unit vectors, of which the first :data:`TIMED_QUERIES` are searched.
+
+    Returns
+    -------
+    timed : the grid with the columns of :func:`medcards.search.latency.measure_latency`.
+    exact : the same figures of exact search, and ``queries_per_second_in_batch`` of all queries at once.
+    """
+    queries = queries[:TIMED_QUERIES]
     with threadpool_limits(1):
-        exact = latency(lambda query: exact_search(query, vectors, K), queries)
+        exact = measure_latency(partial(exact_search, vectors=vectors, k=RECALL_DEPTH), queries)
         started = time.perf_counter()
-        exact_search(queries, vectors, K)
+        exact_search(queries, vectors, RECALL_DEPTH)
         exact["queries_per_second_in_batch"] = len(queries) / (time.perf_counter() - started)
         times = []
         for row in tqdm(grid.itertuples(), desc="HNSW speed", total=len(grid)):
-            index, ef_search = indexes[row.m, row.ef_construction], row.ef_search
-            times.append(latency(lambda query, index=index, ef=ef_search: index.search(query, K, ef), queries))
+            search = partial(indexes[row.m, row.ef_construction].search, k=RECALL_DEPTH, ef_search=row.ef_search)
+            times.append(measure_latency(search, queries))
     return grid.join(pd.DataFrame(times)), exact
 
 
-def frontier(timed: pd.DataFrame) -> pd.DataFrame:
-    """The settings that no other one beats in recall and in speed, by rising recall."""
+def speed_frontier(timed: pd.DataFrame) -> pd.DataFrame:
+    """The settings that no other setting beats in both recall and speed, by rising recall."""
     fastest = timed.sort_values(["queries_per_second", "mean"], ascending=False)
     return fastest[fastest["mean"] > fastest["mean"].cummax().shift(fill_value=-1)]
+
+
+def served_speed(timed: pd.DataFrame, served: int, exact: dict[str, float]) -> dict[str, dict]:
+    """The speed of the served setting and of exact search, and their ratios.
+
+    Parameters
+    ----------
+    timed, exact : see :func:`time_settings`; ``timed`` with ``build_seconds``.
+    served : row of the served setting.
+    """
+    speed = timed.loc[served, ["queries_per_second", "p50_ms", "p95_ms", "build_seconds"]].to_dict()
+    ratios = {
+        "hnsw_to_exact": speed["queries_per_second"] / exact["queries_per_second"],
+        "hnsw_to_exact_in_batch": speed["queries_per_second"] / exact["queries_per_second_in_batch"],
+    }
+    return {"hnsw": speed, "exact": exact, "ratios": ratios}

@@ -1,28 +1,34 @@
-"""What the bi-encoder's adaptation and the cross-encoder's training share: pairs, hard negatives, frozen layers."""
+"""Training questions for the bi-encoder and the cross-encoder, and wrong answers that are hard to tell from right ones.
+
+sentence-transformers' ``mine_hard_negatives`` is not used: it excludes only the texts that are paired with the same
+question, compares candidates with the question and not with the right answer, and draws without a seed.
+"""
 
 import numpy as np
 import pandas as pd
 
 from medcards import InputError
-from medcards.deck.cards import relevant_answers
+from medcards.deck.relevance import relevant_answers
+from medcards.search.exact import exact_search
+from medcards.search.vectors import Vectors
 
-NEIGHBOURS = 50
-"""So many nearest answers are looked at for negatives."""
+MINING_DEPTH = 50
+"""Number of nearest answers per question that negatives are looked for in."""
 HARDEST = 20
-"""Negatives are drawn from so many of them."""
-NEAR_DUPLICATE = 0.95
-"""An answer whose cosine similarity to the right one is as high may be right as well, so it is no negative."""
+"""Number of candidates, nearest first, that negatives are drawn from."""
+SAME_ANSWER = 0.95
+"""Cosine similarity to the right answer from which an answer may be right as well, so that it is not a negative."""
 
 
 def training_pairs(cards: pd.DataFrame, answers: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
     """A seeded sample of training questions, each with the row of its right answer in the corpus.
 
-    An everyday wording, whose own answer is not searched, is paired with the answer of its concept.
+    The answer of a layperson question is not searched, so the question is paired with the answer of its concept.
 
     Parameters
     ----------
     answers : the corpus, see :func:`medcards.deck.cards.corpus`.
-    count : questions, at most.
+    count : the largest number of questions.
 
     Returns
     -------
@@ -43,30 +49,33 @@ def training_pairs(cards: pd.DataFrame, answers: pd.DataFrame, count: int, seed:
     return train.sample(min(count, len(train)), random_state=seed).reset_index(drop=True)
 
 
-def hard_negatives(
-    pairs: pd.DataFrame, answers: pd.DataFrame, vectors: np.ndarray, near: np.ndarray, count: int, seed: int
-) -> np.ndarray:
-    """Wrong answers that lie near each question: rows of the corpus, shape (pairs, count).
+def hard_negatives(pairs: pd.DataFrame, answers: pd.DataFrame, vectors: Vectors, count: int, seed: int) -> np.ndarray:
+    """Mine wrong answers that are near each question, by exact search.
 
-    Drawn among the nearest training answers without what is right for the question (see
-    :func:`medcards.deck.cards.relevant_answers`) and without near-duplicates of the right answer; a question with too few
-    such neighbours gets others at random.
+    Candidates are the training answers among the :data:`MINING_DEPTH` nearest answers, without the relevant answers
+    (see :func:`medcards.deck.relevance.relevant_answers`) and without near-duplicates of the right answer. Where a
+    question has too few candidates, random training answers fill up.
 
     Parameters
     ----------
     pairs : see :func:`training_pairs`.
-    vectors : the answers' unit vectors.
-    near : rows of the answers nearest to each question, shape (pairs, :data:`NEIGHBOURS` or fewer), best first.
+    answers : the corpus, in the order of ``vectors.answers``.
+    count : number of negatives per question.
+
+    Returns
+    -------
+    rows of the corpus, shape (pairs, count).
 
     Raises
     ------
-    InputError : the training answers are too few.
+    InputError : there are too few training answers.
     """
+    near, _ = exact_search(vectors.questions_of(pairs.card_id), vectors.answers, MINING_DEPTH)
     random = np.random.default_rng(seed)
     ids, training = answers.card_id.to_numpy(), (answers.split == "train").to_numpy()
     negatives = np.empty((len(pairs), count), dtype=np.int64)
     for place, (found, right) in enumerate(zip(near, relevant_answers(pairs, answers), strict=True)):
-        similar = vectors @ vectors[pairs.row[place]] >= NEAR_DUPLICATE
+        similar = vectors.answers @ vectors.answers[pairs.row[place]] >= SAME_ANSWER
         wrong = training & ~similar & ~np.isin(ids, list(right))
         candidates = found[wrong[found]][:HARDEST]
         if len(candidates) < count:
@@ -76,28 +85,3 @@ def hard_negatives(
             candidates = np.concatenate([candidates, random.choice(others, count - len(candidates), replace=False)])
         negatives[place] = random.choice(candidates, count, replace=False)
     return negatives
-
-
-def freeze(encoder, layers: int) -> None:
-    """Train only what lies in a sentence-transformers model's layers above the lowest ``layers``; 0 trains everything.
-
-    Raises
-    ------
-    InputError : the model is no transformer, or has no layer left to train.
-    """
-    from torch import nn
-
-    blocks = max((part for part in encoder[0].modules() if isinstance(part, nn.ModuleList)), key=len, default=[])
-    if layers >= len(blocks):
-        raise InputError(f"frozen_layers={layers}: the bi-encoder has {len(blocks)} layers, and one must be trained")
-    if layers:
-        trained = {id(weight) for block in list(blocks)[layers:] for weight in block.parameters()}
-        for weight in encoder.parameters():
-            weight.requires_grad = id(weight) in trained
-
-
-def ends(history: list[dict]) -> dict[str, float]:
-    """Mean training loss over the first and the last tenth of a trainer's log."""
-    losses = [float(entry["loss"]) for entry in history if "loss" in entry]
-    tenth = max(1, len(losses) // 10)
-    return {"first_loss": float(np.mean(losses[:tenth])), "last_loss": float(np.mean(losses[-tenth:]))}

@@ -1,61 +1,81 @@
-"""From a question to a ranking.
+"""The retrieval systems: from a question to a ranking.
 
 A ranking is a pair of arrays of shape (questions, depth): row numbers of the corpus, best first, and their scores.
-Row -1 stands for nothing: the system found fewer answers.
+Row -1 means that the system found fewer answers.
 
-``bm25``           words, stemmed
-``dense_exact``    the bi-encoder's vectors, all compared
-``hnsw``           the same, through the index
-``hybrid``         reciprocal-rank fusion of ``hnsw`` and ``bm25``, weighted
-``hnsw_rerank``    the first candidates of ``hnsw`` in the cross-encoder's order, as published set-ups do it
+``bm25``           BM25 over word stems
+``dense_exact``    exact search over the bi-encoder's vectors
+``hnsw``           the same vectors, through the HNSW index
+``hybrid``         weighted reciprocal-rank fusion of ``hnsw`` and ``bm25``
+``hnsw_rerank``    the first candidates of ``hnsw`` in the cross-encoder's order
 ``hybrid_rerank``  the first candidates of ``hybrid``, by a weighted sum of the cosine similarity, BM25's score and the
-                   cross-encoder's, each standardised
+                   cross-encoder's score, each standardised
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
 
 from medcards.base.params import Block
-from medcards.search.index import HnswIndex, exact_search, largest
+from medcards.deck.words import stems
+from medcards.search.cross_encoder import Scorer
+from medcards.search.exact import exact_search, largest
+from medcards.search.index import HnswIndex
 
-DEPTH = 50  # as deep as recall is measured
-SYSTEMS = ("bm25", "dense_exact", "hnsw", "hybrid", "hnsw_rerank", "hybrid_rerank")
-SERVED = ("hybrid", "hybrid_rerank")  # one of these is what users search with
-RRF_K = 60  # the constant of Cormack, Clarke and Buettcher (2009)
+RANKING_DEPTH = 50
+"""Number of answers in a ranking: the largest depth at which recall is measured."""
+RETRIEVAL_SYSTEMS = ("bm25", "dense_exact", "hnsw", "hybrid", "hnsw_rerank", "hybrid_rerank")
+SERVED_SYSTEMS = ("hybrid", "hybrid_rerank")
+"""The systems of which one is chosen for the users' search."""
+RRF_K = 60
+"""The constant of reciprocal-rank fusion (Cormack, Clarke and Buettcher, 2009)."""
 
 Ranking = tuple[np.ndarray, np.ndarray]
-Scorer = Callable[[list[tuple[str, str]]], np.ndarray]
-"""From (question, answer) pairs to relevance scores, higher is better; see :func:`medcards.search.cross_encoder.load_scorer`."""
 
 
 class Served(Block):
-    """What rerank_eval chose on the validation questions, and the shell's search uses."""
+    """What the stage rerank_eval chose on the validation questions, and the users' search uses.
 
-    system: Literal[SERVED]
-    bm25_weight: float  # in hybrid; what is left is the weight of hnsw
-    rerank_weights: list[float]  # of cosine similarity, BM25 and cross-encoder in hybrid_rerank
+    Parameters
+    ----------
+    bm25_weight : weight of BM25 in ``hybrid``; ``hnsw`` has the rest of 1.
+    rerank_weights : weights of the cosine similarity, BM25 and the cross-encoder in ``hybrid_rerank``.
+    candidates : number of answers per question that the cross-encoder scores.
+    """
+
+    system: Literal[SERVED_SYSTEMS]
+    bm25_weight: float
+    rerank_weights: list[float]
     candidates: int
 
 
 class Bm25:
-    """BM25 (Lucene's variant, k1 1.5, b 0.75) over stemmed words, English stop words left out; library: bm25s."""
+    """BM25 (Lucene's variant, k1 1.5, b 0.75) over word stems without English stop words (library: bm25s)."""
 
     def __init__(self, answers: list[str]):
         import bm25s
 
         self._index, self._answers = bm25s.BM25(), len(answers)
-        self._index.index(_stems(answers), show_progress=False)
+        self._index.index(stems(answers), show_progress=False)
 
-    def search(self, questions: list[str], depth: int = DEPTH) -> Ranking:
-        """The best answers of each question; an answer that shares no word with it is not found."""
-        found = [self._best(words, depth) for words in _stems(questions)]
+    def search(self, questions: list[str], depth: int = RANKING_DEPTH) -> Ranking:
+        """Rank the answers for each question. An answer that shares no stem with the question is not found."""
+        found = [self._best(words, depth) for words in stems(questions)]
         return _padded(found, min(depth, self._answers))
 
     def scores(self, questions: list[str], rows: np.ndarray) -> np.ndarray:
-        """The scores of given answers: ``rows`` and what comes back have shape (questions, answers)."""
-        return np.array([self._scores(words)[found] for words, found in zip(_stems(questions), rows, strict=True)])
+        """Score given answers.
+
+        Parameters
+        ----------
+        rows : row numbers of the corpus, shape (questions, answers).
+
+        Returns
+        -------
+        scores of the same shape.
+        """
+        return np.array([self._scores(words)[found] for words, found in zip(stems(questions), rows, strict=True)])
 
     def _scores(self, words: list[str]) -> np.ndarray:
         known = [word for word in words if word in self._index.vocab_dict]
@@ -64,14 +84,6 @@ class Bm25:
     def _best(self, words: list[str], depth: int) -> list[tuple[int, float]]:
         scores = self._scores(words)
         return [(int(row), float(scores[row])) for row in largest(scores, depth) if scores[row] > 0]
-
-
-def _stems(texts: list[str]) -> list[list[str]]:
-    import bm25s
-    import Stemmer
-
-    stemmer = Stemmer.Stemmer("english")
-    return bm25s.tokenize(texts, stopwords="en", stemmer=stemmer, return_ids=False, show_progress=False)
 
 
 def _padded(found: list[list[tuple[int, float]]], depth: int) -> Ranking:
@@ -83,11 +95,14 @@ def _padded(found: list[list[tuple[int, float]]], depth: int) -> Ranking:
     return rows, scores
 
 
-def reciprocal_rank_fusion(rankings: Iterable[Ranking], weights: Iterable[float], depth: int = DEPTH) -> Ranking:
-    """Fuse rankings: an answer scores the weighted sum of ``1 / (60 + rank)`` over the rankings that found it.
+def reciprocal_rank_fusion(
+    rankings: Iterable[Ranking], weights: Iterable[float], depth: int = RANKING_DEPTH
+) -> Ranking:
+    """Fuse rankings. The score of an answer is the weighted sum of ``1 / (60 + rank)`` over the rankings that found it.
 
+    A ranking of weight 0 adds no answers. Ties are in the order of the first ranking.
     Source: Cormack, Clarke and Buettcher, Reciprocal Rank Fusion Outperforms Condorcet and Individual Rank Learning
-    Methods, SIGIR 2009. A ranking of weight 0 brings no answers in. Ties keep the order of the first ranking.
+    Methods, SIGIR 2009.
 
     Examples
     --------
@@ -108,15 +123,16 @@ def reciprocal_rank_fusion(rankings: Iterable[Ranking], weights: Iterable[float]
 
 
 def rerank(ranking: Ranking, scores: list[np.ndarray], weights: Iterable[float] = (1.0,)) -> Ranking:
-    """Order the first candidates of each question anew.
+    """Order the first candidates of each question by other scores.
 
-    What lies deeper is not scored and keeps its place. The right answer is never forced among the candidates.
+    Answers below the candidates keep their places and have no score (NaN). The right answer is never added to the
+    candidates.
 
     Parameters
     ----------
-    ranking : the first stage's.
-    scores : arrays of shape (questions, candidates), what the first candidates are scored by.
-    weights : of these scores in a sum, each standardised over a question's candidates.
+    ranking : the ranking of the first stage.
+    scores : arrays of shape (questions, candidates), one per score.
+    weights : weight of each score in the sum. Each score is standardised over a question's candidates.
     """
     candidates = scores[0].shape[1]
     rows, deeper = ranking[0][:, :candidates], ranking[0][:, candidates:]
@@ -129,33 +145,20 @@ def rerank(ranking: Ranking, scores: list[np.ndarray], weights: Iterable[float] 
 
 
 def _standardised(scores: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Scores of each question's found answers with mean 0 and standard deviation 1."""
+    """Scores with mean 0 and standard deviation 1 over the found answers of each question."""
     there = np.ma.masked_array(scores, rows < 0)
     spread = there.std(axis=1, keepdims=True)
     return ((there - there.mean(axis=1, keepdims=True)) / np.ma.where(spread > 0, spread, 1)).filled(np.nan)
 
 
-def remembering(scorer: Scorer) -> Scorer:
-    """The same scorer, which scores no pair twice: systems and choices share most of their candidates."""
-    known: dict[tuple[str, str], float] = {}
-
-    def score(pairs: list[tuple[str, str]]) -> np.ndarray:
-        new = [pair for pair in dict.fromkeys(pairs) if pair not in known]
-        if new:
-            known.update(zip(new, np.asarray(scorer(new), dtype=np.float64).tolist(), strict=True))
-        return np.array([known[pair] for pair in pairs])
-
-    return score
-
-
 class Retriever:
-    """All systems over one corpus.
+    """All retrieval systems over one corpus.
 
     Parameters
     ----------
-    answers : the texts that are searched.
-    vectors : their unit vectors.
-    index : the index over them.
+    answers : the searched texts.
+    vectors : unit vectors of the answers, shape (answers, dimension).
+    index : the HNSW index over the vectors.
     scorer : the cross-encoder, or None.
     """
 
@@ -164,22 +167,28 @@ class Retriever:
         self.bm25 = Bm25(answers)
 
     def rank(
-        self, questions: list[str], vectors: np.ndarray, served: Served, systems: Iterable[str] = SYSTEMS
+        self, questions: list[str], vectors: np.ndarray, served: Served, systems: Iterable[str] = RETRIEVAL_SYSTEMS
     ) -> dict[str, Ranking]:
-        """The rankings of the systems named, and of those that they are made of; re-ranked ones need the scorer.
+        """Rank the answers with the given systems, and with the systems that these are made of.
 
         Parameters
         ----------
-        questions, vectors : the questions' texts and unit vectors.
-        served : weights, and how many candidates are re-ranked.
+        questions : the texts of the questions.
+        vectors : unit vectors of the questions, shape (questions, dimension).
+        served : the weights, and the number of candidates.
+        systems : names of :data:`RETRIEVAL_SYSTEMS`. The ``_rerank`` systems need the scorer.
+
+        Returns
+        -------
+        rankings, by system.
         """
         wanted, found = set(systems), {}
         if "dense_exact" in wanted:
-            found["dense_exact"] = exact_search(vectors, self.vectors, DEPTH)
+            found["dense_exact"] = exact_search(vectors, self.vectors, RANKING_DEPTH)
         if wanted & {"bm25", "hybrid", "hybrid_rerank"}:
             found["bm25"] = self.bm25.search(questions)
         if wanted & {"hnsw", "hybrid", "hnsw_rerank", "hybrid_rerank"}:
-            found["hnsw"] = self.index.search(vectors, DEPTH)
+            found["hnsw"] = self.index.search(vectors, RANKING_DEPTH)
         if wanted & {"hybrid", "hybrid_rerank"}:
             found["hybrid"] = hybrid(found["hnsw"], found["bm25"], served.bm25_weight)
         if "hnsw_rerank" in wanted:
@@ -188,18 +197,24 @@ class Retriever:
         if "hybrid_rerank" in wanted:
             scores = self.scores(questions, vectors, found["hybrid"][0][:, : served.candidates])
             found["hybrid_rerank"] = rerank(found["hybrid"], scores, served.rerank_weights)
-        return {system: found[system] for system in SYSTEMS if system in found}
+        return {system: found[system] for system in RETRIEVAL_SYSTEMS if system in found}
 
     def scores(self, questions: list[str], vectors: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
-        """What each question's candidates are re-ranked by: cosine similarity, BM25's score, the cross-encoder's.
+        """The scores that candidates are re-ranked by: cosine similarity, BM25's score, the cross-encoder's score.
 
-        ``rows`` has shape (questions, candidates), with -1 where the first stage found nothing.
+        Parameters
+        ----------
+        rows : the candidates, shape (questions, candidates); -1 where the first stage found fewer answers.
+
+        Returns
+        -------
+        three arrays of the shape of ``rows``.
         """
         cosine = np.einsum("qd,qcd->qc", vectors, self.vectors[rows])
         return [cosine, self.bm25.scores(questions, rows), self.relevance(questions, rows)]
 
     def relevance(self, questions: list[str], rows: np.ndarray) -> np.ndarray:
-        """The cross-encoder's scores of each question's candidates."""
+        """The cross-encoder's scores of the candidates ``rows``, 0 where a row is -1."""
         places, ranks = np.nonzero(rows >= 0)
         scores = np.zeros(rows.shape)
         if len(places):
@@ -210,6 +225,6 @@ class Retriever:
         return scores
 
 
-def hybrid(dense: Ranking, words: Ranking, bm25_weight: float) -> Ranking:
-    """The fusion of a dense ranking and BM25's; a weight of 0 is the dense one alone, 1 is BM25 alone."""
-    return reciprocal_rank_fusion([dense, words], [1 - bm25_weight, bm25_weight])
+def hybrid(dense: Ranking, bm25: Ranking, bm25_weight: float) -> Ranking:
+    """Fuse a dense ranking and one of BM25. With a weight of 0 the dense ranking stands alone, with 1 that of BM25."""
+    return reciprocal_rank_fusion([dense, bm25], [1 - bm25_weight, bm25_weight])

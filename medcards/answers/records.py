@@ -1,0 +1,69 @@
+"""What answering systems are asked, what they answer, and the file that keeps it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+from pydantic import Field, PositiveInt
+
+from medcards import InputError
+from medcards.base.params import Block
+
+MAX_CONTEXT_CARDS = 50
+"""Number of cards that a ranking holds."""
+
+
+class AnswerParams(Block):
+    """Which systems answer how many questions, and how, see params.yaml."""
+
+    systems: list[str] = Field(min_length=1)
+    questions: PositiveInt
+    max_new_tokens: PositiveInt
+    batch_size: PositiveInt
+    context_cards: Annotated[int, Field(ge=1, le=MAX_CONTEXT_CARDS)]
+
+
+@dataclass
+class Answers:
+    """The answers of one system, one item per question. Only language models have the last two.
+
+    Attributes
+    ----------
+    texts : the answers.
+    read : the texts that the system read before each question; None where it reads nothing.
+    truncated : whether the answer reached the token limit.
+    nll : negative log-likelihood of each reference answer, in nats per token.
+    """
+
+    texts: list[str]
+    read: list[list[str]] | None = None
+    truncated: list[bool] | None = None
+    nll: list[float] | None = None
+
+
+def write_answers(questions: pd.DataFrame, answers: dict[str, Answers], file: Path) -> None:
+    """Write one JSON object per question: the question's columns, and by system what it answered and read.
+
+    Parameters
+    ----------
+    questions : ``card_id``, ``question``, ``reference``, and what else is to be kept.
+    """
+    table = questions.copy()
+    for column, field in (("answers", "texts"), ("read", "read"), ("nll", "nll"), ("truncated", "truncated")):
+        given = {name: values for name, of in answers.items() if (values := getattr(of, field)) is not None}
+        table[column] = [{name: values[row] for name, values in given.items()} for row in range(len(table))]
+    table.to_json(file, orient="records", lines=True, force_ascii=False, double_precision=15)
+
+
+def read_answers(folder: Path) -> pd.DataFrame:
+    """What the stage answer wrote, one row per question.
+
+    Raises
+    ------
+    InputError : there are no answers.
+    """
+    file = folder / "answers.jsonl"
+    if not file.exists():
+        raise InputError(f"{file} is missing: run `dvc repro answer`")
+    return pd.read_json(file, lines=True, dtype=False)

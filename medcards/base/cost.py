@@ -1,0 +1,23 @@
+"""Seconds and peak memory of a process."""
+
+import sys
+import time
+
+import psutil
+
+STARTED = time.perf_counter()
+
+
+def cost() -> dict[str, float]:
+    """The seconds since this module was imported, and the process's peak memory in megabytes."""
+    return {"seconds": round(time.perf_counter() - STARTED, 1), "peak_memory_mb": round(peak_memory() / 1e6)}
+
+
+def peak_memory() -> int:
+    """The largest resident memory of this process so far, in bytes."""
+    if sys.platform == "win32":
+        return psutil.Process().memory_info().peak_wset
+    import resource  # Windows has no such module
+
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

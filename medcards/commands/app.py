@@ -1,0 +1,41 @@
+"""Ask the deck in a browser.
+
+    pip install -r requirements-extra.txt
+    python -m medcards app
+    python -m medcards app --port 8000
+
+The page shows the cards that are found, and the answers of the base model and of the tuned model. It uses what
+`dvc repro` made. It listens on this machine only, unless `--host` names another address.
+"""
+
+import argparse
+import os
+from collections.abc import Iterator
+from concurrent.futures import Future
+
+from medcards import InputError
+from medcards.commands import add_data, silence_loading
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=7860, help="port to listen on (default 7860)")
+    add_data(parser)
+
+
+def run(given: argparse.Namespace) -> Iterator[str]:
+    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}  # read while imported
+    try:
+        import gradio  # noqa: F401
+    except ImportError:
+        raise InputError("Gradio is missing; run `pip install -r requirements-extra.txt`") from None
+    from medcards.answers.asker import Asker
+    from medcards.report.page import launch
+
+    loading: Future[Asker] = Future()
+    page = launch(loading, given.data, given.host, given.port)
+    yield f"app: open http://{given.host}:{given.port} in a browser; Ctrl-C ends it"
+    silence_loading()
+    loading.set_result(Asker.load(given.data))  # after the launch, so that the page opens at once
+    yield "app: the models are loaded"
+    page.block_thread()

@@ -1,0 +1,149 @@
+"""Topic models: texts as bags of words, and the methods that find topics in them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from medcards import InputError
+from medcards.deck.words import STOP_WORDS, words
+
+TOP_WORDS = 10
+"""Number of words that describe a topic."""
+
+
+@dataclass
+class Topics:
+    """The result of one model.
+
+    Parameters
+    ----------
+    top_words : the strongest words of each topic.
+    of_text : the topic of each text, shape (texts,).
+    """
+
+    top_words: list[list[str]]
+    of_text: np.ndarray
+
+    @property
+    def diversity(self) -> float:
+        """Share of distinct words among the top words of all topics (Dieng et al., 2020)."""
+        found = [word for topic in self.top_words for word in topic]
+        return len(set(found)) / len(found)
+
+
+class Bags:
+    """Texts as bags of words.
+
+    Parameters
+    ----------
+    tokens : the words of each text.
+    min_document_frequency : a word in fewer texts is left out.
+
+    Raises
+    ------
+    InputError : fewer than :data:`TOP_WORDS` words are left.
+    """
+
+    def __init__(self, tokens: list[list[str]], min_document_frequency: int):
+        from gensim.corpora import Dictionary
+        from gensim.matutils import corpus2csc
+
+        self.dictionary = Dictionary(tokens)
+        self.dictionary.filter_extremes(no_below=min_document_frequency, no_above=1.0, keep_n=None)
+        if len(self.dictionary) < TOP_WORDS:
+            raise InputError(
+                f"eda.min_document_frequency={min_document_frequency} leaves {len(self.dictionary)} words to model, "
+                "too few: lower it"
+            )
+        self.words = [self.dictionary[place] for place in range(len(self.dictionary))]
+        self.rows = [self.dictionary.doc2bow(text) for text in tokens]
+        self.counts = sparse.csr_array(corpus2csc(self.rows, num_terms=len(self.words)).T)
+
+    def strongest(self, weights: np.ndarray) -> list[str]:
+        """The :data:`TOP_WORDS` words with the largest weights.
+
+        Of a joined pair and its part, and of two pairs that overlap, only the one with the larger weight is taken.
+
+        Parameters
+        ----------
+        weights : shape (words,).
+        """
+        found: list[str] = []
+        parts: set[str] = set()
+        for place in np.argsort(-weights, kind="stable"):
+            new = set(self.words[place].split("_")) - (STOP_WORDS if "_" in self.words[place] else set())
+            if not new & parts:
+                found.append(self.words[place])
+                parts |= new
+            if len(found) == TOP_WORDS:
+                break
+        return found
+
+
+def fit_lda(bags: Bags, topics: int, passes: int, seed: int) -> Topics:
+    """Fit latent Dirichlet allocation. A text's topic is its strongest."""
+    from gensim.models import LdaModel
+
+    model = LdaModel(
+        bags.rows,
+        num_topics=topics,
+        id2word=bags.dictionary,
+        passes=passes,
+        random_state=seed,
+        dtype=np.float64,
+        eval_every=None,
+    )
+    return Topics([bags.strongest(row) for row in model.get_topics()], model.inference(bags.rows)[0].argmax(axis=1))
+
+
+def fit_nmf(bags: Bags, topics: int, seed: int) -> Topics:
+    """Fit non-negative matrix factorisation of TF-IDF. A text's topic is its strongest."""
+    from sklearn.decomposition import NMF
+    from sklearn.feature_extraction.text import TfidfTransformer
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        model = NMF(min(topics, *bags.counts.shape), init="nndsvda", random_state=seed, max_iter=300)
+        weights = model.fit_transform(TfidfTransformer(sublinear_tf=True).fit_transform(bags.counts))
+    return Topics([bags.strongest(row) for row in model.components_], weights.argmax(axis=1))
+
+
+def fit_embeddings(bags: Bags, vectors: np.ndarray, topics: int, seed: int) -> Topics:
+    """Fit KMeans to unit vectors, shape (texts, dimension), and name the clusters by class-based TF-IDF."""
+    from sklearn.cluster import KMeans
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        labels = KMeans(topics, n_init=1, random_state=seed).fit(vectors).labels_
+    return Topics(class_terms(bags, labels), labels)
+
+
+def class_terms(bags: Bags, labels: np.ndarray) -> list[list[str]]:
+    """The words that are frequent in a class and rare in the others, for each class, by class-based TF-IDF.
+
+    The weight of a word is its share of the class's words times log(1 + A / f). A is the mean number of words per
+    class, and f is the count of the word in all classes (Grootendorst, BERTopic, 2022, equation 3).
+    """
+    member = sparse.csr_array((np.ones(len(labels)), (labels, np.arange(len(labels)))))
+    counts = (member @ bags.counts).toarray()
+    sizes = counts.sum(axis=1, keepdims=True)
+    weights = counts / np.maximum(sizes, 1) * np.log(1 + sizes.mean() / counts.sum(axis=0))
+    return [bags.strongest(row) for row in weights]
+
+
+def name_classes(texts: pd.Series, labels: np.ndarray, min_document_frequency: int) -> list[list[str]]:
+    """The words of each class of texts, see :func:`class_terms`, without stop words, short words and numbers."""
+    return class_terms(Bags(content_words(map(words, texts)), min_document_frequency), labels)
+
+
+def content_words(tokens: Iterable[list[str]]) -> list[list[str]]:
+    """The words of each text without stop words, short words and numbers."""
+    return [[word for word in text if _is_content(word)] for text in tokens]
+
+
+def _is_content(word: str) -> bool:
+    """Whether a word, or a part of a joined pair, is not a stop word, not a number, and longer than two letters."""
+    return any(part not in STOP_WORDS and len(part) > 2 and not part.isdigit() for part in word.split("_"))

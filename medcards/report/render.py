@@ -1,0 +1,108 @@
+"""Pages from the templates in medcards/report/templates, which a person edits without reading Python."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
+
+from medcards import InputError
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """A share in percent.
+
+    >>> percent(0.0993)
+    '9.9%'
+    """
+    return f"{share:.{digits}%}"
+
+
+def thousands(number: float, digits: int = 0) -> str:
+    """A number with commas between thousands.
+
+    >>> thousands(22277)
+    '22,277'
+    """
+    return f"{number:,.{digits}f}"
+
+
+def change(difference: dict, up: str, down: str, none: str) -> str:
+    """The verb that a paired difference supports: ``none`` where its interval holds zero.
+
+    >>> change({"mean": 0.2, "lo": -0.1, "hi": 0.5}, "raises", "lowers", "does not change")
+    'does not change'
+    """
+    if difference["lo"] > 0:
+        return up
+    return down if difference["hi"] < 0 else none
+
+
+def one_line(text: str, limit: int = 600) -> str:
+    """A text of the deck or of a model on one line, without markup, cut after ``limit`` characters.
+
+    >>> one_line("a <b>\\n| *c*")
+    'a &lt;b> \\\\| \\\\*c\\\\*'
+    """
+    text = " ".join(str(text).split())
+    text = text if len(text) <= limit else f"{text[:limit]} ... ({len(text.split()):,} words)"
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("*", "\\*").replace("`", "'")
+
+
+def cell(value: dict | float | str) -> str:
+    """A figure as a table shows it, with its interval if it has one.
+
+    >>> cell({"mean": 0.5, "lo": 0.4, "hi": 0.61234, "n": 7})
+    '0.500 [0.400, 0.612]'
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return f"{value['mean']:.3f} [{value['lo']:.3f}, {value['hi']:.3f}]"
+
+
+def markdown_table(rows: dict[str, dict], columns: Sequence[str], head: str) -> str:
+    """A Markdown table: one row per key of ``rows``, one column per name in ``columns``, a dash where a row has none.
+
+    Parameters
+    ----------
+    rows : ``{name: {column: interval, number or text}}``.
+    columns : the columns to show, in this order.
+    head : the heading of the first column, which holds the names.
+    """
+    cells = [[name, *(cell(row[key]) if key in row else "-" for key in columns)] for name, row in rows.items()]
+    alignment = ["left", *["right"] * len(columns)]
+    return pd.DataFrame(cells, columns=[head, *columns]).to_markdown(
+        index=False, tablefmt="pipe", disable_numparse=True, colalign=alignment
+    )
+
+
+def render(template: str, **data: object) -> str:
+    """Fill a template with data.
+
+    Parameters
+    ----------
+    template : the file's name in medcards/report/templates.
+    data : what the template names. It also has the filters ``cell``, ``percent``, ``thousands``, ``change`` and
+        ``one_line``, and the function ``table``, see :func:`markdown_table`.
+
+    Returns
+    -------
+    The page, which ends with one newline.
+
+    Raises
+    ------
+    InputError : the template has an error, or names something that is not in ``data``.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {filter.__name__: filter for filter in (cell, percent, thousands, change, one_line)}
+    environment.globals["table"] = markdown_table
+    try:
+        return environment.get_template(template).render(**data).strip("\n") + "\n"
+    except TemplateError as error:
+        raise InputError(f"{TEMPLATES / template}: {error}") from None

@@ -1,0 +1,44 @@
+"""Exact nearest-neighbour search, which compares a query with every vector."""
+
+import numpy as np
+
+QUERY_BLOCK = 256
+"""Number of queries that are compared at a time. It bounds the memory of the score matrix."""
+
+
+def exact_search(queries: np.ndarray, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Find the exact nearest rows by inner product. Ties are in the order of the rows.
+
+    Parameters
+    ----------
+    queries : float32, shape (queries, dimension).
+    vectors : float32, shape (rows, dimension).
+    k : number of rows per query; all rows where there are fewer.
+
+    Returns
+    -------
+    rows : row numbers of ``vectors``, best first, shape (queries, k).
+    similarities : their inner products, shape (queries, k).
+    """
+    k = min(k, len(vectors))
+    rows, similarities = np.empty((len(queries), k), dtype=np.int64), np.empty((len(queries), k), dtype=np.float32)
+    for start in range(0, len(queries), QUERY_BLOCK):
+        for place, scores in enumerate(queries[start : start + QUERY_BLOCK] @ vectors.T, start=start):
+            rows[place] = largest(scores, k)
+            similarities[place] = scores[rows[place]]
+    return rows, similarities
+
+
+def largest(scores: np.ndarray, k: int) -> np.ndarray:
+    """Places of the ``k`` largest scores, best first. Ties are in the order of the places.
+
+    Only the candidates are sorted, so the cost is close to that of one pass over the scores.
+
+    >>> largest(np.array([1, 3, 2, 3]), k=3)
+    array([1, 3, 2])
+    """
+    if k < len(scores):
+        candidates = np.flatnonzero(scores >= np.partition(scores, -k)[-k])
+    else:
+        candidates = np.arange(len(scores))
+    return candidates[np.argsort(-scores[candidates], kind="stable")][:k]

@@ -1,0 +1,67 @@
+"""The questions that retrieval is measured on: the deck's own, those of other query sets, and perturbed ones."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from medcards.deck.cards import sample
+from medcards.deck.relevance import relevant_answers
+from medcards.search.encoder import encode
+from medcards.search.perturbations import PERTURBATIONS, perturb
+from medcards.search.vectors import Vectors
+
+
+@dataclass
+class QuerySet:
+    """Questions of one kind.
+
+    Parameters
+    ----------
+    split, name : the split of the cards, and the name of the query set.
+    cards : the cards that the questions come from, one per question.
+    questions : the texts of the questions.
+    relevant : ids of the relevant answers of each question, see :func:`medcards.deck.relevance.relevant_answers`.
+    """
+
+    split: str
+    name: str
+    cards: pd.DataFrame
+    questions: list[str]
+    relevant: list[set[str]]
+
+    @property
+    def perturbed(self) -> bool:
+        """Whether the texts differ from those of the cards."""
+        return self.name in PERTURBATIONS
+
+    def vectors(self, known: Vectors, encoder, batch_size: int) -> np.ndarray:
+        """Unit vectors of the questions; perturbed questions are encoded.
+
+        Parameters
+        ----------
+        known : the encoder's vectors of the cards' questions.
+        batch_size : number of questions that are encoded at a time.
+        """
+        if self.perturbed:
+            return encode(encoder, self.questions, batch_size)
+        return known.questions_of(self.cards.card_id)
+
+
+def query_sets(cards: pd.DataFrame, answers: pd.DataFrame, split: str, count: int, seed: int) -> list[QuerySet]:
+    """Samples of a split's questions: the deck's own, then other query sets of the source, then perturbed own ones.
+
+    Parameters
+    ----------
+    answers : the corpus, see :func:`medcards.deck.cards.corpus`.
+    count : the largest number of questions per query set.
+    """
+    sets = []
+    for name in sorted(set(cards.query_set[cards.split == split]), key=lambda name: (name != "own", name)):
+        asking = sample(cards, split, count, seed, name)
+        sets.append(QuerySet(split, name, asking, asking.question.tolist(), relevant_answers(asking, answers)))
+    own = sets[0]
+    for name in PERTURBATIONS:
+        questions = [perturb(name, question, seed) for question in own.questions]
+        sets.append(QuerySet(split, name, own.cards, questions, own.relevant))
+    return sets

@@ -1,0 +1,115 @@
+"""The choice of the system that is served and of its weights, on the validation questions."""
+
+import numpy as np
+import pandas as pd
+
+from medcards.base.stats import Bootstrap
+from medcards.search.evaluation import score_ranking
+from medcards.search.exact import exact_search
+from medcards.search.query_sets import QuerySet
+from medcards.search.systems import RANKING_DEPTH, Ranking, Retriever, Served, hybrid, rerank
+from medcards.search.vectors import Vectors
+
+FOLDS = 10
+"""Number of parts of the validation groups; each is ranked with the weights that the other parts choose."""
+BM25_WEIGHTS = [step / 10 for step in range(10)]
+"""Weights of BM25 in ``hybrid`` to choose from. The bi-encoder always has a weight above 0, so that a question without
+a word of the deck finds answers as well."""
+CROSS_ENCODER_WEIGHTS = [step / 10 for step in range(1, 11)]
+
+
+def reciprocal_ranks(ranking: Ranking, queries: QuerySet, answer_ids: np.ndarray) -> pd.Series:
+    """The reciprocal rank of each question's first relevant answer among the first 10; 0 where there is none."""
+    return score_ranking(ranking[0], queries.relevant, answer_ids, ["mrr@10"])["mrr@10"]
+
+
+def best_bm25_weight(dense: Ranking, bm25: Ranking, queries: QuerySet, answer_ids: np.ndarray) -> float:
+    """The weight of BM25 in the fusion with the highest mean MRR@10; the smallest of equal ones."""
+    fused = [hybrid(dense, bm25, weight) for weight in BM25_WEIGHTS]
+    return BM25_WEIGHTS[_best([reciprocal_ranks(ranking, queries, answer_ids) for ranking in fused])]
+
+
+def choose_served(
+    retriever: Retriever, queries: QuerySet, vectors: np.ndarray, answer_ids: np.ndarray, candidates: int, seed: int
+) -> tuple[Served, dict | None]:
+    """Choose the weights with the highest MRR@10 on the validation questions, and the system that is served.
+
+    The re-ranked system is served if the interval of its gain over ``hybrid`` lies above zero. Weights that are chosen
+    on a question overstate the gain on it. For this decision the questions are cross-validated: each tenth of the
+    groups is ranked with the weights that the other groups choose.
+
+    Parameters
+    ----------
+    queries : the validation questions.
+    vectors : their unit vectors, shape (questions, dimension).
+    answer_ids : card ids of the corpus.
+    candidates : number of answers per question that the cross-encoder scores.
+
+    Returns
+    -------
+    served : the system and the weights.
+    gain : the interval of re-ranking's gain in MRR@10 over ``hybrid``; None without a cross-encoder.
+    """
+    served = Served(system="hybrid", bm25_weight=0.0, rerank_weights=[1.0, 0.0, 0.0], candidates=candidates)
+    found = retriever.rank(queries.questions, vectors, served, ["hnsw", "bm25"])
+    bm25_weight = best_bm25_weight(found["hnsw"], found["bm25"], queries, answer_ids)
+    served = served.model_copy(update={"bm25_weight": bm25_weight})
+    if retriever.scorer is None:
+        return served, None
+    first = hybrid(found["hnsw"], found["bm25"], bm25_weight)
+    scores = retriever.scores(queries.questions, vectors, first[0][:, :candidates])
+    mixtures = [_mixture(bm25_weight, weight) for weight in CROSS_ENCODER_WEIGHTS]
+    reranked = [reciprocal_ranks(rerank(first, scores, weights), queries, answer_ids) for weights in mixtures]
+    gains = -reciprocal_ranks(first, queries, answer_ids)
+    fold = pd.factorize(queries.cards.group)[0] % FOLDS
+    for number in range(fold.max() + 1):
+        held_out = fold == number
+        gains[held_out] += reranked[_best([one[~held_out] for one in reranked])][held_out]
+    gain = Bootstrap(queries.cards.group, seed).interval(gains)
+    system = "hybrid_rerank" if gain["lo"] > 0 else "hybrid"
+    return served.model_copy(update={"rerank_weights": mixtures[_best(reranked)], "system": system}), gain
+
+
+def _mixture(bm25_weight: float, cross_encoder: float) -> list[float]:
+    """The weights of cosine similarity, BM25 and cross-encoder for a given weight of the cross-encoder.
+
+    Bi-encoder and BM25 share the rest in the same proportion as in ``hybrid``. Two free weights would find more gain
+    on the questions that choose them, and less on others.
+    """
+    rest = 1 - cross_encoder
+    return [round(rest * (1 - bm25_weight), 2), round(rest * bm25_weight, 2), cross_encoder]
+
+
+def _best(choices: list[pd.Series]) -> int:
+    """The place of the highest sum; the first of equal ones."""
+    return max(range(len(choices)), key=lambda place: (round(choices[place].sum(), 9), -place))
+
+
+class UnadaptedSearch:
+    """Search with the vectors of the unadapted bi-encoder, which the adapted one is compared with.
+
+    Parameters
+    ----------
+    vectors : the unadapted bi-encoder's vectors.
+    validation : the validation questions that choose the weight of BM25.
+    bm25 : BM25's ranking for these questions.
+    """
+
+    def __init__(self, vectors: Vectors, validation: QuerySet, bm25: Ranking):
+        self._vectors = vectors
+        self.bm25_weight = best_bm25_weight(self._dense(validation), bm25, validation, vectors.answer_ids)
+
+    def rank(self, queries: QuerySet, bm25: Ranking) -> dict[str, Ranking]:
+        """Rankings of ``dense_before`` (exact search) and ``hybrid_before`` (fused with BM25).
+
+        Returns
+        -------
+        rankings, by system; none for perturbed questions, which have no vectors.
+        """
+        if queries.perturbed:
+            return {}
+        dense = self._dense(queries)
+        return {"dense_before": dense, "hybrid_before": hybrid(dense, bm25, self.bm25_weight)}
+
+    def _dense(self, queries: QuerySet) -> Ranking:
+        return exact_search(self._vectors.questions_of(queries.cards.card_id), self._vectors.answers, RANKING_DEPTH)

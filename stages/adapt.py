@@ -1,0 +1,43 @@
+"""adapt: with adapt.enabled, fine-tune the bi-encoder on the training cards; else name the unadapted one.
+
+The search uses what this stage names. What describes the deck uses data/vectors, so it does not depend on the
+adaptation.
+
+reads   data/cards, data/vectors, data/models/encoder.json
+writes  data/encoder: manifest.json always; model/ and vectors/ of the adapted bi-encoder where it is fine-tuned
+        data/figures/adapt: metrics.json
+"""
+
+from medcards.base.files import atomic, write_json
+from medcards.base.manifests import pinned_model, read_manifest, write_manifest
+from medcards.base.params import Seed
+from medcards.base.references import resolve
+from medcards.base.scratch import scratch_root
+from medcards.deck import cards as card_tables
+from medcards.search.adaptation import ENCODING_BATCH, AdaptParams, adapt
+from medcards.search.encoder import check_encoder, embed_cards, load_encoder
+from medcards.search.vectors import Vectors
+from stages import DATA, figures, load_params, run
+
+
+def main() -> None:
+    seed, params = load_params(seed=Seed, adapt=AdaptParams)
+    reference, model, metrics = pinned_model(DATA, "encoder"), None, {}
+    if params.enabled:
+        cards = card_tables.load_cards(DATA / "cards")
+        vectors, model = Vectors.load(DATA / "vectors", cards), load_encoder(resolve(reference), reference)
+        check_encoder(vectors, model, cards)
+        metrics = adapt(model, cards, vectors, params, seed, scratch_root() / "adapt")
+        vectors = embed_cards(model, cards, ENCODING_BATCH)
+    with atomic(DATA / "encoder") as folder:
+        if model is not None:
+            model.save(str(folder / "model"), create_model_card=False)
+            vectors.save(folder / "vectors")
+        write_manifest(folder, reference)
+    manifest = read_manifest(DATA / "encoder")
+    with figures("adapt") as folder:
+        write_json(folder / "metrics.json", {key: manifest[key] for key in ("model", "trained")} | metrics)
+
+
+if __name__ == "__main__":
+    run("adapt", main)

@@ -1,0 +1,41 @@
+"""answer: every answering system answers the same test questions.
+
+reads   data/cards, data/vectors, data/rankings (open systems), data/adapter, data/models/llm.json
+writes  data/answers/answers.jsonl (one row per question), data/figures/answer
+
+Answers and likelihoods are kept in .scratch/answer by model and prompt. A run that was killed continues from there, and
+a system whose model and prompts did not change computes nothing again.
+"""
+
+from medcards.answers.records import AnswerParams, write_answers
+from medcards.answers.systems import Exam, chosen_systems
+from medcards.base.files import atomic, write_json
+from medcards.base.manifests import model_fingerprint, pinned_model
+from medcards.base.params import Seed
+from medcards.deck import cards as card_tables
+from medcards.llm.loading import LlmParams
+from medcards.search.vectors import Vectors
+from stages import DATA, figures, load_params, run
+
+
+def main() -> None:
+    seed, llm, params = load_params(seed=Seed, llm=LlmParams, answer=AnswerParams)
+    systems = chosen_systems(params.systems)
+    llm = llm.model_copy(update={"model": pinned_model(DATA, "llm")})
+    cards = card_tables.load_cards(DATA / "cards")
+    questions = card_tables.sample(cards, "test", params.questions, seed, "own")
+    vectors = Vectors.load(DATA / "vectors", cards)
+    exam = Exam(cards, questions, vectors, DATA, llm, params, model_fingerprint(DATA, "llm"), seed)
+    answers = {name: answer(exam) for name, answer in systems.items()}
+    with atomic(DATA / "answers") as folder:
+        folder.mkdir()
+        asked = questions[["card_id", "question"]].assign(
+            reference=questions.answer, similarity_to_training=exam.nearest[1].astype(float)
+        )
+        write_answers(asked, answers, folder / "answers.jsonl")
+    with figures("answer") as folder:
+        write_json(folder / "metrics.json", {"questions": len(questions), "systems": list(systems)})
+
+
+if __name__ == "__main__":
+    run("answer", main)
