@@ -1,11 +1,13 @@
-"""Which way to fill batches trains fastest at equal loss.
+"""Compare four ways to fill batches, by training speed and validation loss.
 
     python -m benchmarks.batches --cards 100
 
-Trains the same cards once each way, with the same number of cards an optimizer step: in random order; at random, sorted
-by length within a step (what the pipeline does); each step with cards of one length; several cards packed into a row.
-PyTorch's own attention does not keep packed cards apart (FlashAttention does, on a GPU): a card also sees those before
-it. Reads data/cards, and the seed and the blocks llm, lora and finetune of params.yaml.
+Every way trains on the same cards, with the same number of cards per optimizer step: in random order; in random order,
+sorted by length within a step (the pipeline's way); with cards of one length in each step; with several cards packed
+into a row. PyTorch's own attention does not keep packed cards apart, so a card also sees the cards before it.
+FlashAttention on a GPU keeps them apart.
+
+It reads data/rows and, of params.yaml, the seed and the blocks llm, lora and finetune.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from datasets import Dataset
 from transformers import set_seed
@@ -22,22 +25,16 @@ from trl import SFTTrainer
 
 from medcards.base import params as parameters
 from medcards.base.params import Seed
-from medcards.deck import cards as card_tables
 from medcards.llm.loading import LlmParams, load_llm, load_tokenizer
-from medcards.llm.training import (
-    FinetuneParams,
-    LoraParams,
-    lora_config,
-    trainer_settings,
-    training_order,
-    training_rows,
-)
+from medcards.llm.lora import LoraParams, lora_config
+from medcards.llm.tokenise import training_rows
+from medcards.llm.training import FinetuneParams, trainer_settings, training_order
 
 WAYS = ("random", "sorted within a step", "one length a step", "packed")
 
 
 def order_of(way: str, lengths: list[int], params: FinetuneParams, seed: int) -> list[int]:
-    """Which row is trained on when."""
+    """The row numbers in the order of the training."""
     if way == "sorted within a step":
         return training_order(lengths, params, seed)
     if way == "one length a step":
@@ -47,7 +44,7 @@ def order_of(way: str, lengths: list[int], params: FinetuneParams, seed: int) ->
 
 
 def train(way: str, rows: Dataset, validation: Dataset, blocks: tuple, seed: int) -> tuple[int, float, float]:
-    """(optimizer steps, seconds in training, validation loss at the end)."""
+    """Number of optimizer steps, seconds in training, and validation loss at the end."""
     llm, lora, params = blocks
     lengths = [len(ids) for ids in rows["input_ids"]]
     model, tokenizer = load_llm(llm)
@@ -77,17 +74,18 @@ def train(way: str, rows: Dataset, validation: Dataset, blocks: tuple, seed: int
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cards", type=int, default=100, help="training cards (default 100)")
-    parser.add_argument("--validation-cards", type=int, default=64, help="default 64")
+    parser.add_argument("--cards", type=int, default=100, help="training cards, at most (default 100)")
+    parser.add_argument("--validation-cards", type=int, default=64, help="at most (default 64)")
     given = parser.parse_args()
     kinds = {"seed": Seed, "llm": LlmParams, "lora": LoraParams, "finetune": FinetuneParams}
     seed, *blocks = parameters.load("params.yaml", **kinds)
     llm, _, params = blocks
-    cards, tokenizer = card_tables.load("data/cards"), load_tokenizer(llm)
-    tables = [
-        training_rows(tokenizer, card_tables.sample(cards, split, count, seed), llm.system_prompt, params.max_length)[0]
-        for split, count in (("train", given.cards), ("validation", given.validation_cards))
-    ]
+    tokenizer = load_tokenizer(llm)
+    tables = []
+    for split, count in (("train", given.cards), ("validation", given.validation_cards)):
+        cards = pd.read_parquet(f"data/rows/{split}.parquet")
+        cards = cards.sample(min(count, len(cards)), random_state=seed).sort_index()
+        tables.append(training_rows(tokenizer, cards, llm.system_prompt, params.max_length, cards.context)[0])
     measured = {way: train(way, *tables, blocks, seed) for way in WAYS}
     print("| batches | optimizer steps | seconds in training | cards/s against random | validation loss |")
     print("|---|---:|---:|---:|---:|")

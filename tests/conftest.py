@@ -1,5 +1,6 @@
 """What several tests need: a clone of this repository, set up for tiny material."""
 
+import json
 import os
 import shutil
 import signal
@@ -82,6 +83,15 @@ class Repository:
         clone.commit("start")
         return clone
 
+    def with_environment(self) -> "Repository":
+        """Link this environment into the clone as .venv, so that make installs nothing."""
+        (self.folder / ".venv").mkdir()
+        for entry in Path(sys.prefix).iterdir():
+            (self.folder / ".venv" / entry.name).symlink_to(entry)
+        (self.folder / ".venv/installed").unlink(missing_ok=True)
+        (self.folder / ".venv/installed").touch()
+        return self
+
     def run(self, *command: str, ok: bool = True, **environment: str) -> subprocess.CompletedProcess:
         """Run a command there, as a user with the environment activated would; by default it must succeed.
 
@@ -136,9 +146,26 @@ class Repository:
         with open(file, "w") as out:
             yaml.dump(params, out)
 
-    def stages_run(self, output: str) -> list[str]:
-        """The stages that a dvc command says it ran, or would run."""
-        return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+    def stages_run(self, done: subprocess.CompletedProcess | str) -> list[str]:
+        """The stages that a dvc command says it ran, or would run; not those that DVC's run cache brought back."""
+        said = done if isinstance(done, str) else done.stdout + done.stderr
+        return [line.split("'")[1] for line in said.splitlines() if line.startswith("Running stage")]
+
+    def figures(self, stage: str, file: str = "metrics") -> dict:
+        """What a stage measured."""
+        return json.loads((self.folder / "data/figures" / stage / f"{file}.json").read_text())
+
+    def metrics(self, name: str) -> dict:
+        """A file of metrics/, as the stage report published it."""
+        return json.loads((self.folder / "metrics" / f"{name}.json").read_text())
+
+    def edit(self, file: str, before: str, after: str) -> None:
+        """Replace a text in a file, which must hold it."""
+        path = self.folder / file
+        text = path.read_text()
+        assert before in text, f"{file} does not hold {before!r}"
+        path.unlink()  # DVC's cache may be linked to it
+        path.write_text(text.replace(before, after))
 
 
 def tiny_repository(folder: Path) -> Repository:
@@ -161,11 +188,11 @@ def tiny_repository(folder: Path) -> Repository:
         reranker__model="path:models/reranker/tiny",
         llm__model="path:models/llm/tiny",
         lora__r=4,
-        finetune__train_cards=16,
-        finetune__validation_cards=4,
+        rows__train_cards=16,
+        rows__validation_cards=4,
         finetune__evaluate_steps=1,
-        evaluate__questions=4,
-        evaluate__max_new_tokens=8,
+        answer__questions=4,
+        answer__max_new_tokens=8,
     )
     repository.commit("tiny material")
     return repository

@@ -1,0 +1,223 @@
+"""Answering systems side by side: their scores, differences and slices, and the warnings about them."""
+
+from concurrent.futures import Future
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from medcards import InputError
+from medcards.answers.asker import OTHER_DECK
+from medcards.answers.comparison import (
+    HEADLINE,
+    SYSTEM_KINDS,
+    best_system,
+    by_similarity,
+    claimed_differences,
+    far_from_training,
+    paired_differences,
+    slices,
+    summarise_answers,
+)
+from medcards.answers.contradictions import CONTRADICTION_KINDS
+from medcards.answers.records import AnswerParams
+from medcards.answers.scores import TermWeights, score_answers
+from medcards.answers.systems import ANSWERING_SYSTEMS, Exam, best_constant, chosen_systems, copy_nearest, search_open
+from medcards.base.files import write_json
+from medcards.base.stats import Bootstrap
+from medcards.report.answers import warnings
+from medcards.report.page import respond
+from medcards.search.vectors import Vectors
+
+SIDES = ("left", "right")
+CARDS = pd.DataFrame(
+    {
+        "question": [f"What is finding {number}?" for number in range(20)],
+        "answer": [
+            f"Swelling of the {SIDES[number % 2]} {organ} with fever, seen {when} birth"
+            for number, (organ, when) in enumerate(
+                (organ, when) for organ in ("kidney", "lung", "knee", "eye", "ear") for when in "1234"
+            )
+        ],
+        "group": range(20),
+    }
+)
+LONGEST = " ".join(f"word{number}" for number in range(80)) + " swelling fever"
+ANSWERS = {
+    "base": ["It is a kind of fever that people have"] * 20,
+    "lora": [f"Swelling of the {SIDES[number % 2]} kidney of the child" for number in range(20)],
+    "repeats": CARDS.question.tolist(),
+    "longest": [LONGEST] * 20,
+    "empty": [""] * 20,
+    "swaps": [text.replace(*(SIDES if "left" in text else SIDES[::-1])) for text in CARDS.answer],
+}
+
+
+@pytest.fixture(scope="module")
+def scores() -> dict[str, pd.DataFrame]:
+    weights = TermWeights(CARDS.answer)
+    return {name: score_answers(texts, CARDS.answer, CARDS.question, weights) for name, texts in ANSWERS.items()}
+
+
+@pytest.fixture(scope="module")
+def qa(scores) -> dict:
+    bootstrap = Bootstrap(CARDS.group, seed=0)
+    summary = summarise_answers(scores, bootstrap)
+    summary["differences"] = paired_differences(scores, bootstrap, claimed_differences(summary))
+    similarity = np.linspace(0.5, 1, 20)
+    summary["far_from_training"] = far_from_training(scores, similarity, CARDS.group, seed=0)
+    return summary
+
+
+@pytest.mark.parametrize(
+    ("system", "says"),
+    [
+        ("repeats", "repeats the question"),
+        ("longest", "is long-winded"),
+        ("empty", "gives no answer to 100% of the questions"),
+        ("swaps", "swaps sides: where the reference names one, 100%"),
+    ],
+)
+def test_warnings_name_a_system_that_only_looks_good_and_sound_f1_ranks_it_low(qa, system, says):
+    said = warnings(qa, leak=0.0)
+    assert any(line.startswith(f"`{system}` ") and says in line for line in said)
+    assert not any("`lora`" in line or "`base`" in line for line in said)
+    assert qa[system][HEADLINE]["mean"] <= qa["base"][HEADLINE]["mean"] < qa["lora"][HEADLINE]["mean"]
+
+
+def test_token_f1_ranks_swapped_sides_high(qa):
+    assert qa["swaps"]["token_f1"]["mean"] > 0.8
+    assert qa["repeats"]["token_f1"]["mean"] == 0 and qa["swaps"]["novel_f1"]["mean"] > 0.8
+
+
+def test_warnings_name_small_samples_leaks_and_cut_answers(qa):
+    cut = dict(qa)
+    cut["lora"] = qa["lora"] | {"truncated": {"mean": 0.5, "lo": 0.4, "hi": 0.6, "n": 20}}
+    said = " ".join(warnings(cut, leak=0.2))
+    assert "Small sample: 20 questions" in said and "Leak: 20.0% of the test questions" in said
+    assert "`lora`: 50% of its answers were cut off" in said
+
+
+def test_every_system_has_a_kind_and_every_kind_of_contradiction_a_score(scores):
+    assert {name for names in SYSTEM_KINDS.values() for name in names} == set(ANSWERING_SYSTEMS)
+    assert {f"contradiction_{kind}" for kind in CONTRADICTION_KINDS} < set(scores["base"].columns)
+
+
+def test_claimed_differences_compare_learned_systems_with_each_baseline(qa):
+    asked = dict.fromkeys(("base", "lora", "lora_rag", "echo", "constant"), {HEADLINE: {"mean": 0.1}})
+    asked["lora_rag"] = {HEADLINE: {"mean": 0.2}}
+    expected = {("lora", "base"), ("lora_rag", "lora"), ("lora", "echo"), ("lora", "constant")}
+    assert set(claimed_differences(asked)) == expected | {("lora_rag", "echo"), ("lora_rag", "constant")}
+    assert list(qa["differences"]) == ["lora-base"]  # of those that were asked here
+
+
+def test_differences_are_paired_and_corrected_together(scores):
+    found = paired_differences(scores, Bootstrap(CARDS.group, 0), [("lora", "base"), ("empty", "base")])
+    for pair in ("lora-base", "empty-base"):
+        a, b = pair.split("-")
+        assert found[pair]["novel_f1"]["mean"] == pytest.approx((scores[a].novel_f1 - scores[b].novel_f1).mean())
+        assert found[pair]["novel_f1"]["p_holm"] >= found[pair]["novel_f1"]["p"]
+
+
+def test_best_system_is_best_by_the_headline_score(qa):
+    assert best_system(qa, ("base", "lora", "absent")) == "lora"
+    assert best_system(qa, ("absent",)) is None
+    with pytest.raises(InputError, match="raise answer.questions"):
+        best_system({"base": {}}, ("base",))
+
+
+def test_far_from_training_leaves_out_questions_with_a_near_copy(scores):
+    far = far_from_training(scores, np.array([0.95] * 15 + [0.5] * 5), CARDS.group, seed=0)
+    assert far["lora"]["token_f1"]["n"] == 5
+    assert far["lora"]["token_f1"]["mean"] == pytest.approx(scores["lora"].token_f1[15:].mean())
+    assert far_from_training(scores, np.ones(20), CARDS.group, seed=0) == {}
+
+
+def test_by_similarity_has_bins_of_equal_size(scores):
+    similarity = np.arange(20)[::-1] / 20
+    table = by_similarity(scores, similarity, CARDS.group, seed=0)
+    of = table[(table.system == "lora") & (table.score == "token_f1")]
+    assert of.n.tolist() == [5] * 4 and of.similarity.is_monotonic_increasing
+    assert of["mean"].iloc[0] == pytest.approx(scores["lora"].token_f1[15:].mean())
+
+
+def test_slices():
+    asked = CARDS.assign(card_id=CARDS.index.astype(str), reference=CARDS.answer, cluster=["a"] * 16 + ["b"] * 4)
+    table = pd.DataFrame(
+        {"card_id": asked.card_id, "group": asked.group, "system": "lora", HEADLINE: np.arange(20) / 20}
+    )
+    found = slices(asked, table, seed=0).set_index(["by", "slice"])
+    assert found.loc[("question begins", "what is"), "n"] == 20
+    assert found.loc[("cluster", "a"), "mean"] == pytest.approx(np.arange(16).mean() / 20)
+    assert ("cluster", "b") not in found.index  # it has fewer than five groups
+    assert [name for by, name in found.index if by == "reference length"] == [
+        f"quartile {part}" for part in range(1, 5)
+    ]
+
+
+def test_the_best_constant():
+    """Token F1 against the others: of the first 0.8 and 0, of the third 0.8 and 0, so the first in order is taken."""
+    answers = pd.Series(["a cyst of kidney", "pain", "kidney cyst", "the cyst"])
+    mean = {"a cyst of kidney": (0 + 4 / 5 + 2 / 4) / 3, "kidney cyst": (4 / 5 + 0 + 2 / 3) / 3}
+    assert mean["kidney cyst"] > mean["a cyst of kidney"]
+    assert best_constant(answers, seed=0) == "kidney cyst"
+
+
+def test_an_unknown_system_is_refused_by_name():
+    with pytest.raises(InputError, match="lora_rga is no answering system; known: echo, constant"):
+        chosen_systems(["echo", "lora_rga"])
+    assert list(chosen_systems(["echo", "echo"])) == ["echo"]
+
+
+def test_the_page_says_that_an_adapter_is_another_decks():
+    """Where it answers; the base model has none."""
+    asker = SimpleNamespace(tuned=True, remark=OTHER_DECK)
+    asker.find, asker.answer = lambda *_: [], lambda *_, base: iter(["A", "A cyst."])
+    loading: Future = Future()
+    loading.set_result(asker)
+    *_, last = respond(loading, "What is it?", ["tuned"], 3, "all")
+    assert last[0] == f"Done. {OTHER_DECK}" and last[2:] == ("A cyst.", "")
+    *_, last = respond(loading, "What is it?", ["base"], 3, "all")
+    assert last[0] == "Done." and last[2:] == ("", "A cyst.")
+
+
+@pytest.fixture
+def exam(tmp_path) -> Exam:
+    """Four cards of two splits, and rankings of the two test questions."""
+    cards = pd.DataFrame(
+        {
+            "card_id": ["a", "b", "c", "d"],
+            "question": ["What is gout?", "What is asthma?", "Define gout.", "Define asthma."],
+            "answer": ["An arthritis", "A lung disease", "Arthritis with crystals", "Narrow airways"],
+            "group": ["1", "2", "3", "4"],
+            "split": ["train", "train", "test", "test"],
+        }
+    )
+    gout, asthma = [1.0, 0.0], [0.0, 1.0]
+    unit, ids = np.array([gout, asthma, gout, asthma], dtype=np.float32), cards.card_id.to_numpy(dtype=np.str_)
+    tokens = np.ones(4, dtype=np.int32)
+    vectors = Vectors(ids, unit, tokens, ids, unit, tokens, max_tokens=8)
+    ranked = pd.DataFrame({"query": list("ccdd"), "answer": list("cadb"), "rank": [1, 2, 1, 2]})
+    (tmp_path / "rankings").mkdir()
+    ranked.assign(split="test", query_set="own", system="hybrid").to_parquet(tmp_path / "rankings/rankings.parquet")
+    write_json(tmp_path / "rankings/served.json", {"system": "hybrid"})
+    sizes = {"questions": 2, "max_new_tokens": 8, "batch_size": 2, "context_cards": 2}
+    params = AnswerParams(systems=["search_open"], **sizes)
+    questions = cards[cards.split == "test"].reset_index(drop=True)
+    return Exam(cards, questions, vectors, tmp_path, None, params, "", seed=0)
+
+
+def test_copy_nearest_gives_the_answer_of_the_nearest_training_question(exam):
+    assert copy_nearest(exam).texts == ["An arthritis", "A lung disease"]
+
+
+def test_search_open_gives_the_first_card_of_the_served_rankings(exam):
+    assert search_open(exam).texts == ["Arthritis with crystals", "Narrow airways"]
+    assert [found.index.tolist() for found in exam.found] == [["c", "a"], ["d", "b"]]
+
+
+def test_questions_that_were_not_ranked_are_refused(exam):
+    exam.questions = exam.cards
+    with pytest.raises(InputError, match="answer.questions=2: 2 of these questions were not ranked; raise rerank_eval"):
+        search_open(exam)

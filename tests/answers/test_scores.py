@@ -1,0 +1,248 @@
+"""Intervals, retrieval scores and answer scores. Expected values were worked out by hand."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from medcards import InputError
+from medcards.answers.contradictions import contradictions, occasions
+from medcards.answers.scores import TermWeights, exact_match, novel_f1, score_answer, score_answers, token_f1
+from medcards.base.files import to_json
+from medcards.base.stats import Bootstrap, holm
+from medcards.search.evaluation import score_ranking, summarise_rankings
+
+
+def test_interval_of_a_constant():
+    assert Bootstrap(["a", "b", "c"], seed=0).interval([2, 2, 2]) == {"mean": 2.0, "lo": 2.0, "hi": 2.0, "n": 3}
+
+
+def test_interval_is_two_standard_errors_wide_each_side():
+    values = np.random.default_rng(0).normal(size=400)
+    interval = Bootstrap(range(400), seed=1).interval(values)
+    assert interval["hi"] - interval["lo"] == pytest.approx(4 / math.sqrt(400), rel=0.1)
+    assert interval["lo"] < values.mean() == interval["mean"] < interval["hi"]
+
+
+def test_interval_resamples_whole_groups():
+    values = np.random.default_rng(0).normal(size=50)
+    single = Bootstrap(range(50), seed=1).interval(values)
+    copied = Bootstrap(np.repeat(range(50), 8), seed=1).interval(np.repeat(values, 8))
+    assert copied["n"] == 400
+    assert (copied["lo"], copied["hi"]) == pytest.approx((single["lo"], single["hi"]))
+
+
+def test_interval_leaves_missing_values_out():
+    interval = Bootstrap(["a", "b", "c"], seed=0).interval([1.0, math.nan, 1.0])
+    assert interval == {"mean": 1.0, "lo": 1.0, "hi": 1.0, "n": 2}
+    with pytest.raises(InputError, match="no row has a value"):
+        Bootstrap(["a"], seed=0).interval([math.nan])
+    with pytest.raises(ValueError, match="2 values for 1 rows"):
+        Bootstrap(["a"], seed=0).interval([1, 2])
+
+
+def test_ranking_scores():
+    ids = np.array(["a", "b", "c", "d"])
+    rows = np.array([[1, 0, 2, 3], [3, 2, 1, 0]])
+    scores = score_ranking(rows, [{"a"}, {"d", "a"}], ids)
+    assert scores["mrr@10"].tolist() == [0.5, 1.0]
+    assert scores["recall@1"].tolist() == [0.0, 0.5]
+    assert scores["recall@5"].tolist() == [1.0, 1.0]
+    ideal = 1 + 1 / math.log2(3)
+    assert scores["ndcg@10"].tolist() == pytest.approx([1 / math.log2(3), (1 + 1 / math.log2(5)) / ideal])
+
+
+def test_ranking_without_a_relevant_answer_scores_zero():
+    scores = score_ranking(np.array([[0]]), [{"z"}], np.array(["a"]))
+    assert scores.to_numpy().tolist() == [[0.0] * 6]
+
+
+def test_ranking_scores_equal_trec_eval():
+    """trec_eval scores the same rankings, one query at a time."""
+    import pytrec_eval
+
+    random = np.random.default_rng(0)
+    ids = np.array([f"d{number}" for number in range(60)])
+    rows = np.array([random.permutation(60)[:50] for _ in range(40)])
+    relevant = [set(random.choice(ids, random.integers(1, 6), replace=False)) for _ in rows]
+    scores = score_ranking(rows, relevant, ids)
+    run = {str(place): {ids[row]: 50.0 - rank for rank, row in enumerate(found)} for place, found in enumerate(rows)}
+    qrels = {str(place): dict.fromkeys(right, 1) for place, right in enumerate(relevant)}
+    measures = {"ndcg_cut.10", "recall.1,5,10,50", "recip_rank"}
+    for place, expected in pytrec_eval.RelevanceEvaluator(qrels, measures).evaluate(run).items():
+        found = scores.iloc[int(place)]
+        assert found["ndcg@10"] == pytest.approx(expected["ndcg_cut_10"])
+        for depth in (1, 5, 10, 50):
+            assert found[f"recall@{depth}"] == pytest.approx(expected[f"recall_{depth}"])
+        first = expected["recip_rank"]  # trec_eval has no cut at rank 10
+        assert found["mrr@10"] == pytest.approx(first if first >= 0.1 else 0)
+
+
+def test_ranking_scores_keep_the_order_of_ties():
+    """The ranking puts b first. trec_eval would order ties by id."""
+    scores = score_ranking(np.array([[0, 1]]), [{"b"}], np.array(["b", "z"]))
+    assert scores["mrr@10"][0] == 1.0
+
+
+def test_summarise_rankings_holds_paired_differences():
+    tables = {name: pd.DataFrame({"mrr@10": values}) for name, values in (("a", [1.0, 0.0]), ("b", [1.0, 1.0]))}
+    summary = summarise_rankings(tables, Bootstrap([0, 1], seed=0), [("b", "a")])
+    assert summary["b"]["mrr@10"] == {"mean": 1.0, "lo": 1.0, "hi": 1.0, "n": 2}
+    assert summary["differences"]["b-a"]["mrr@10"]["mean"] == 0.5
+    assert list(summary["differences"]) == ["b-a"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "em", "f1"),
+    [
+        ("The Kidney.", "kidney", 1, 1),
+        ("beta-blocker", "betablocker", 1, 1),  # SQuAD removes the hyphen, so it is one word
+        ("beta blocker", "beta-blocker", 0, 0),
+        ("and/or", "and or", 0, 0),
+        ("a cyst of the kidney", "kidney cyst", 0, 0.8),
+        ("cyst cyst", "cyst", 0, 2 / 3),
+        ("", "kidney", 0, 0),
+        ("the", "a", 1, 1),  # both are empty after normalisation
+    ],
+)
+def test_squad_scores(answer, reference, em, f1):
+    assert exact_match(answer, reference) == em
+    assert token_f1(answer, reference) == pytest.approx(f1)
+
+
+def test_novel_f1_of_the_repeated_question_is_zero():
+    question, reference = "What is a renal cyst?", "A renal cyst is a fluid-filled sac."
+    assert token_f1(question, reference) > 0.5
+    assert novel_f1(question, reference, question) == 0
+    assert novel_f1("a sac", reference, question) == pytest.approx(2 / 3)  # of {fluidfilled, sac}
+
+
+def test_novel_f1_is_nan_for_a_reference_without_new_words():
+    assert math.isnan(novel_f1("x", "It is a cyst", "What is a cyst?"))
+    scores = score_answer("x", "It is a cyst", "What is a cyst?", TermWeights(["a cyst"]))
+    assert math.isnan(scores["novel_f1"]) and math.isnan(scores["sound_f1"]) and scores["token_f1"] == 0
+
+
+def test_to_json_sorts_keys_and_rounds():
+    value = {"b": np.float32(1) / 3, "a": [np.int64(2), 1e-9], "ü": "é"}
+    assert to_json(value) == '{\n  "a": [\n    2,\n    1e-09\n  ],\n  "b": 0.333333,\n  "ü": "é"\n}\n'
+    with pytest.raises(ValueError):
+        to_json(math.nan)
+
+
+QUESTION = "What treats gout?"
+REFERENCE = "Colchicine 5 mg for the left knee"
+
+
+def test_term_weights_are_larger_for_rare_words():
+    """Every text of the deck has the word syndrome, so it weighs less than the other words."""
+    weights = TermWeights(["renal syndrome", "cardiac syndrome", "hepatic syndrome"])
+    assert weights["syndrome"] == pytest.approx(math.log(4 / 4) + 1)
+    assert weights["renal"] == pytest.approx(math.log(4 / 2) + 1)
+    scores = score_answer("cardiac syndrome", "renal syndrome", "", weights)
+    assert scores["token_f1"] == 0.5
+    assert scores["idf_f1"] == pytest.approx(2 * 1 / (2 * (1 + 1 + math.log(2))))
+
+
+def test_score_answer():
+    scores = score_answer("Colchicine 5 mg for the right knee", REFERENCE, QUESTION, TermWeights([REFERENCE]))
+    assert scores["token_f1"] == pytest.approx(5 / 6)
+    assert scores["novel_f1"] == pytest.approx(4 / 5)  # words: colchicine, 5, mg, left or right, knee
+    assert scores["sound_f1"] == 0 and scores["contradiction"] == scores["contradiction_side"] == 1
+    assert scores["contradiction_number"] == 0
+    assert scores["rouge_l"] == pytest.approx(6 / 7)  # ROUGE-L counts "the" too
+    assert 0.5 < scores["chrf"] < 1
+    assert (scores["length_ratio"], scores["no_answer"], scores["echoed"]) == (1, 0, 0)
+
+
+@pytest.mark.parametrize("answer", ["", "  ", "I'm sorry, but I cannot answer that.", "As an AI, I have no body."])
+def test_no_answer_marks_empty_answers_and_refusals(answer):
+    scores = score_answer(answer, REFERENCE, QUESTION, TermWeights([REFERENCE]))
+    assert scores["no_answer"] == 1 and scores["sound_f1"] == 0 and scores["contradiction"] == 0
+
+
+def test_score_answer_of_a_very_long_answer():
+    scores = score_answer("knee " * 10_000, REFERENCE, QUESTION, TermWeights([REFERENCE]))
+    assert scores["length_ratio"] == pytest.approx(10_000 / 7) and 0 < scores["token_f1"] < 0.001
+    assert scores["rouge_l"] < 0.001
+
+
+def test_score_answers_refuses_lists_that_do_not_match():
+    weights = TermWeights([REFERENCE])
+    with pytest.raises(InputError, match="1 answers, 2 references, 1 questions"):
+        score_answers(["a"], ["b", "c"], ["d"], weights)
+    with pytest.raises(InputError, match="answer 2 is nan"):
+        score_answers(["a", math.nan], ["b", "c"], ["d", "e"], weights)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "kinds"),
+    [
+        ("a dose of 5 mg", "a dose of 10 mg", {"number"}),
+        ("a dose of 5 mg", "a dose of 5 g", {"unit"}),
+        ("a cyst of 10 mm", "a cyst of 1 cm", set()),  # equal after conversion
+        ("5 to 10 mg", "10 mg", set()),  # the range holds the value
+        ("the fifth finger", "the 3rd finger", {"number"}),
+        ("the fifth finger", "the 3rd toe", set()),  # different things are counted
+        ("two kidneys", "three kidneys", {"number"}),
+        ("onset in the first year", "onset after 1 year", set()),  # an ordinal and a cardinal
+        ("more than 2 standard deviations", "more than three standard deviations", {"number"}),
+        ("the left kidney", "the right kidney", {"side"}),
+        ("the left and right kidneys", "the right kidney", set()),
+        ("a left-sided mass", "a right-sided mass", {"side"}),
+        ("bilateral cataract", "unilateral cataract", {"side"}),
+        ("no fever", "fever and pain", {"negation"}),
+        ("it is not contagious", "contagious", {"negation"}),
+        ("it doesn't spread", "it can spread", {"negation"}),
+        ("absence of the thumb", "a short thumb", {"negation"}),
+        ("no fever", "without fever", set()),
+        ("with or without fever", "fever", set()),
+        ("absence or underdevelopment of the thumb", "absence of the thumb", set()),
+        ("no fever, but fever later", "fever", set()),  # the answer also states fever
+        ("not at night. Pain by day", "pain", set()),  # a full stop ends the denial
+        ("", "the left kidney", set()),
+    ],
+)
+def test_contradictions(answer, reference, kinds):
+    assert contradictions(answer, reference) == kinds
+    assert contradictions(reference, answer) == kinds
+    assert contradictions(reference, reference) == set()
+
+
+def test_occasions():
+    assert occasions("A cyst") == {"negation"}
+    assert occasions("A cyst of 5 cm of the left kidney") == {"negation", "number", "unit", "side"}
+    assert occasions("Cysts of left and right kidney") == {"negation"}
+
+
+def test_medical_qa_metric_loads_offline():
+    """The library evaluate loads the module from its file, as the module's docstring shows."""
+    import evaluate
+    from conftest import ROOT
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        patch.syspath_prepend(str(ROOT))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        metric = evaluate.load("medcards/answers/medical_qa.py")
+    columns = {"predictions": ["Colchicine", ""], "references": [REFERENCE] * 2, "questions": [QUESTION] * 2}
+    found = metric.compute(**columns)
+    scores = score_answers(*columns.values(), TermWeights([REFERENCE] * 2))
+    assert found["n"] == 2 and found["no_answer"] == 0.5
+    assert found["novel_f1"] == pytest.approx(scores.novel_f1.mean()) and found["novel_f1"] > 0
+
+
+def test_difference_has_a_p_value_and_a_detectable_difference():
+    values = np.random.default_rng(0).normal(size=400)
+    bootstrap = Bootstrap(range(400), seed=1)
+    clear, none = bootstrap.difference(values - values.mean() + 1), bootstrap.difference(values - values.mean())
+    assert clear["p"] == pytest.approx(2 / 2001) and none["p"] > 0.5
+    assert clear["detectable"] == pytest.approx(2.802 / 20, rel=0.1)  # standard errors of a mean of 400
+    assert clear["mean"] == pytest.approx(1) and clear["n"] == 400
+
+
+def test_holm():
+    """The smallest of three p values is multiplied by 3, and no adjusted p value is below the one before it."""
+    assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "c": 0.06, "b": 0.06})
+    assert holm({"a": 0.9}) == {"a": 0.9}

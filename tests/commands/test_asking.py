@@ -1,0 +1,193 @@
+"""Search, ask and the notebook, on what a finished pipeline left."""
+
+import json
+import re
+import shutil
+import textwrap
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+from conftest import ROOT, Repository
+
+from medcards.base.files import read_json, sha256_of, write_json
+
+README = (ROOT / "README.md").read_text()
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def repository(finished) -> Repository:
+    return finished
+
+
+def search(repository, *arguments: str, ok: bool = True):
+    return repository.run("python", "-m", "medcards", "search", *arguments, ok=ok)
+
+
+def hits(repository, question: str, *arguments: str) -> list[dict]:
+    """The hits of a search with --json, which must be JSON, so without NaN."""
+    found = json.loads(search(repository, question, "--json", *arguments).stdout, parse_constant=pytest.fail)
+    assert found["question"] == question and found["system"] in ("hybrid", "hybrid_rerank")
+    assert [hit["rank"] for hit in found["hits"]] == list(range(1, len(found["hits"]) + 1))
+    return found["hits"]
+
+
+def test_search_finds_the_card(repository):
+    question = "What should a nurse know about asthma, case 10?"
+    found = hits(repository, question)
+    assert len(found) == 5
+    assert set(found[0]) == {"rank", "card_id", "question", "answer", "source", "score", "scores"}
+    by_words = max(found, key=lambda hit: hit["scores"].get("bm25", 0))
+    assert by_words["question"] == question and by_words["answer"].startswith("In case 10, ")
+    done = search(repository, question, "-k", "1")
+    assert found[0]["card_id"] in done.stdout and "hybrid" in done.stdout
+    assert done.stderr == ""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(repository.folder)
+        (code,) = re.findall(r"    from medcards.search import Searcher\n(?:    .*\n)+", README)
+        exec(textwrap.dedent(code), variables := {})
+    assert [hit.card_id for hit in variables["hits"]][0]
+
+
+def test_the_re_ranked_system_searches_too(repository):
+    """The file that names the served system is changed here. Cards beyond the candidates have no score."""
+    file = repository.folder / "data/rankings/served.json"
+    chosen = file.read_text()
+    file.unlink()  # dvc's cache may be linked to it
+    served = json.loads(chosen) | {"system": "hybrid_rerank"}
+    file.write_text(json.dumps(served))
+    found = hits(repository, "asthma", "-k", "50")
+    assert [hit["score"] is None for hit in found] == [rank > served["candidates"] for rank in range(1, 51)]
+    file.unlink()
+    file.write_text(chosen)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["  "], "the question is empty"),
+        (["gout", "-k", "0"], "k=0: between 1 and 50"),
+        (["gout", "-k", "500"], "k=500: between 1 and 50"),
+        (["gout", "--data", "absent"], "absent/cards/train.parquet is missing"),
+    ],
+)
+def test_search_says_what_is_wrong(repository, arguments, says):
+    done = search(repository, *arguments, ok=False)
+    assert done.returncode == 1 and done.stdout == ""
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("search: ") and says in line
+
+
+def test_search_with_a_very_long_question(repository):
+    found = hits(repository, "gout " * 10_000, "-k", "2")
+    assert len(found) == 2 and "gout" in found[0]["answer"]
+
+
+def ask(repository, *arguments: str, ok: bool = True):
+    return repository.run("python", "-m", "medcards", "ask", *arguments, ok=ok)
+
+
+def test_an_answer_and_the_cards_that_it_read(repository):
+    question = "What should a nurse know about asthma, case 10?"
+    done = ask(repository, question, "-k", "2")
+    said, evidence = done.stdout.split("\n-- tuned model. Not medical advice")
+    assert said.strip() and f" 1. {hits(repository, question)[0]['question']}" in evidence and " 2. " in evidence
+    assert done.stderr == ""
+    done = ask(repository, question, "--model", "base", "--read", "none")
+    assert "-- base model. " in done.stdout and done.stdout.endswith("It read no card.\n")
+
+
+def test_asking_from_python(repository, monkeypatch):
+    """The answer is the one that the stage answer would generate. The cards can be limited to training cards."""
+    from medcards.answers.asker import Asker
+    from medcards.deck import cards
+    from medcards.llm.generation import generate
+
+    monkeypatch.chdir(repository.folder)
+    asker, question = Asker.load("data"), "What is the first sign of gout?"
+    found, table = asker.find(question, 3, read="training"), cards.load_cards("data/cards").set_index("card_id")
+    assert [table.split[hit.card_id] for hit in found] == ["train"] * 3
+    read = [cards.card_text(hit.question, hit.answer) for hit in found]
+    system_prompt = read_json("data/adapter/manifest.json")["llm"]["system_prompt"]
+    for base in (False, True):
+        parts = list(asker.answer(question, found, base, max_new_tokens=12))
+        assert all(part in parts[-1] for part in parts)
+        with asker._model.disable_adapter() if base else nullcontext():
+            (whole,) = generate(asker._model, asker._tokenizer, [question], system_prompt, 12, 1, context=[read])
+        assert parts[-1] == whole.text
+
+
+def test_asking_before_there_is_an_adapter(repository):
+    (repository.folder / "data/adapter").rename(repository.folder / "data/later")
+    done = ask(repository, "What is gout?")
+    assert "-- base model. There is no adapter yet: `dvc repro finetune` makes it." in done.stdout
+    (repository.folder / "data/later").rename(repository.folder / "data/adapter")
+
+
+def test_an_adapter_of_another_deck_is_named(repository):
+    """The adapter of the last deck is still there after the stages that search needs ran on a new deck."""
+    deck = repository.folder / "data/cards/manifest.json"
+    before = deck.read_text()
+    repository.edit("data/cards/manifest.json", "tiny.json", "new.json")
+    done = ask(repository, "What is gout?")
+    assert "-- tuned model. The adapter was tuned on another deck: `dvc repro finetune` tunes" in done.stdout
+    deck.write_text(before)
+
+
+def test_asking_reads_nothing_outside_its_data(repository, tmp_path):
+    """With an adapter and without one, in a folder that holds neither params.yaml nor metrics/."""
+    shutil.copytree(repository.folder / "data", tmp_path / "data", symlinks=False)
+    model = tmp_path / "models/encoder/tiny"
+    for role in ("encoder", "reranker", "llm"):  # a model of the user's own is named by its path
+        shutil.copytree(repository.folder / "models" / role / "tiny", model.parents[1] / role / "tiny")
+    elsewhere = Repository(tmp_path)
+    for remark in ("-- tuned model. Not medical", "-- base model. There is no adapter yet"):
+        done = elsewhere.run("python", "-m", "medcards", "ask", "What is gout?", PYTHONPATH=str(repository.folder))
+        assert remark in done.stdout
+        shutil.rmtree(tmp_path / "data/adapter", ignore_errors=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [((" ",), "the question is empty"), (("gout", "--data", "absent"), "absent/cards/train.parquet is missing")],
+)
+def test_asking_says_what_is_wrong(repository, arguments, says):
+    done = ask(repository, *arguments, ok=False)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith("ask: ") and says in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_search_refuses_a_damaged_index_and_one_of_other_vectors(repository, tmp_path):
+    shutil.copytree(repository.folder / "data", tmp_path / "data", symlinks=False)
+    index = tmp_path / "data/index/index.bin"
+    index.chmod(0o644)
+    whole = index.read_bytes()
+    index.write_bytes(whole[: len(whole) // 2])
+    done = search(repository, "gout", "--data", str(tmp_path / "data"), ok=False)
+    assert done.returncode == 1 and "index.bin is damaged" in done.stderr.strip().splitlines()[-1]
+    index.write_bytes(whole)
+    (tmp_path / "data/vectors/answers.npy").chmod(0o644)
+    (tmp_path / "data/vectors/manifest.json").chmod(0o644)
+    answers = np.load(tmp_path / "data/vectors/answers.npy")
+    np.save(tmp_path / "data/vectors/answers.npy", answers[::-1])
+    manifest = read_json(tmp_path / "data/vectors/manifest.json")
+    manifest["sha256"]["answers"] = sha256_of(tmp_path / "data/vectors/answers.npy")
+    write_json(tmp_path / "data/vectors/manifest.json", manifest)
+    done = search(repository, "gout", "--data", str(tmp_path / "data"), ok=False)
+    assert done.returncode == 1 and "belongs to other vectors" in done.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_the_notebook_runs(repository):
+    """Every cell runs, three pictures are shown, and no file of git changes."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    before = repository.run("git", "status", "--porcelain").stdout
+    notebook = nbformat.read(repository.folder / "notebooks/tour.ipynb", as_version=4)
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": repository.folder / "notebooks"}}).execute()
+    shown = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert sum("image/png" in output.get("data", {}) for output in shown) == 3
+    assert repository.run("git", "status", "--porcelain").stdout == before

@@ -1,0 +1,227 @@
+"""What a user sees in a browser: DVC's plots, and the page of the command app. Playwright drives Chromium."""
+
+import re
+import shutil
+import socket
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from conftest import PATIENCE, Repository, needs, wait
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "chromium")
+VEGA = ("vega@5.20.2", "vega-lite@5.2.0", "vega-embed@6.18.2")
+"""The packages that DVC's page fetches from a CDN. Here npm fetches them."""
+NO_DATA = {"Quantisation_trade-off", "Training_loss_of_the_cross-encoder"}
+"""Plots without data in a run on tiny material."""
+QUESTION = "What should a nurse know about gout, case 12?"
+
+pytestmark = [pytest.mark.slow, pytest.mark.browser, needs("playwright", CHROMIUM)]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=shutil.which(CHROMIUM), args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def vega(finished, tmp_path_factory) -> dict[str, str]:
+    """The scripts, by the address that DVC's page fetches them from."""
+    folder, scripts = tmp_path_factory.mktemp("vega"), {}
+    for package in VEGA:
+        finished.run("npm", "pack", "--silent", "--pack-destination", str(folder), package)
+        shutil.unpack_archive(folder / f"{package.replace('@', '-')}.tgz", folder / package)
+        name = package.partition("@")[0]
+        script = folder / package / "package/build" / f"{name}.min.js"
+        scripts[f"https://cdn.jsdelivr.net/npm/{package}"] = script.read_text(encoding="utf-8")
+    return scripts
+
+
+DRAWN = """() => {
+    const coloured = pixels => pixels.some((_, i) => i % 4 == 0 && pixels[i + 3]
+        && Math.max(...pixels.slice(i, i + 3)) - Math.min(...pixels.slice(i, i + 3)) > 50);
+    const drew = canvas => canvas.width > 0
+        && coloured(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data);
+    return [...document.querySelectorAll('div[id]')].map(plot => {
+        const [canvas, image] = [plot.querySelector('canvas'), plot.querySelector('img')];
+        return [plot.id, image ? image.naturalWidth > 0 : Boolean(canvas) && drew(canvas)];
+    });
+}"""
+"""The name of each plot, and whether it shows colours. Axes and titles have none."""
+
+
+def drawn(browser, vega: dict[str, str], page: Path, blank: set[str]) -> set[str]:
+    """Names of the plots that show data on a page of DVC, once all plots except the ``blank`` ones do."""
+    tab, errors = browser.new_page(), []
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    tab.route(
+        re.compile("^https:"),
+        lambda route: route.fulfill(body=vega[route.request.url], content_type="text/javascript; charset=utf-8"),
+    )
+    tab.goto(page.as_uri())
+    for _ in range(PATIENCE):
+        shown = dict(tab.evaluate(DRAWN))
+        if {name for name, has in shown.items() if not has} == blank:
+            break
+        tab.wait_for_timeout(1000)
+    tab.close()
+    assert not errors and {name for name, has in shown.items() if not has} == blank
+    return {name for name, has in shown.items() if has}
+
+
+@needs("npm")
+def test_every_plot_is_drawn(finished, browser, vega):
+    from ruamel.yaml import YAML
+
+    finished.run("dvc", "plots", "show")
+    seen = drawn(browser, vega, finished.folder / "dvc_plots/index.html", NO_DATA)
+    plots = YAML(typ="safe").load((finished.folder / "dvc.yaml").read_text())["plots"]
+    titles = {next(iter(plot)) if isinstance(plot, dict) else plot for plot in plots}
+    assert {"".join(c if c.isalnum() or c == "-" else "_" for c in title) for title in titles} == seen | NO_DATA
+
+
+@needs("npm")
+def test_two_runs_are_drawn_in_one_picture(finished, browser, vega):
+    """The commit before the last one holds the plots of the default run."""
+    finished.run("dvc", "plots", "diff", "HEAD~1")
+    page = finished.folder / "dvc_plots/index.html"
+    assert '"workspace"' in page.read_text() and '"HEAD~1"' in page.read_text()
+    drawn(browser, vega, page, {"Quantisation_trade-off"})  # quantise_eval is off by default
+
+
+@contextmanager
+def serving(repository: Repository) -> Iterator[str]:
+    """Start the page and yield its address; stop the page at the end of the block."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url, process = (
+        f"http://127.0.0.1:{port}",
+        repository.start("python", "-m", "medcards", "app", "--port", str(port)),
+    )
+
+    def answers() -> bool:
+        assert process.poll() is None, (repository.folder / "stderr.txt").read_text()
+        try:
+            return urllib.request.urlopen(url, timeout=1).status == 200
+        except OSError:
+            return False
+
+    try:
+        wait(answers)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)
+
+
+@contextmanager
+def opened(browser, address: str) -> Iterator:
+    """Open the page. It may fetch nothing from other addresses."""
+    page, fetched = browser.new_page(), []
+    page.on("request", lambda request: fetched.append(request.url))
+    page.set_default_timeout(1000 * PATIENCE)
+    page.goto(address)
+    page.get_by_label("Question", exact=True).wait_for()
+    yield page
+    assert [url for url in fetched if not url.startswith((address, "data:", "blob:"))] == []
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def address(finished):
+    with serving(finished) as url:
+        yield url
+
+
+@pytest.fixture
+def page(browser, address):
+    with opened(browser, address) as page:
+        yield page
+
+
+def ask(page, question: str, says: str = "Done.") -> None:
+    page.get_by_label("Question", exact=True).fill(question)
+    page.get_by_role("button", name="Ask", exact=True).click()
+    page.locator("#note").get_by_text(says, exact=True).wait_for()
+
+
+pages = needs("gradio")
+
+
+@pages
+def test_a_question_is_answered(page):
+    assert "Not medical advice" in page.locator("body").inner_text()
+    page.get_by_label("number input for Cards (k)").fill("10")
+    ask(page, QUESTION)
+    cards = page.locator("#cards").inner_text()
+    assert page.locator("#cards .card.read").count() == 10 and "read by the models" in cards
+    assert "1. What should" in cards and QUESTION in cards and "bm25" in cards and "tiny.json" in cards
+    assert page.locator("#tuned textarea").input_value() and page.locator("#base textarea").input_value()
+    assert page.locator("#injected").count() == 0 and "<b id='injected'>bold</b>" in cards  # markup is shown as text
+
+
+@pages
+def test_models_and_cards_can_be_switched_off(page):
+    page.get_by_label("base", exact=True).uncheck()
+    page.get_by_label("none", exact=True).check()
+    ask(page, QUESTION)
+    assert page.locator("#cards .card").count() == 3 and page.locator("#cards .card.read").count() == 0
+    assert page.locator("#tuned textarea").input_value() and not page.locator("#base textarea").input_value()
+
+
+@pages
+def test_reading_training_cards_only(page, finished):
+    from medcards.deck.cards import load_cards
+
+    page.get_by_label("training", exact=True).check()
+    page.get_by_label("tuned", exact=True).uncheck()
+    page.get_by_label("base", exact=True).uncheck()
+    page.get_by_label("number input for Cards (k)").fill("10")
+    ask(page, QUESTION)
+    cards = load_cards(finished.folder / "data/cards").set_index("card_id")
+    shown = re.findall(r"[0-9a-f]{16}", page.locator("#cards").inner_text())
+    assert len(shown) == 10 and set(cards.split[shown]) == {"train"}
+
+
+@pages
+def test_an_example_can_be_asked(page):
+    page.locator(".gallery-item").first.click()
+    wait(lambda: page.get_by_label("Question", exact=True).input_value().startswith("What should a nurse know"))
+
+
+@pages
+@pytest.mark.parametrize(
+    ("question", "says"), [("  ", "the question is empty: ask something"), ("gout " * 5000, "Done.")]
+)
+def test_an_empty_and_a_very_long_question(page, question, says):
+    ask(page, question, says)
+
+
+@pages
+def test_before_there_is_an_adapter(browser, finished):
+    adapter = finished.folder / "data/adapter"
+    adapter.rename(finished.folder / "data/later")
+    with serving(finished) as url, opened(browser, url) as page:
+        ask(page, QUESTION)
+        assert page.locator("#tuned textarea").input_value().startswith("There is no adapter yet: `dvc repro finetune`")
+        assert page.locator("#base textarea").input_value()
+    (finished.folder / "data/later").rename(adapter)
+
+
+@pages
+def test_app_reports_wrong_input_in_one_line(finished, address):
+    """The deck is missing, or another program uses the port."""
+    done = finished.run("python", "-m", "medcards", "app", "--data", "absent", ok=False)
+    assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith(
+        "app: absent/cards/train.parquet is missing"
+    )
+    done = finished.run("python", "-m", "medcards", "app", "--port", address.rpartition(":")[2], ok=False)
+    assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("app: ") and "--port" in done.stderr

@@ -1,0 +1,259 @@
+"""Near-duplicate groups, the split by group, and the leakage that the audit measures."""
+
+import unicodedata
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_deck import raw
+
+from medcards import InputError
+from medcards.deck.cards import clean
+from medcards.deck.leakage import (
+    character_vectors,
+    leaked_shares,
+    nearest_training,
+    new_splits,
+    random_training,
+    similarity_in_splits,
+    similarity_to_training,
+)
+from medcards.deck.splits import group_cards, near_duplicates, sample_concepts, split_by_group
+
+FILLER = [(f"What is thing{n}?", f"It is explained by fact{n} alone.") for n in range(300)]
+
+
+def grouped(*rows, threshold=0.6, join_share=0.005, stop_share=0.02, **columns) -> pd.DataFrame:
+    """Clean cards of the given rows, with their groups."""
+    cards, _, _ = clean(raw(*rows, **columns))
+    pairs = near_duplicates(cards, threshold, seed=0)
+    return cards.assign(group=group_cards(cards, pairs, join_share, stop_share))
+
+
+def same(cards: pd.DataFrame, *questions: str) -> bool:
+    """Whether the cards of the given questions are all in one group."""
+    return cards.set_index("question").group[list(questions)].nunique() == 1
+
+
+def test_planted_duplicates_paraphrases_and_chains_are_grouped():
+    cards = grouped(
+        *FILLER,
+        ("What is anaemia of chronic disease?", "Low iron in blood despite full stores."),
+        ("what is ANAEMIA of chronic disease", "Something else."),  # the same question
+        ("Name the iron disorder.", "low iron in blood, despite full stores"),  # the same answer
+        ("How is severe acute asthma treated at home?", "By inhaling salbutamol."),
+        ("How is acute asthma treated at home now?", "Salbutamol, inhaled."),  # a paraphrase
+        ("Alpha beta gamma delta epsilon?", "1"),
+        ("Beta gamma delta epsilon zeta?", "2"),  # a chain: neighbours share four of six words
+        ("Gamma delta epsilon zeta eta?", "3"),
+        ("Delta epsilon zeta eta theta?", "4"),  # the ends of the chain share two of eight words
+    )
+    assert same(
+        cards,
+        "What is anaemia of chronic disease?",
+        "what is ANAEMIA of chronic disease",
+        "Name the iron disorder.",
+    )
+    assert same(cards, "How is severe acute asthma treated at home?", "How is acute asthma treated at home now?")
+    assert same(cards, "Alpha beta gamma delta epsilon?", "Delta epsilon zeta eta theta?")
+    assert not same(cards, "Alpha beta gamma delta epsilon?", "Name the iron disorder.")
+    assert cards.group.nunique() == len(FILLER) + 3
+
+
+def test_the_template_of_questions_makes_no_near_duplicates():
+    """All questions share two of three words, which form a template. Two questions ask for the same thing."""
+    rows = [(f"What is thing{n}?", f"answer{n}") for n in range(300)]
+    cards = grouped(*rows, ("Now what is a thing7?", "other words"))
+    assert cards.group.nunique() == 300
+    assert same(cards, "What is thing7?", "Now what is a thing7?")
+
+
+def test_answers_alone_make_near_duplicates():
+    text = "a long answer with many words that two cards share only if one was copied from the other"
+    cards = grouped(*FILLER, ("First?", text + " once"), ("Second?", text + " twice"))
+    assert same(cards, "First?", "Second?")
+
+
+def test_similarity_is_exact_and_at_least_the_threshold():
+    cards, _, _ = clean(
+        raw(*FILLER, ("red blue green white", "1"), ("red blue green pink", "2"), ("red blue green white grey", "3"))
+    )
+    pairs = near_duplicates(cards, 0.6, seed=0)
+    found = {(cards.question[i], cards.question[j]): s for i, j, s in pairs.itertuples(index=False)}
+    assert found == {
+        ("red blue green white", "red blue green white grey"): 0.8,
+        ("red blue green white", "red blue green pink"): 0.6,
+    }
+
+
+def test_one_concept_is_one_group():
+    concepts = ["HP:9", "HP:9"] + [""] * 30
+    cards = grouped(("A?", "x"), ("B?", "y"), *FILLER[:30], concept=concepts)
+    assert cards.group.tolist()[:2] == ["HP:9", "HP:9"]
+    assert (cards.group[2:] == cards.card_id[2:]).all()
+
+
+def test_a_family_of_near_duplicates_forms_groups_of_limited_size():
+    """Each of 200 cards is a near-duplicate of the next, but no group holds more than 1% of the 2,000 cards."""
+    words = [f"w{n}" for n in range(210)]
+    chain = [(" ".join(words[n : n + 10]), f"reply{n}") for n in range(200)]
+    filler = [(f"thing{n} other{n} words{n}", f"fact{n}") for n in range(1800)]
+    cards = grouped(*chain, *filler, join_share=0.01)
+    sizes = cards.group.value_counts()
+    assert sizes.iloc[0] <= 20
+    assert (sizes[cards.group[:200].unique()] > 1).all()
+
+
+def test_a_group_above_stop_share_is_an_error():
+    rows = [(f"thing{n} other{n}?", "Yes.") for n in range(30)]
+    with pytest.raises(InputError, match=r"30 of 330 cards form one group, .*raise prepare.stop_share=0.02") as error:
+        grouped(*FILLER, *rows)
+    assert "\n" not in str(error.value)
+    assert grouped(*FILLER, *rows, stop_share=0.1).group.value_counts().iloc[0] == 30
+    assert grouped(*FILLER, *rows[:20]).group.value_counts().iloc[0] == 20  # SMALL_GROUP cards are allowed
+
+
+def test_a_deck_with_one_answer_is_an_error():
+    with pytest.raises(InputError, match="100 of 100 cards form one group"):
+        grouped(*[(f"thing{n}", "Yes") for n in range(100)])
+
+
+@pytest.mark.parametrize("text", ["这是什么病{}？", "Τι είναι η νόσος{};", "ما هو المرض{}؟", "?!{}", "🩺 {} 🩺"])
+def test_groups_in_other_scripts(text):
+    rows = [(text.format(n), f"№{n}") for n in range(60)]
+    cards = grouped(*rows, (text.format(7) + " ", "again"))
+    assert same(cards, text.format(7))
+    assert cards.group.nunique() == 60
+
+
+def test_groups_of_very_long_texts():
+    long = ["word " * 50_000 + str(n) for n in range(2)]
+    cards = grouped(*FILLER, ("Long?", long[0]), ("Longer?", long[1]))
+    assert cards.group.nunique() == len(FILLER) + 2  # the two questions with answers share one of three words
+
+
+def cards_of(groups: list[int], lengths: list[int]) -> pd.DataFrame:
+    answers = ["x" * length for length in lengths]
+    return pd.DataFrame({"group": [f"g{group}" for group in groups], "answer": answers, "query_set": "own"})
+
+
+def test_split_keeps_groups_whole_and_meets_the_shares():
+    cards = cards_of(np.repeat(np.arange(500), 2).tolist(), list(range(1, 1001)))
+    split = split_by_group(cards, 0.1, 0.2, seed=1)
+    assert split.groupby(cards.group).nunique().max() == 1
+    assert split.value_counts().to_dict() == pytest.approx({"train": 700, "test": 200, "validation": 100}, abs=2)
+    assert split.equals(split_by_group(cards, 0.1, 0.2, seed=1))
+    assert not split.equals(split_by_group(cards, 0.1, 0.2, seed=2))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_splits_agree_in_size_query_sets_and_answer_lengths(seed):
+    """2,000 cards in groups of 1 to 40 cards, with skewed answer lengths and two query sets."""
+    rng = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(600), rng.zipf(1.7, 600).clip(max=40))[:2000]
+    groups = np.concatenate([groups, np.arange(1000, 3000 - len(groups))])
+    cards = cards_of(groups.tolist(), rng.lognormal(4, 1, len(groups)).astype(int).clip(1).tolist())
+    cards.loc[rng.random(len(cards)) < 0.3, "query_set"] = "layperson"
+    split = split_by_group(cards, 0.1, 0.1, seed)
+    shares = split.value_counts(normalize=True)
+    assert shares.to_dict() == pytest.approx({"train": 0.8, "validation": 0.1, "test": 0.1}, abs=0.005)
+    lay = (cards.query_set == "layperson").groupby(split).mean()
+    assert lay.max() - lay.min() < 0.03
+    quarter = pd.qcut(cards.answer.str.len().rank(method="first"), 4, labels=False)
+    of_split = pd.crosstab(split, quarter, normalize="index")
+    assert (of_split.max() - of_split.min()).max() < 0.04
+
+
+def test_a_deck_too_small_to_split_is_an_error():
+    with pytest.raises(InputError, match="too small to split: 6 cards in 2 groups"):
+        split_by_group(cards_of([0, 0, 0, 1, 1, 1], [1] * 6), 0.1, 0.1, seed=0)
+
+
+def test_draw_concepts_takes_whole_concepts():
+    table = pd.DataFrame({"concept": ["a", "b", "b", "c", "c", "c", ""], "card_id": list("tuvwxyz")})
+    drawn = sample_concepts(table, 4, seed=0)
+    assert 1 <= len(drawn) <= 4
+    whole = table.concept.value_counts()
+    assert all(count == whole[concept] for concept, count in drawn.concept.value_counts().items())
+
+
+TEXTS = st.lists(
+    st.sampled_from(["a", "b", "C", "β", "糖", "\x00", "\u200b", " ", "\n", "?", "1", "e", "\u0301"]), max_size=6
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(st.tuples(TEXTS.map("".join), TEXTS.map(" ".join)), min_size=1, max_size=60), st.integers(0, 99))
+def test_any_deck_is_cleaned_grouped_and_split(rows, seed):
+    """For any deck, counts add up, cards are clean, and each group and each text lies in one split."""
+    try:
+        cards, counts, examples = clean(raw(*rows))
+    except InputError:
+        blank = " \n\x00\u200b"
+        assert all(not question.strip(blank) or not answer.strip(blank) for question, answer in rows)
+        return
+    dropped = {name: count for name, count in counts.items() if name.startswith("dropped_")}
+    assert counts["rows_read"] == len(rows) == sum(dropped.values()) + counts["kept"]
+    assert counts["kept"] == len(cards) == cards.card_id.nunique()
+    shown = examples.reason.value_counts()
+    assert all(shown.get(name, 0) == min(count, 5) for name, count in counts.items() if name in dropped)
+    for side in (cards.question, cards.answer):
+        assert side.map(lambda text: unicodedata.is_normalized("NFC", text)).all()
+        assert (side.str.len() > 0).all() and (side.map(lambda text: " ".join(text.split())) == side).all()
+    pairs = near_duplicates(cards, 0.6, seed)
+    cards["group"] = group_cards(cards, pairs, 0.005, 1)
+    try:
+        cards["split"] = split_by_group(cards, 0.2, 0.2, seed)
+    except InputError:
+        return
+    for column in ("group", "question", "answer"):
+        assert cards.groupby(column).split.nunique().max() == 1
+    assert cards.split.value_counts().sum() == len(cards)
+
+
+# Leakage.
+
+
+def test_nearest_training_card_is_never_the_card_itself():
+    vectors = np.eye(4, dtype=np.float32)
+    vectors[3] = [0.6, 0.8, 0, 0]
+    similarity, nearest = nearest_training(vectors, np.array([3, 2]), np.array([True, True, True, False]))
+    assert nearest.tolist()[0] == 1
+    assert similarity.tolist() == pytest.approx([0.8, 0.0])  # card 2 is in the training mask
+
+
+def test_random_training_depends_on_the_seed():
+    drawn = random_training(100, 80, seed=1)
+    assert drawn.sum() == 80
+    assert (drawn == random_training(100, 80, seed=1)).all() and (drawn != random_training(100, 80, seed=2)).any()
+
+
+def test_leaked_shares_find_planted_copies():
+    """30 of 100 test answers have a copy with one changed character among the training cards."""
+    rng = np.random.default_rng(0)
+    letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
+    texts = ["".join(rng.choice(letters, 60)) for _ in range(500)]
+    vectors = rng.normal(size=(500, 64)).astype(np.float32)
+    for copy, original in zip(range(100, 130), range(30), strict=True):
+        texts[copy] = texts[original][:-1] + "?"
+        vectors[copy] = vectors[original] + 0.02 * rng.normal(size=64)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    split = ["test"] * 100 + ["train"] * 350 + ["validation"] * 50
+    names = [str(n) for n in range(500)]
+    cards = pd.DataFrame({"card_id": names, "group": names, "split": split, "answer": texts, "query_set": "own"})
+    encoders = {"bi-encoder": vectors, "characters": character_vectors(texts)}
+    similarities, nearest = similarity_to_training(cards, encoders, seed=0)
+    assert nearest.tolist()[:30] == [str(n) for n in range(100, 130)]
+    shares = leaked_shares(cards, similarities, seed=0)
+    for encoder in ("bi-encoder", "characters"):
+        assert shares["group"][encoder]["leaked@0.9"]["mean"] == pytest.approx(0.3)
+        # In a random split, 70% of the copies are training cards, so fewer cards leak.
+        assert shares["group-random"][encoder]["leaked@0.9"]["lo"] > 0
+    # Each group is a single card here, so new splits by group leak as much as random splits.
+    splits = new_splits(cards, seed=0)
+    assert len(splits) == 10 and len({tuple(split) for split in splits}) == 10
+    again = leaked_shares(cards, similarity_in_splits(cards, splits, {"bi-encoder": vectors}, seed=0), seed=0)
+    difference = again["group-random"]["bi-encoder"]["leaked@0.9"]
+    assert difference["lo"] < 0 < difference["hi"] and difference["n"] > 250

@@ -1,0 +1,209 @@
+"""Words, clusters and topics: planted structure is found, and scores are checked by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from medcards import InputError
+from medcards.deck.words import words
+from medcards.explore.clusters import agreement, central_cards, choose_k, kmeans_grid
+from medcards.explore.overview import branch_agreement, map_points
+from medcards.explore.topic_models import Bags, Topics, class_terms
+from medcards.explore.topics import (
+    choose_topic_model,
+    coherence_gain,
+    describe_topics,
+    fit_topic_models,
+    summarise_topics,
+)
+from medcards.explore.vocabulary import describe_words, first_words, frequent_terms, heaps, length_statistics, zipf
+
+
+def tokens(*texts: str) -> pd.Series:
+    return pd.Series([words(text) for text in texts])
+
+
+def test_length_statistics():
+    found = length_statistics(tokens("Beta-blocker, a drug.", "A drug"), np.array([7, 3]))
+    assert found == {
+        "texts": 2,
+        "words": {"mean": 2.5, "quartiles": [2.25, 2.5, 2.75], "longest": 3, "total": 5},
+        "model_tokens": {"mean": 5.0, "quartiles": [4.0, 5.0, 6.0], "longest": 7},
+        "vocabulary": 3,
+        "type_token_ratio": 0.6,
+        "words_seen_once": 1,
+    }
+
+
+def test_zipf_and_heaps_find_the_exponent_of_planted_laws():
+    ranked = pd.Series([[f"w{rank}"] * round(10_000 / rank) for rank in range(1, 101)])
+    table, exponent = zipf(ranked)
+    assert table["count"].iloc[0] == 10_000 and table["rank"].iloc[-1] == 100
+    assert exponent == pytest.approx(1, abs=0.01)
+    # The k-th new word comes at place k^2, so the vocabulary grows with the square root.
+    read = [f"new{int(place**0.5)}" if int(place**0.5) ** 2 == place else "new1" for place in range(1, 10_001)]
+    table, exponent = heaps(pd.Series([read]))
+    assert table.iloc[-1].tolist() == [10_000, 100]
+    assert exponent == pytest.approx(0.5, abs=0.03)
+    assert heaps(tokens("?"))[1] == zipf(tokens("?"))[1] == 0  # a deck without words
+
+
+def test_frequent_terms_and_first_words():
+    texts = tokens("What is the liver?", "What is a kidney?", "Name the liver")
+    assert frequent_terms(texts, 1).to_dict("records") == [{"text": "liver", "texts": 2, "share": pytest.approx(2 / 3)}]
+    begins = first_words(texts, 1)
+    assert begins.text.tolist() == ["what is", "(others)"]
+    assert begins.questions.tolist() == [2, 1]
+    assert begins.share.sum() == pytest.approx(1)
+
+
+def test_describe_words_tables():
+    cards = pd.DataFrame({"question": ["What is gout?", "What is a cyst?"], "answer": ["a disease", "a sac"]})
+    metrics, tables = describe_words(cards, np.array([5, 6]), np.array([3, 3]))
+    assert metrics["questions"]["texts"] == 2 and metrics["answers"]["zipf_exponent"] > 0
+    assert tables["lengths"].columns.tolist() == ["text", "unit", "length", "texts"]
+    assert tables["lengths"].texts.sum() == 8  # two texts each of questions and answers, in two units
+    assert set(tables["words"].law) == {"zipf", "heaps"}
+    assert tables["words"].columns.tolist() == ["x", "y", "law", "text"]
+    assert tables["terms"].columns.tolist() == ["text", "texts", "share", "of"]
+    assert tables["first_words"].columns.tolist() == ["text", "questions", "share", "of"]
+
+
+PLANTED = np.repeat(np.eye(3, 8), 40, axis=0) + np.random.default_rng(0).normal(scale=0.05, size=(120, 8))
+
+
+def test_kmeans_finds_planted_clusters():
+    labels, scores = kmeans_grid(PLANTED, range(120), [2, 3, 6, 500], sample=60, seed=0)
+    assert list(labels) == list(scores) == [2, 3, 6]
+    assert choose_k(scores) == 3
+    assert [len(set(labels[3][start : start + 40])) for start in (0, 40, 80)] == [1, 1, 1]
+    assert scores[3]["stability"]["mean"] == pytest.approx(1)  # each half of the cards gives the same three
+    assert scores[3]["silhouette"]["n"] == 60 and scores[3]["stability"]["n"] == 4
+    assert scores[3]["davies_bouldin"]["mean"] < scores[2]["davies_bouldin"]["mean"]
+    with pytest.raises(InputError, match="every k is too large for 120 answers"):
+        kmeans_grid(PLANTED, range(120), [60], sample=60, seed=0)
+
+
+def test_choose_k_takes_the_most_stable_of_the_good():
+    def score(mean, lo, stability):
+        return {"silhouette": {"mean": mean, "lo": lo}, "stability": {"mean": stability}}
+
+    scores = {
+        5: score(0.10, 0.09, 0.9),
+        10: score(0.19, 0.18, 0.5),
+        20: score(0.20, 0.185, 0.4),
+        30: score(0.2, 0, 0.3),
+    }
+    assert choose_k(scores) == 10  # 5 is more stable, but its silhouette is below the interval of the best
+
+
+def test_central_cards():
+    vectors = np.array([[1, 0], [0.8, 0.6], [0.6, 0.8], [0, 1]])
+    found = central_cards(vectors, np.array([0, 0, 0, 1]), 2)
+    assert found[0].tolist() == [1, 2] and found[1].tolist() == [3]
+
+
+def test_agreement_with_known_classes():
+    truth = pd.Series(["eye"] * 50 + ["ear"] * 50 + [""] * 20)
+    right = np.array([1] * 50 + [0] * 50 + [7] * 20)
+    found = agreement(right, truth, range(120), seed=0)
+    assert found == {"mean": pytest.approx(1), "lo": pytest.approx(1), "hi": pytest.approx(1), "n": 100}
+    chance = agreement(np.random.default_rng(0).integers(3, size=120), truth, range(120), seed=0)
+    assert abs(chance["mean"]) < 0.05 and chance["lo"] <= chance["mean"] <= chance["hi"]
+
+
+def test_agreement_of_random_labels_is_zero():
+    """With many classes. A bootstrap, which draws cards twice, would find agreement here."""
+    rng = np.random.default_rng(1)
+    truth, labels = pd.Series(rng.integers(25, size=1500).astype(str)), rng.integers(25, size=1500)
+    found = agreement(labels, truth, range(1500), seed=0)
+    assert found["lo"] < 0 < found["hi"]
+
+
+HEART = "heart valve artery vein blood ventricle atrium pulse beat aorta".split()
+KIDNEY = "kidney urine nephron bladder ureter renal stone filter dialysis cortex".split()
+
+
+def test_topic_models_find_planted_topics(monkeypatch):
+    """60 texts about the heart and 60 about the kidney, with stop words, and vectors that separate them."""
+    random = np.random.default_rng(0)
+    texts = pd.Series([" of the ".join(random.choice(said, 12)) for said in [HEART] * 60 + [KIDNEY] * 60])
+    vectors = np.repeat(np.eye(2, 4), 60, axis=0) + np.random.default_rng(0).normal(scale=0.05, size=(120, 4))
+    monkeypatch.setattr("medcards.explore.topics.LDA_PASSES", 10)  # a small deck needs more
+    models, scores = fit_topic_models(texts, vectors, [2], min_document_frequency=2, seed=0)
+    assert len(models) == 5 * 3 and len(scores) == 5 * 3 * 2
+    for method in ("lda", "nmf", "embeddings"):
+        model = models[method, 2, 0]
+        assert len(set(model.of_text[:60])) == len(set(model.of_text[60:])) == 1
+        assert model.of_text[0] != model.of_text[60]
+        assert set(model.top_words[model.of_text[0]]) == set(HEART)
+        assert model.diversity == 1
+    assert any("of" in topic for topic in models["lda_raw", 2, 0].top_words)  # all words
+    assert choose_topic_model(scores)[0] != "lda_raw"
+    assert summarise_topics(scores, 0)["embeddings"][2]["c_v"]["n"] == 2
+    assert coherence_gain(scores, "embeddings", "lda_raw", 2)["mean"] > 0
+
+
+def test_describe_topics_tables():
+    random = np.random.default_rng(0)
+    cards = pd.DataFrame(
+        {"answer": [" of the ".join(random.choice(said, 12)) for said in [HEART] * 30 + [KIDNEY] * 30]}
+    )
+    labels, shown, metrics, tables = describe_topics(cards, PLANTED[:60], [2], 2, seed=0)
+    assert set(labels) == {"lda_raw", "lda", "lda_bigrams", "nmf", "embeddings"} and len(shown) == 60
+    assert metrics["shown"]["method"] != "embeddings" and len(metrics["gain_c_v"]) == 4
+    assert tables["topic_models"].columns.tolist() == ["method", "topics", "seed", "c_v", "npmi", "diversity"]
+    assert tables["coherence"].columns.tolist() == ["topics", *labels]
+    assert tables["topics"].cards.sum() == 60
+
+
+def test_branch_agreement_and_map():
+    cards = pd.DataFrame({"branch": ["a"] * 40 + ["b"] * 40 + ["c"] * 40, "group": range(120)})
+    labels = np.repeat([0, 1, 2], 40)
+    assert branch_agreement(cards, {"kmeans": labels}, seed=0)["kmeans"]["mean"] == pytest.approx(1)
+    assert branch_agreement(cards.assign(branch=""), {"kmeans": labels}, seed=0) == {}
+    points = map_points(pd.DataFrame({"cluster": labels}), PLANTED, 30, seed=0)
+    assert len(points) == 30 and points.columns.tolist() == ["cluster", "x", "y"]
+
+
+def test_class_terms_by_hand():
+    """Class 0 says a, a, b; class 1 says b, c. A = 2.5 words a class: a weighs 2/3 log(1 + 2.5/2), b 1/3 log(2.25)."""
+    names = [f"x{letter}" for letter in "abcdefghij"]
+    bags = Bags([["xa", "xa", "xb"], ["xb", "xc"], names], 1)
+    terms = class_terms(bags, np.array([0, 1, 2]))
+    assert terms[0][:2] == ["xa", "xb"]
+    assert terms[1][:2] == ["xc", "xb"]
+
+
+def test_a_pair_and_its_part_count_once():
+    bags = Bags([["red_blood", "red", "blood", "cell", *"uvwxyzqpst"]], 1)
+    weights = np.array([{"red_blood": 9, "red": 8, "cell": 7}.get(word, 1.0) for word in bags.words])
+    found = bags.strongest(weights)
+    assert found[:2] == ["red_blood", "cell"]
+    assert not {"red", "blood"} & set(found)
+    assert len(found) == 10
+    both = Bags([["lack_of_vision", "loss_of_hearing", *"uvwxyzqp"]], 1)  # a connector is not a shared part
+    assert {"lack_of_vision", "loss_of_hearing"} <= set(both.strongest(np.ones(10)))
+
+
+def test_coherence_counts_a_pair_where_it_stands():
+    from medcards.explore.topics import _reference
+
+    joined = [["a", "red_blood", "cell"]]
+    assert _reference(joined) == [["a", "red", "blood", "red_blood", "cell"]]
+
+
+def test_diversity_by_hand():
+    assert Topics([["a", "b"], ["a", "c"]], np.array([0])).diversity == 0.75
+
+
+def test_too_few_words():
+    with pytest.raises(InputError, match="eda.min_document_frequency=5 leaves 0 words to model, too few: lower it"):
+        Bags([["a"], ["b"]], 5)
+
+
+def test_choose_topic_model_needs_diversity():
+    rows = [("a", 10, 0.9, 0.5), ("b", 10, 0.6, 0.8), ("b", 20, 0.4, 0.8)]
+    rows += [("c", 10, 0.55, 0.8), ("c", 20, 0.5, 0.8), ("c", 30, 0.8, 0.6)]
+    scores = pd.DataFrame(rows, columns=["method", "topics", "c_v", "diversity"]).assign(seed=0)
+    assert choose_topic_model(scores) == ("c", 10)  # b has the best cell, c the best method

@@ -1,0 +1,238 @@
+"""The whole pipeline and its stages, through the real dvc, on tiny material. The tests run in their order."""
+
+import json
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import tiny
+from conftest import PATIENCE, ROOT, Repository, wait
+from huggingface_hub import DatasetCard
+from ruamel.yaml import YAML
+from test_experiments import answers
+
+STAGES = [*YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]]
+ANSWERING = {"echo", "constant", "copy_nearest", "base", "lora", "lora_rag", "search_open"}
+LANGUAGE_MODELS = {"base", "lora", "lora_rag"}
+RETRIEVING = {"bm25", "dense_exact", "hnsw", "hybrid", "hnsw_rerank", "hybrid_rerank"}
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def repository(finished) -> Repository:
+    return finished
+
+
+def test_repro_runs_every_stage(repository):
+    said = (repository.folder / "first_run.txt").read_text()
+    assert sorted(repository.stages_run(said)) == sorted(STAGES)
+    assert repository.run("git", "status", "--porcelain").stdout == ""
+
+
+def test_the_deck_and_its_audit(repository):
+    assert repository.metrics("prepare")["splits"]["test"]["cards"] == 12
+    assert "dropped_duplicate: 0 rows" in (repository.folder / "data/figures/prepare/cleaning.md").read_text()
+    assert repository.metrics("audit")["group"]["questions"]["characters"]["leaked@0.9"]["n"] == 12
+    grid = repository.metrics("eda")["topics"]["grid"]
+    assert set(grid) == {"lda_raw", "lda", "lda_bigrams", "nmf", "embeddings"}
+    card = DatasetCard.load(repository.folder / "docs/DATASET_CARD.md")
+    assert card.data.license == "unknown" and card.data.size_categories == ["n<1K"]
+    assert "120 question-answer cards" in card.text and "tiny.json" in card.text
+
+
+def test_the_search_figures(repository):
+    retrieval = repository.metrics("retrieval")
+    ranked = retrieval["test"]["own"]
+    assert set(ranked) == RETRIEVING | {"differences"}
+    assert {f"{name}-dense_exact" for name in RETRIEVING - {"dense_exact"}} <= set(ranked["differences"])
+    assert set(retrieval["test"]) == {"own", "typos", "word_drops", "lower_case"}
+    assert set(retrieval["test"]["typos"]) == RETRIEVING - {"hnsw_rerank", "hybrid_rerank"} | {"differences"}
+    assert retrieval["test"]["word_drops"]["bm25"]["mrr@10"]["mean"] < ranked["bm25"]["mrr@10"]["mean"]
+    assert retrieval["reranker"] == {"model": "path:models/reranker/tiny", "trained": False}
+    assert retrieval["served"]["system"] in ("hybrid", "hybrid_rerank")
+    assert ranked["bm25"]["mrr@10"]["mean"] > 0.5  # the deck's questions share their case number with the answer
+    served = repository.metrics("index")["served"]
+    assert served["recall@10"]["mean"] >= 0.99 and served["answers"] == 120
+    assert repository.metrics("cost/index")["ratios"]["hnsw_to_exact"] > 0
+
+
+def test_the_answers_and_their_scores(repository):
+    summary, rows = repository.metrics("qa"), answers(repository)
+    assert ANSWERING | {"differences"} <= set(summary) <= ANSWERING | {"differences", "far_from_training"}
+    assert summary["echo"]["novel_f1"]["mean"] == 0
+    assert len(rows) == 4
+    first = rows[0]
+    assert set(first["answers"]) == ANSWERING and first["question"] == first["answers"]["echo"]
+    assert len(first["read"]["lora_rag"]) == 3 and set(first["read"]) == {"lora_rag"}
+    assert set(first["nll"]) == set(first["truncated"]) == LANGUAGE_MODELS
+    assert len({row["answers"]["constant"] for row in rows}) == 1
+    scores = pd.read_parquet(repository.folder / "data/scores/scores.parquet")
+    assert len(scores) == 4 * len(ANSWERING)
+    for name in ANSWERING:
+        of = scores[scores.system == name]
+        assert summary[name]["token_f1"]["mean"] == pytest.approx(of.token_f1.mean(), rel=1e-4)
+        assert ("nll" in summary[name]) == (name in LANGUAGE_MODELS)
+    assert summary["differences"]["lora-base"]["nll"]["p_holm"] <= 1
+    assert repository.metrics("quantisation") == {}  # it is off
+
+
+def test_the_adapter(repository):
+    adapter = {file.name for file in (repository.folder / "data/adapter").iterdir()}
+    tokenizer = {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
+    assert adapter == {"adapter_config.json", "adapter_model.safetensors", "manifest.json"} | tokenizer
+    tuned = repository.metrics("finetune")
+    assert tuned["validation_nll"]["tuned"]["n"] == 4 and tuned["train"]["rows"] == 16
+    assert tuned["trainable_share"] == pytest.approx(tuned["trainable_parameters"] / tuned["parameters"], rel=1e-4)
+    assert not list(repository.folder.glob(".scratch/finetune/*/checkpoint-*"))
+    curve = (repository.folder / "plots/finetune/plots/metrics/validation_loss.tsv").read_text().splitlines()
+    assert [line.split("\t")[0] for line in curve] == ["step", "0", "1", "2"]  # 16 cards, 8 per optimizer step
+
+
+def test_the_report(repository):
+    assert len(repository.metrics("summary")) <= 15
+    report = (repository.folder / "REPORT.md").read_text()
+    assert "## Answers to read" in report and "Small sample: 4 questions" in report
+    for picture in re.findall(r"!\[.*\]\((.*)\)", report):
+        assert (repository.folder / picture).exists()
+    for stage in STAGES[1:-1]:  # models measures nothing, report is not timed
+        assert repository.metrics(f"cost/{stage}")["seconds"] >= 0
+
+
+def test_answers_of_a_killed_run_are_kept(repository):
+    """One kept answer is changed by hand: the next run shows it, so it was not generated again."""
+    changes = ["-S", "answer.systems=[base,lora]", "-S", "answer.batch_size=2", "-S", "llm.system_prompt=Answer."]
+    repository.run("dvc", "exp", "run", *changes, "answer")
+    before, scratch = answers(repository), repository.folder / ".scratch/answer"
+    whole = {file: file.read_text() for file in scratch.rglob("*.json")}
+    subprocess.run(["rm", "-r", scratch], check=True)
+    process = repository.start("python", "-m", "stages.answer")
+    wait(lambda: len(list(scratch.rglob("*.json"))) >= 3)
+    process.kill()
+    process.wait()
+    assert answers(repository) == before
+    kept = [file for file in scratch.rglob("*.json") if "text" in file.read_text()]
+    assert kept and all(file.read_text() == whole[file] for file in kept)
+    kept[0].write_text(json.dumps([made | {"text": "kept"} for made in json.loads(kept[0].read_text())]))
+    repository.run("python", "-m", "stages.answer")
+    assert sum(text == "kept" for row in answers(repository) for text in row["answers"].values()) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits another process's files")
+def test_a_full_disk_costs_no_answers(repository):
+    """A limit on the size of files stands for a full disk: the writes fail in the same places."""
+    scratch = repository.folder / ".scratch/answer"
+    repository.set_params(answer__max_new_tokens=9)
+    before = set(scratch.rglob("*.json"))
+    process = repository.start("python", "-m", "stages.answer")
+    wait(lambda: set(scratch.rglob("*.json")) - before)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1_500, 1_500))
+    assert process.wait(PATIENCE) == 1
+    said = (repository.folder / "stderr.txt").read_text().strip().splitlines()[-1]
+    assert said.startswith("answer: [Errno 27] ") and said.endswith("free space, then run this again")
+    assert set(scratch.rglob("*.json")) - before
+    repository.run("python", "-m", "stages.answer")
+    repository.run("git", "checkout", "-q", "params.yaml")
+
+
+def test_quantised_bases_side_by_side(repository):
+    """The stage is off by default. The other bases are compared with the first base named."""
+    repository.run("dvc", "exp", "run", "-S", "quantise_eval.bases=[none,int8,nf4]")
+    found = repository.metrics("quantisation")
+    assert set(found) == {"none", "int8", "nf4", "differences"}
+    assert found["nf4"]["base_bytes"] < found["int8"]["base_bytes"] < found["none"]["base_bytes"]
+    assert set(found["differences"]) == {"int8-none", "nf4-none"}
+    assert found["none"]["nll"]["n"] == 4 and found["differences"]["nf4-none"]["nll"]["p_holm"] <= 1
+    assert set(repository.metrics("cost/quantise_eval")["tokens_per_second"]) == {"none", "int8", "nf4"}
+    assert (repository.folder / "plots/quantisation/trade_off.png").exists()
+
+
+def test_answers_and_scores_of_different_questions_are_refused(repository):
+    file = repository.folder / "data/answers/answers.jsonl"
+    rows = file.read_text().splitlines(keepends=True)
+    file.unlink()  # DVC's cache may be linked to it
+    file.write_text("".join(rows[:-1]))
+    done = repository.run("python", "-m", "stages.report", ok=False)
+    assert done.returncode == 1 and "run `dvc repro -f evaluate`" in done.stderr.strip().splitlines()[-1]
+    file.write_text("".join(rows))
+    repository.run("git", "checkout", "-q", "params.yaml")
+
+
+def test_more_questions_than_were_ranked_are_refused(repository):
+    """An open system reads the served rankings of rerank_eval."""
+    repository.set_params(rerank_eval__test_queries=2)
+    done = repository.run("dvc", "repro", "answer", ok=False)
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("answer: ")]
+    assert "answer.questions=4: 2 of these questions were not ranked; raise rerank_eval.test_queries" in line
+    repository.run("git", "checkout", "-q", "params.yaml")
+
+
+def test_a_new_system_that_repeats_the_question_is_named_in_the_report(repository):
+    """A new system is one function with the mark @answering_system, and its name in answer.systems."""
+    parrot = (
+        "@answering_system\ndef parrot(exam: Exam) -> Answers:\n"
+        '    """The question."""\n    return Answers(exam.questions.question.tolist())\n\n\ndef best_constant'
+    )
+    repository.edit("medcards/answers/systems.py", "def best_constant", parrot)
+    asked = repository.run("dvc", "exp", "run", "-S", "answer.systems=[base,lora,parrot]")
+    assert {"answer", "evaluate", "report"} <= set(repository.stages_run(asked))
+    assert set(repository.metrics("qa")) >= {"base", "lora", "parrot", "differences"}
+    report = (repository.folder / "REPORT.md").read_text()
+    assert "- `parrot` repeats the question" in report and "- `lora` repeats" not in report
+    summary = repository.metrics("summary")
+    assert summary["sound_f1_parrot"] <= summary["sound_f1_base"]
+    assert "sound_f1_best_baseline" not in summary  # none was asked
+    repository.run("git", "checkout", "-q", "medcards", "params.yaml")
+
+
+def test_quantised_base(repository):
+    """NF4, which makes LoRA QLoRA, and int8 are one parameter away, on the CPU too."""
+    size = {"none": repository.figures("finetune")["base_bytes"]}
+    for quantize in ("nf4", "int8"):
+        repository.run("dvc", "exp", "run", "-S", f"llm.quantize={quantize}", "finetune")
+        assert repository.figures("finetune")["quantize"] == quantize
+        size[quantize] = repository.figures("finetune")["base_bytes"]
+        assert repository.figures("finetune", "cost")["tokens_per_second"] > 0
+    assert size["nf4"] < size["int8"] < size["none"]
+    repository.run("git", "checkout", "-q", "params.yaml")
+
+
+def test_context_and_another_model_from_the_shell(repository):
+    """Another base model, here without a chat template, runs what reads it and no more."""
+    changes = ["rows.context_share=0.5", "finetune.max_length=1024"]
+    done = repository.run("dvc", "exp", "run", *(part for change in changes for part in ("-S", change)), "finetune")
+    assert repository.stages_run(done) == ["rows", "finetune"]
+    tuned = repository.figures("finetune")
+    assert tuned["train"]["with_context"] == 8 and tuned["train"]["context_cards_left_out"] == 0  # of 16 cards
+    tiny.make_llm(repository.folder / "models/llm/gpt2", None, "gpt2")
+    done = repository.run("dvc", "exp", "run", "-S", "llm.model=path:models/llm/gpt2", "finetune")
+    assert repository.stages_run(done) == ["models", "finetune"]
+    assert repository.figures("finetune")["model"] == "path:models/llm/gpt2"
+    adapter = repository.folder / "data/adapter"
+    assert "Answer:" in (adapter / "chat_template.jinja").read_text()
+    done = repository.run("python", "-m", "medcards", "export", "--to", "exported/tiny")
+    assert "to publish it: hf upload" in done.stdout
+    parity = json.loads((repository.folder / "exported/tiny/parity.json").read_text())
+    assert parity["largest_logit_difference"] < 0.001
+
+
+def test_a_row_changed_in_place_is_noticed(repository):
+    before = repository.figures("prepare")
+    repository.edit("decks/tiny.json", "case 7,", "case seven,")
+    done = repository.run("dvc", "repro", "embed")
+    assert repository.stages_run(done) == ["prepare", "embed"]
+    assert repository.figures("prepare")["material"] != before["material"]
+
+
+def test_another_python_is_told_the_way(repository, tmp_path):
+    """dvc started without the environment's folder on PATH runs its stages with another Python."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
+    dvc = str(Path(sys.executable).parent / "dvc")
+    done = repository.run(dvc, "repro", "-s", "-f", "prepare", ok=False, PATH=f"{tmp_path}/bare/bin:/usr/bin:/bin")
+    assert done.returncode != 0
+    assert "source .venv/bin/activate" in done.stderr
+    assert "Traceback" not in done.stderr

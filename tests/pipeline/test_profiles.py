@@ -1,0 +1,174 @@
+"""The profiles in profiles/, and the commands `make run` and `make reset`, through the real make and dvc."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import tiny
+from conftest import ROOT, Repository
+from dvc.utils.hydra import apply_overrides
+from ruamel.yaml import YAML
+
+PROFILES = sorted((ROOT / "profiles").glob("*.args"))
+COMMITTED = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
+
+each_profile = pytest.mark.parametrize("profile", PROFILES, ids=lambda path: path.stem)
+
+
+def settings(profile: Path) -> dict[str, str]:
+    """The key and the value of every line."""
+    lines = profile.read_text().splitlines()
+    assert all(line.startswith("-S ") for line in lines), profile
+    return dict(line.removeprefix("-S ").split("=") for line in lines)
+
+
+def params_with(profile: Path, folder: Path) -> dict:
+    """The blocks of params.yaml after dvc has written the profile into a copy of it."""
+    file = shutil.copy(ROOT / "params.yaml", folder)
+    apply_overrides(file, [f"{key}={value}" for key, value in settings(profile).items()])
+    return YAML(typ="safe", pure=True).load(Path(file))
+
+
+@each_profile
+def test_a_profile_is_a_difference_of_three_to_ten_lines(profile):
+    lines = settings(profile)
+    assert 3 <= len(lines) <= 10
+    for key, value in lines.items():
+        block, name = key.split(".")
+        assert name in COMMITTED[block], f"{key} is not in params.yaml"
+        assert COMMITTED[block][name] != YAML(typ="safe", pure=True).load(value), f"{key} is {value} in params.yaml"
+
+
+@each_profile
+def test_values_arrive_as_written_and_the_stages_accept_them(tmp_path, profile):
+    from medcards.answers.quantisation import QuantiseEvalParams
+    from medcards.answers.records import AnswerParams
+    from medcards.base import params
+    from medcards.deck.sources import DataParams
+    from medcards.deck.splits import PrepareParams
+    from medcards.explore.overview import EdaParams
+    from medcards.llm.loading import LlmParams
+    from medcards.llm.training import FinetuneParams
+    from medcards.search.adaptation import AdaptParams
+    from medcards.search.cross_encoder_training import RerankerParams
+    from medcards.search.encoder import EmbedParams
+    from medcards.search.evaluation import RerankEvalParams
+    from medcards.search.rows import RowsParams
+
+    blocks = params_with(profile, tmp_path)
+    for key, value in settings(profile).items():
+        block, name = key.split(".")
+        assert blocks[block][name] == YAML(typ="safe", pure=True).load(value)
+    kinds = {"data": DataParams, "prepare": PrepareParams, "embed": EmbedParams, "adapt": AdaptParams, "eda": EdaParams}
+    kinds |= {"reranker": RerankerParams, "rerank_eval": RerankEvalParams, "rows": RowsParams, "llm": LlmParams}
+    kinds |= {"finetune": FinetuneParams, "answer": AnswerParams, "quantise_eval": QuantiseEvalParams}
+    assert {key.split(".")[0] for key in settings(profile)} <= set(kinds)
+    params.read_params(tmp_path / "params.yaml", **kinds)
+
+
+def test_params_are_written_as_dvc_writes_them(tmp_path):
+    """After `dvc exp run -S`, `git diff params.yaml` shows the change and nothing else."""
+    before = (ROOT / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(before)
+    apply_overrides(tmp_path / "params.yaml", ["lora.r=17"])
+    assert (tmp_path / "params.yaml").read_text() == before.replace("r: 16  # rank", "r: 17  # rank")
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory) -> Repository:
+    return Repository.of_files(tmp_path_factory.mktemp("profiles")).with_environment()
+
+
+@each_profile
+def test_dvc_accepts_every_line(fresh, profile):
+    done = fresh.run("make", "run", f"PROFILE={profile.stem}", "STAGE=prepare", "ARGS=--dry")
+    assert fresh.stages_run(done) == ["prepare"]
+    assert fresh.run("git", "status", "--porcelain").stdout == ""
+
+
+def refusal(done) -> str:
+    """The one line that a failing make target says."""
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if not line.startswith("make")]
+    return line
+
+
+@pytest.mark.parametrize("name", ["", "absent"])
+def test_a_profile_that_does_not_exist(fresh, name):
+    said = refusal(fresh.run("make", "run", f"PROFILE={name}", ok=False))
+    assert f"PROFILE={name} is not a profile" in said and all(profile.stem in said for profile in PROFILES)
+
+
+def test_make_lists_its_targets(fresh):
+    said = fresh.run("make").stdout
+    for target in ("try", "run", "reset", "repro", "test", "readme", "deps", "graph", "constraints"):
+        assert f"make {target} " in said
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Repository:
+    """A clone with a tiny deck, whose last commit holds a run of the stage prepare and of no other stage."""
+    clone = Repository.of_files(tmp_path_factory.mktemp("prepared")).with_environment()
+    tiny.write_deck(clone.folder / "decks/tiny.json", 60)
+    clone.set_params(data__source="file", prepare__near_duplicate_threshold=0.95)
+    (clone.folder / "dvc.lock").unlink(missing_ok=True)
+    clone.run("dvc", "repro", "prepare")
+    clone.commit("a run of prepare")
+    return clone
+
+
+def state(clone: Repository) -> tuple[int, str]:
+    """The number of cards in data/, and what git says has changed."""
+    file = clone.folder / "data/cards/manifest.json"
+    cards = json.loads(file.read_text())["cards"] if file.exists() else 0
+    return cards, clone.run("git", "status", "--porcelain").stdout
+
+
+def run_profile(clone: Repository, arguments: str, ok: bool = True):
+    return clone.run("make", "run", "PROFILE=tiny", "STAGE=prepare", f"ARGS={arguments}", ok=ok)
+
+
+def test_make_run_refuses_to_overwrite_params(prepared):
+    file = prepared.folder / "params.yaml"
+    committed = file.read_text()
+    file.write_text(committed.replace("r: 16", "r: 17"))
+    for command in (("make", "try"), ("make", "run", "PROFILE=own_deck")):
+        said = refusal(prepared.run(*command, ok=False))
+        assert said.startswith("params.yaml has changes") and "`make reset`" in said and "`make repro`" in said
+    assert "r: 17" in file.read_text()
+    file.write_text(committed)
+
+
+def test_make_reset_returns_after_a_run(prepared):
+    before = state(prepared)
+    assert before == (60, "")
+    run_profile(prepared, "-S prepare.max_cards=30")
+    run_profile(prepared, "-S prepare.max_cards=20")  # starts from the committed file again
+    (prepared.folder / "plots/of_this_run.png").touch()
+    cards, changed = state(prepared)
+    assert cards == 20 and " M params.yaml" in changed
+    prepared.set_params(lora__r=17)
+    assert refusal(run_profile(prepared, "", ok=False)).startswith("params.yaml has changes of your own")
+    said = prepared.run("make", "reset").stdout
+    assert state(prepared) == before and "lacks" not in said
+
+
+def test_make_reset_returns_after_a_failed_run(prepared):
+    before = state(prepared)
+    done = run_profile(prepared, "-S data.question_column=absent", ok=False)
+    assert "prepare: " in done.stderr and state(prepared)[0] == 0
+    partial = prepared.folder / "data/cards/partial"  # as a stage that was killed leaves it
+    partial.parent.mkdir(exist_ok=True)
+    partial.touch()
+    prepared.run("make", "reset")
+    assert state(prepared) == before and not partial.exists()
+
+
+def test_make_reset_says_what_the_cache_lacks(prepared):
+    run_profile(prepared, "-S prepare.max_cards=20")
+    shutil.rmtree(prepared.folder / ".dvc/cache")
+    said = prepared.run("make", "reset").stdout
+    assert state(prepared) == (0, "")
+    assert "The cache of this machine lacks data of the last commit's run, such as data/" in said
+    assert "`make repro` makes it" in said

@@ -1,0 +1,265 @@
+"""The stage report: what it publishes from a small hand-made data/figures, and what its pages say."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from handmade import ANSWERS, CURVES, METRICS, ROOT, SCORES, interval, prepare_metrics, retrieval_metrics, write_run
+
+from medcards import InputError
+from medcards.base.files import write_json
+from medcards.report import render
+from medcards.report.answers import answers_to_read, base_rows, systems_by_kind
+from medcards.report.dataset_card import dataset_card
+from medcards.report.render import markdown_table
+from medcards.report.results import query_sets_of, read_figures, read_published, retrieval_systems_of
+from medcards.report.style import read_figure_table
+from stages import report
+from tools import readme
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A folder with a run's data after the stage report."""
+    folder = tmp_path_factory.mktemp("run")
+    write_run(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        report.main()
+    return folder
+
+
+@pytest.fixture
+def copied(run, tmp_path, monkeypatch) -> Path:
+    """A copy of the run to change; the working directory."""
+    folder = Path(shutil.copytree(run, tmp_path / "run"))
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_report_publishes_metrics_under_their_names(run):
+    published = {str(file.relative_to(run / "metrics")) for file in (run / "metrics").rglob("*.json")}
+    names = set(METRICS) - {"rerank_eval", "evaluate"} | {"retrieval", "qa", "quantisation", "summary"}
+    assert published == {f"{name}.json" for name in names} | {f"cost/{stage}.json" for stage in METRICS}
+    assert json.loads((run / "metrics/qa.json").read_text())["lora"]["sound_f1"]["mean"] == 0.25
+    assert read_published(run / "metrics") == read_figures(run / "data", seed=1)
+    difference = {"mean": -1.0, "lo": -1.0, "hi": -1.0, "n": 4}
+    tuned = json.loads((run / "metrics/finetune.json").read_text())
+    assert tuned["differences"]["tuned-base"]["validation_nll"] == difference
+
+
+def test_the_summary_is_flat(run):
+    assert json.loads((run / "metrics/summary.json").read_text()) == {
+        "cards": 3000,
+        "leaked_questions@0.9": 0.2,
+        "topics_c_v": 0.6,
+        "hnsw_recall@10": 0.8,
+        "mrr@10_dense_exact": 0.5,
+        "mrr@10_hybrid": 0.7,
+        "validation_nll_base": 3.0,
+        "validation_nll_tuned": 2.0,
+        "sound_f1_best_baseline": 0.3,
+        "sound_f1_base": 0.1,
+        "sound_f1_lora": 0.25,
+        "sound_f1_parrot": 0.05,
+    }
+
+
+def test_report_draws_the_committed_figures(run):
+    """With the names that git knows; the picture of the quantised bases is not drawn here."""
+    pictures = {str(file.relative_to(ROOT)) for file in (ROOT / "plots").rglob("*.png")}
+    drawn = {str(file.relative_to(run)) for file in (run / "plots").rglob("*.png")}
+    assert len(drawn) == 20 and drawn >= pictures - {"plots/quantisation/trade_off.png"}
+    for picture in drawn:
+        assert (run / picture).with_suffix(".csv").exists() and (run / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_tables_beside_figures_have_known_columns(run):
+    first = {name: (run / f"plots/{name}.csv").read_text().splitlines()[:2] for name in ("qa/scores", "eda/clusters")}
+    assert first["qa/scores"] == ["system,score,mean,lo,hi,n", "echo,token_f1,0,-0.1,0.1,4"]
+    assert first["eda/clusters"][1].startswith("2,0.3,0.3,0.3,")
+    assert (run / "plots/index/served.csv").read_text().splitlines()[1:] == ["8,100,10,0.9,0.8,1,4,0.5"]
+    assert (run / "plots/quantisation/trade_off.csv").read_text() == "base,megabytes,token_f1,novel_f1,sound_f1,nll\n"
+    assert list(read_figure_table(run / "plots/eda/terms.csv").text) == ["null", "gout"]
+    assert list(read_figure_table(run / "plots/eda/tsne_topic.csv").card_id) == ["1111", "2222"]
+
+
+def test_curves_of_quality_hold_no_speed(run):
+    quality = {str(file.relative_to(run)) for file in (run / "plots/finetune").rglob("*") if file.is_file()}
+    curves = {f"plots/finetune/plots/metrics/{name}.tsv" for name in CURVES}
+    assert quality == curves | {f"plots/finetune/{name}" for name in ("metrics.json", "losses.csv", "losses.png")}
+    assert json.loads((run / "plots/finetune/metrics.json").read_text()) == CURVES | {"step": 4}
+    speed = run / "plots/cost/finetune"
+    assert json.loads((speed / "metrics.json").read_text()) == {"tokens_per_second": 90.5, "step": 4}
+    assert (speed / "plots/metrics/tokens_per_second.tsv").read_text().endswith("1\t90.5\n")
+
+
+def test_report_page(run):
+    page = (run / "REPORT.md").read_text()
+    assert "- Small sample: 4 questions; differences in sound F1 below 0.123 may go unseen." in page
+    assert "- Leak: 20.0% of the test questions" in page and "- `parrot` repeats the question: 95%" in page
+    assert "3,000 cards in 1,500 groups: 1,000 train" in page and "1,234 pairs" in page
+    assert (
+        "| questions, bi-encoder            | 0.200 [0.100, 0.300] | 0.500 [0.400, 0.600] | -0.300 [-0.400, -0.200] |"
+        in page
+    )
+    assert "answers 12.5 times as many questions per second as exact search" in page
+    assert "recall@10 is 0.900 [0.800, 1.000]" in page and "finds 0.800 [0.700, 0.900]" in page
+    assert "nmf, the most coherent model, gains 0.100 in c_v over lda (three seeds: 0.050 to 0.150)." in page
+    assert "(adapted on 6,000 training questions)" in page and "Quantised bases" not in page
+    assert "Every question has a near-copy in training." in page
+    assert "| evaluate      |        12 |             12,000 |" in page
+    assert "a share of 1.000 [1.000, 1.000] were contradictions" in page
+
+
+def test_report_heads_systems_by_what_they_know(run):
+    page = (run / "REPORT.md").read_text()
+    heads = [line for line in page.splitlines() if line.startswith("### ")]
+    start = heads.index("### Knows nothing of the card")
+    assert heads[start : start + 4] == [
+        "### Knows nothing of the card",
+        "### Closed book",
+        "### Open book: the answer is in the deck",
+        "### Others",
+    ]
+    assert (
+        page.index("### Open book") < page.index("| search_open |") < page.index("### Others") < page.index("| parrot")
+    )
+    assert list(systems_by_kind(METRICS["evaluate"])["Others"]) == ["parrot"]
+
+
+def test_report_shows_answers_without_their_markup(run):
+    page = (run / "REPORT.md").read_text()
+    assert "- lora: &lt;b>bold&lt;/b> \\*text\\*" in page and "- lora: (nothing)" in page
+    assert "**What is \\| pain?** (sound F1 0.50)" in page and "- context 1: a card" in page
+
+
+def test_answers_to_read_are_the_best_and_the_worst():
+    shown = answers_to_read(ANSWERS, SCORES, "lora", count=1)
+    assert [question["question"] for question in shown["Best"]] == ["What is a sac?"]
+    assert [question["question"] for question in shown["Worst"]] == ["What is gout?"]
+    assert shown["Best"][0]["score"] == 1.0 and shown["Best"][0]["context"] == ["a card"]
+
+
+def test_a_second_report_replaces_the_first_and_shows_quantised_bases_largest_first(copied):
+    (copied / "plots/old.png").write_text("old")
+    (copied / "metrics/old.json").write_text("{}")
+    scores = {score: interval(0.5) for score in ("nll", "token_f1", "novel_f1", "sound_f1")}
+    found = {
+        "nf4": scores | {"base_bytes": 1e8},
+        "none": scores | {"base_bytes": 5e8},
+        "differences": {"nf4-none": scores},
+    }
+    assert [(base, row["MB"]) for base, row in base_rows(found).items()] == [("none", "500"), ("nf4", "100")]
+    write_json(copied / "data/figures/evaluate/quantisation.json", found)
+    report.main()
+    page = (copied / "REPORT.md").read_text()
+    assert page.index("### Quantised bases") < page.index("| none   |  500 |") < page.index("| nf4    |  100 |")
+    assert not (copied / "plots/old.png").exists() and not (copied / "metrics/old.json").exists()
+    assert "| nf4-none" in page and "de-quantised" not in page
+    table = (copied / "plots/quantisation/trade_off.csv").read_text().splitlines()
+    assert table[1:] == ["none,500,0.5,0.5,0.5,0.5", "nf4,100,0.5,0.5,0.5,0.5"]
+
+
+def test_report_refuses_answers_and_scores_of_different_questions(copied):
+    before = (copied / "REPORT.md").read_bytes()
+    SCORES.head(3).to_parquet(copied / "data/scores/scores.parquet", index=False)
+    with pytest.raises(InputError, match="of different questions: run `dvc repro -f evaluate`"):
+        report.main()
+    assert (copied / "REPORT.md").read_bytes() == before
+
+
+def test_report_names_a_missing_file(copied):
+    (copied / "data/figures/audit/similarity.csv").unlink()
+    with pytest.raises(InputError, match=r"similarity\.csv is missing: run `dvc repro`"):
+        report.main()
+    assert (copied / "metrics/summary.json").exists() and not list(copied.glob(".*incomplete*"))
+
+
+def test_a_template_edit_shows_in_the_report(copied, monkeypatch):
+    templates = Path(shutil.copytree(render.TEMPLATES, copied / "templates"))
+    monkeypatch.setattr(render, "TEMPLATES", templates)
+    monkeypatch.setattr(report, "draw", lambda *given: given[-1].mkdir())
+    page = templates / "report.md.jinja"
+    page.write_text(page.read_text().replace("## Deck", "## The cards ({{ metrics.prepare.cards | thousands }})"))
+    report.main()
+    assert "## The cards (3,000)" in (copied / "REPORT.md").read_text()
+    page.write_text("{{ absent }}")
+    with pytest.raises(InputError, match=r"report\.md\.jinja: 'absent' is undefined"):
+        report.main()
+
+
+def test_readme_shows_ten_rows_and_five_bullets_from_metrics(copied):
+    shutil.rmtree(copied / "data")
+    readme.main()
+    text = (copied / "README.md").read_text()
+    assert text.startswith("before\n<!-- results -->\n| what |") and text.endswith("<!-- /results -->\nafter\n")
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    bullets = [line for line in text.splitlines() if line.startswith("- ")]
+    assert len(rows) == 1 + 10 and len(bullets) == 5
+    assert "| Search, MRR@10 of `hybrid`, which is served | 0.700 [0.600, 0.800] | 4 |" in rows
+    assert "| Answers, sound F1 of `search_open`, open book | 0.600 [0.500, 0.700] | 4 |" in rows
+    assert "lowers the share of leaked test questions: -0.300 [-0.400, -0.200]" in bullets[0]
+    assert "`hybrid` ranks better than exact search" in bullets[1] and "12.5 times" in bullets[2]
+    assert "raises the sound F1 of the base model: 0.150 [0.050, 0.250]" in bullets[3]
+    assert "is not measurably better or worse than `copy_nearest`" in bullets[4]
+    readme.main()
+    assert (copied / "README.md").read_text() == text
+
+
+def test_readme_without_marks_is_refused(copied):
+    (copied / "README.md").write_text("no marks\n")
+    with pytest.raises(
+        SystemExit, match="readme: README.md: the marks <!-- results --> and <!-- /results --> are missing"
+    ):
+        readme.main()
+
+
+@pytest.mark.parametrize(
+    ("material", "expected"),
+    [
+        ({"source": "file", "rows": 3001, "files": {"decks/a.csv": "00ff"}}, "- `decks/a.csv`, sha256 `00ff`"),
+        (
+            {"source": "hub", "reference": "hub:a/b@c", "rows": 9, "sha256_of_content": "ff", "licence": None},
+            "card states none.",
+        ),
+        (
+            {"source": "hub", "reference": "hub:a/b@c", "rows": 9, "sha256_of_content": "ff", "licence": "mit"},
+            "license: mit",
+        ),
+        (
+            {
+                "source": "ontology",
+                "reference": "pypi:a@1/b@sha256:0",
+                "release": "r1",
+                "definitions": 2000,
+                "terms_without_definition": 5,
+            },
+            "of 2,000 current terms",
+        ),
+    ],
+)
+def test_dataset_card_describes_each_source(material, expected):
+    metrics = {name: METRICS[name] for name in ("embed", "audit", "eda")} | {"prepare": prepare_metrics(material)}
+    card = dataset_card(metrics)
+    assert card.startswith("---\nlicense: ") and "size_categories:\n- 1K<n<10K" in card and expected in card
+    assert "| train | 1,000 | 500 | 900 | 0 | 1.0, 2.0, 3.0 |" in card
+    assert "The median question has 7.5 words" in card and "lie in different splits" not in card
+    assert "20.0% of the test questions (95% interval 10.0% to 30.0%, n = 4)" in card
+    assert card.count("\n\n\n") == 0 and card.endswith("\n") and not card.endswith("\n\n")
+
+
+def test_tables_order_systems_and_show_a_dash_for_a_missing_figure():
+    assert list(retrieval_systems_of(retrieval_metrics()["test"]["own"])) == [
+        "bm25",
+        "dense_exact",
+        "hybrid",
+        "another",
+    ]
+    assert query_sets_of({"typos": {}, "others": {}, "own": {}}) == ["own", "typos", "others"]
+    table = markdown_table({"a": {"x": interval(0.5), "y": 0.25}, "b": {"y": "text"}}, ["x", "y"], "system")
+    assert table.splitlines()[2:] == [
+        "| a        | 0.500 [0.400, 0.600] | 0.250 |",
+        "| b        |                    - |  text |",
+    ]

@@ -1,0 +1,135 @@
+"""Exact search, the HNSW index, and the choice of its setting."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from search_material import random_units
+
+from medcards import InputError
+from medcards.base.files import read_json, sha256_of, write_json
+from medcards.base.stats import Bootstrap
+from medcards.search.exact import exact_search
+from medcards.search.index import HnswIndex, recall_per_query
+from medcards.search.index_grid import (
+    IndexParams,
+    build_indexes,
+    choose_setting,
+    grid_metrics,
+    recall_grid,
+    speed_frontier,
+)
+from medcards.search.latency import measure_latency
+
+
+@pytest.fixture(scope="module")
+def vectors() -> np.ndarray:
+    return random_units(300, 16)
+
+
+def build(vectors: np.ndarray) -> HnswIndex:
+    return HnswIndex.build(vectors, m=8, ef_construction=50, seed=1)
+
+
+def test_exact_search():
+    corpus = np.array([[1, 0], [0, 1], [0.6, 0.8], [1, 0]], dtype=np.float32)
+    rows, scores = exact_search(np.array([[1, 0]], dtype=np.float32), corpus, k=3)
+    assert rows.tolist() == [[0, 3, 2]]  # equal scores in the order of the rows
+    assert scores[0].tolist() == pytest.approx([1, 1, 0.6])
+    assert exact_search(corpus[:1], corpus, k=1)[0].tolist() == [[0]]  # a tie at the cut
+    assert exact_search(corpus, corpus, k=99)[0].shape == (4, 4)
+
+
+def test_recall_per_query():
+    assert recall_per_query(np.array([[1, 2], [3, 4]]), np.array([[2, 1], [3, 9]])).tolist() == [1.0, 0.5]
+
+
+def test_index_finds_what_exact_search_finds(vectors, tmp_path):
+    build(vectors).save(tmp_path / "index", vectors)
+    loaded = HnswIndex.load(tmp_path / "index", vectors)
+    exact, similarity = exact_search(vectors, vectors, 10)
+    rows, scores = loaded.search(vectors, 10)
+    assert recall_per_query(rows, exact).mean() > 0.95
+    assert rows[:, 0].tolist() == list(range(300))
+    assert scores[:, 0] == pytest.approx(similarity[:, 0], abs=1e-5)
+    assert loaded.search(vectors[:1], 999)[0].shape == (1, 300)
+    assert loaded.settings == {"m": 8, "ef_construction": 50, "ef_search": 50}
+    narrow = recall_per_query(loaded.search(vectors, 10, ef_search=10)[0], exact).mean()
+    assert narrow < recall_per_query(rows, exact).mean()
+
+
+def test_index_is_the_same_bytes_every_time(vectors, tmp_path):
+    for name in ("a", "b"):
+        build(vectors).save(tmp_path / name, vectors)
+    assert sha256_of(tmp_path / "a/index.bin") == sha256_of(tmp_path / "b/index.bin")
+
+
+def test_a_damaged_index_is_never_opened(vectors, tmp_path, monkeypatch):
+    """hnswlib can crash the process on such a file."""
+    import hnswlib
+
+    build(vectors).save(tmp_path, vectors)
+    file, whole = tmp_path / "index.bin", (tmp_path / "index.bin").read_bytes()
+    monkeypatch.setattr(hnswlib, "Index", None)
+    for damaged in (whole[:-100], whole[:-1] + bytes([whole[-1] ^ 1]), b""):
+        file.write_bytes(damaged)
+        with pytest.raises(InputError, match="is damaged: run `dvc repro -f index`"):
+            HnswIndex.load(tmp_path, vectors)
+    file.unlink()
+    with pytest.raises(InputError, match="is damaged"):
+        HnswIndex.load(tmp_path, vectors)
+    with pytest.raises(InputError, match="absent.*is missing"):
+        HnswIndex.load(tmp_path / "absent", vectors)
+
+
+def test_an_index_of_other_vectors_is_refused(vectors, tmp_path):
+    build(vectors).save(tmp_path, vectors)
+    for other in (vectors[:299], vectors[:, :8], vectors[::-1], np.vstack([vectors[:299], vectors[:1]])):
+        with pytest.raises(InputError, match="belongs to other vectors"):
+            HnswIndex.load(tmp_path, other)
+
+
+def test_loading_an_index_checks_a_known_result(vectors, tmp_path):
+    build(vectors).save(tmp_path, vectors)
+    manifest = read_json(tmp_path / "manifest.json")
+    assert manifest["known_result"]["nearest"][0] == manifest["known_result"]["row"] == 0
+    manifest["known_result"]["nearest"][1:4] = [297, 298, 299]
+    write_json(tmp_path / "manifest.json", manifest)
+    with pytest.raises(InputError, match="does not give the result"):
+        HnswIndex.load(tmp_path, vectors)
+    del manifest["sha256_of_vectors"]
+    write_json(tmp_path / "manifest.json", manifest)
+    with pytest.raises(InputError, match="lacks 'sha256_of_vectors'"):
+        HnswIndex.load(tmp_path, vectors)
+
+
+def test_choose_setting_takes_the_cheapest_that_reaches_the_target():
+    settings = [(32, 100, 10, 0.98), (8, 200, 20, 0.991), (8, 100, 20, 0.99), (16, 100, 20, 0.999), (8, 100, 50, 1.0)]
+    grid = pd.DataFrame(settings, columns=["m", "ef_construction", "ef_search", "mean"])
+    assert choose_setting(grid, 0.99) == 2
+    assert choose_setting(grid, 0.995) == 3
+    with pytest.raises(InputError, match="the best has 0.9800.*index.ef_search"):
+        choose_setting(grid[:1], 0.99)
+
+
+def test_speed_frontier():
+    timed = pd.DataFrame({"mean": [0.9, 0.95, 0.94, 0.99, 0.9], "queries_per_second": [50, 40, 30, 20, 10]})
+    assert speed_frontier(timed)["mean"].tolist() == [0.9, 0.95, 0.99]
+
+
+def test_latency_is_measured_one_query_at_a_time():
+    asked = []
+    times = measure_latency(lambda query: asked.append(len(query)), ["a"] * 20)
+    assert asked == [1] * 22  # the first two warm up
+    assert times["p50_ms"] <= times["p95_ms"] and times["queries_per_second"] > 0
+
+
+def test_recall_grid_has_one_row_per_setting(vectors):
+    params = IndexParams(m=[8, 4], ef_construction=[50], ef_search=[300, 10], target_recall=0.9)
+    indexes, builds = build_indexes(vectors, params, seed=1)
+    assert builds[["m", "ef_construction"]].to_numpy().tolist() == [[4, 50], [8, 50]]
+    exact = exact_search(vectors[:50], vectors, 10)[0]
+    grid = recall_grid(indexes, params.ef_search, vectors[:50], exact, Bootstrap(range(50), seed=0))
+    assert grid[["ef_search", "m"]].to_numpy().tolist() == [[10, 4], [10, 8], [300, 4], [300, 8]]
+    assert grid["mean"][3] == grid.p5[3] == 1 and grid["mean"][0] < grid["mean"][3]  # 300 is all rows
+    metrics = grid_metrics(grid)["m 8, ef_construction 50, ef_search 300"]
+    assert metrics == {"recall@10": {"mean": 1.0, "lo": 1.0, "hi": 1.0, "n": 50}, "recall@10_p5": 1.0}

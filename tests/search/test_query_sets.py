@@ -1,0 +1,53 @@
+"""Query sets and perturbed questions."""
+
+import pytest
+from search_material import deck
+
+from medcards.search.perturbations import PERTURBATIONS, perturb
+from medcards.search.query_sets import query_sets
+
+
+def test_lower_case():
+    assert perturb("lower_case", "What is X-linked Gout (2nd)?", 0) == "what is x linked gout 2nd"
+    assert perturb("lower_case", "?!", 0) == "?!"
+
+
+def test_typos_change_longer_words_only():
+    question = "What is the cause of hyperparathyroidism in an old man?"
+    typed = perturb("typos", question, 0)
+    assert typed != question and typed == perturb("typos", question, 0) != perturb("typos", question, 1)
+    pairs = list(zip(question.split(), typed.split(), strict=True))
+    changed = [before for before, after in pairs if before != after]
+    assert 1 <= len(changed) <= 2 and set(changed) <= {"cause", "hyperparathyroidism"}
+    assert all(abs(len(before) - len(after)) <= 1 for before, after in pairs)
+    # Stop words get a typo only where there is no other long word.
+    assert perturb("typos", "What is gout?", 0).startswith("What is ")
+    assert perturb("typos", "What is it?", 0).endswith(" is it?")
+
+
+def test_word_drops_leave_a_content_word():
+    for seed in range(30):
+        words = perturb("word_drops", "What is renal cyst of the left kidney?", seed).split()
+        assert len(words) == 7  # 30% of renal, cyst, left, kidney are one
+        assert words[:2] == ["What", "is"]
+        words = perturb("word_drops", "What is gout?", seed).split()
+        assert len(words) == 2 and "gout?" in words
+
+
+@pytest.mark.parametrize("name", PERTURBATIONS)
+@pytest.mark.parametrize("question", ["", "?", "a", "aa aaaa", "什么是痛风?", "12345 67890", "x" * 10_000])
+def test_no_question_breaks_a_perturbation(name, question):
+    assert isinstance(perturb(name, question, 3), str)
+
+
+def test_query_sets():
+    cards = deck()
+    answers = cards[cards.query_set == "own"].reset_index(drop=True)
+    sets = {queries.name: queries for queries in query_sets(cards, answers, "train", 5, seed=0)}
+    assert list(sets) == ["own", "layperson", *PERTURBATIONS]
+    assert [len(queries.questions) for queries in sets.values()] == [5, 2, 5, 5, 5]
+    assert sets["layperson"].relevant == [{"c0"}, {"c1"}]  # the cards of their concepts
+    # A perturbed question has another text than its question, and the same relevant answers.
+    assert sets["typos"].relevant == sets["own"].relevant == [{name} for name in sets["own"].cards.card_id]
+    assert sets["typos"].questions != sets["own"].questions == sets["own"].cards.question.tolist()
+    assert [queries.name for queries in query_sets(cards, answers, "test", 5, seed=0)] == ["own", *PERTURBATIONS]

@@ -1,0 +1,193 @@
+"""The retrieval systems, their scores, and the choice of the served one."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+from search_material import deck, unit
+
+from medcards import InputError
+from medcards.base.files import read_json, write_json
+from medcards.search.cross_encoder import memoised
+from medcards.search.evaluation import compared_pairs, ranking_table, recall_at_k, score_ranking, score_systems
+from medcards.search.index import HnswIndex
+from medcards.search.query_sets import QuerySet
+from medcards.search.serving import UnadaptedSearch, choose_served
+from medcards.search.systems import Bm25, Retriever, Served, hybrid, reciprocal_rank_fusion, rerank
+
+ANSWERS = ["asthma is a disease of the airways", "gout has many causes", "a fever of the kidneys"]
+
+
+def test_bm25_finds_the_stem():
+    rows, scores = Bm25(ANSWERS).search(["What causes gout?", "Is a kidney feverish?"], depth=2)
+    assert rows[:, 0].tolist() == [1, 2]
+    assert scores[0, 0] > 0
+
+
+def test_bm25_does_not_fill_up_with_answers_that_share_no_word():
+    rows, scores = Bm25(ANSWERS).search(["gout", "zzz", "what is a"], depth=2)
+    assert rows.tolist() == [[1, -1], [-1, -1], [-1, -1]]  # the last question has stop words only
+    assert score_ranking(rows[:2], [{"b"}, {"c"}], np.array(["a", "b", "c"]))["mrr@10"].tolist() == [1.0, 0.0]
+    assert Bm25(ANSWERS).scores(["gout"], np.array([[1, 0]]))[0].tolist() == pytest.approx([scores[0, 0], 0])
+
+
+def test_reciprocal_rank_fusion():
+    one, other = (np.array([[3, 1, 2]]), None), (np.array([[1, 4, -1]]), None)
+    rows, scores = reciprocal_rank_fusion([one, other], [0.5, 0.5], depth=5)
+    assert rows.tolist() == [[1, 3, 4, 2, -1]]
+    assert scores[0, :2].tolist() == pytest.approx([0.5 / 62 + 0.5 / 61, 0.5 / 61])
+    assert hybrid(one, other, 0.0)[0][0, :3].tolist() == [3, 1, 2]
+    assert hybrid(one, other, 1.0)[0][0, :3].tolist() == [1, 4, -1]
+
+
+def test_rerank_orders_candidates_only():
+    ranking = (np.array([[2, 0, 1]]), np.array([[3.0, 2.0, 1.0]]))
+    rows, scores = rerank(ranking, [np.array([[1.0, 3.0]])])
+    assert rows.tolist() == [[0, 2, 1]]  # row 1 is no candidate, so it keeps its place
+    assert scores[0, :2].tolist() == [1.0, -1.0] and math.isnan(scores[0, 2])
+
+
+def test_rerank_sums_standardised_scores():
+    ranking = (np.array([[5, 6, 7, -1]]), None)
+    first, second = np.array([[0.9, 0.8, 0.1, 99]]), np.array([[-100.0, 0.0, 100.0, 99]])
+    assert rerank(ranking, [first, second], [1.0, 0.0])[0].tolist() == [[5, 6, 7, -1]]
+    assert rerank(ranking, [first, second], [0.0, 1.0])[0].tolist() == [[7, 6, 5, -1]]
+    assert rerank(ranking, [first, second], [0.5, 0.5])[0][0, 0] == 6  # both scores are rather high
+    same = np.array([[1.0, 1.0, 1.0, 1.0]])
+    assert rerank(ranking, [same])[0].tolist() == [[5, 6, 7, -1]]
+
+
+def test_memoised_scores_no_pair_twice():
+    given = []
+    scorer = memoised(lambda pairs: (given.extend(pairs), [len(answer) for _, answer in pairs])[1])
+    assert scorer([("q", "aa"), ("q", "a"), ("q", "aa")]).tolist() == [2, 1, 2]
+    assert scorer([("q", "a"), ("p", "a")]).tolist() == [1, 1]
+    assert given == [("q", "aa"), ("q", "a"), ("p", "a")]
+
+
+@pytest.fixture(scope="module")
+def choice():
+    """A function from a scorer to (served, rankings, scores), for 80 questions about 80 answers.
+
+    A question's vector is a noisy copy of its answer's, so that the index finds most. Its word is in no answer.
+    """
+    random = np.random.default_rng(0)
+    answers = [f"answer number {number}" for number in range(80)]
+    vectors = unit(random.normal(size=(80, 8)))
+    asked = unit(vectors + random.normal(scale=0.35, size=(80, 8)))
+    questions, ids = [f"q{number}" for number in range(80)], np.array([str(number) for number in range(80)])
+    relevant = [{name} for name in ids]
+    cards = pd.DataFrame({"card_id": ids, "group": ids})
+    queries = QuerySet("validation", "own", cards, questions, relevant)
+
+    def chosen(scorer):
+        index = HnswIndex.build(vectors, m=8, ef_construction=50, seed=1)
+        retriever = Retriever(answers, vectors, index, scorer)
+
+        served, gain = choose_served(retriever, queries, asked, ids, candidates=5, seed=0)
+        assert (gain is None) == (scorer is None)
+        systems = ["bm25", "dense_exact", "hnsw", "hybrid"] + (["hnsw_rerank", "hybrid_rerank"] if scorer else [])
+        found = retriever.rank(questions, asked, served, systems)
+        return served, found, score_systems(found, relevant, ids, candidates=5)
+
+    return chosen
+
+
+def test_a_good_cross_encoder_is_served(choice):
+    served, _, scores = choice(lambda pairs: [float(q[1:] == a.split()[-1]) for q, a in pairs])
+    assert served.system == "hybrid_rerank" and served.rerank_weights[2] > 0
+    hit = scores["hybrid_rerank"]["mrr@10"]
+    assert hit.mean() > scores["hybrid"]["mrr@10"].mean()
+    # The right answer is never added to the candidates, so an answer that the first stage misses stays missed.
+    candidates = scores["hnsw_rerank"]["candidate_recall"]
+    assert 0.5 < candidates.mean() < 1
+    assert (scores["hnsw_rerank"]["recall@1"] == candidates).all()
+
+
+def test_a_cross_encoder_that_knows_nothing_is_not_served(choice):
+    """Ten weights are tried, so some seem to gain by chance on the questions that choose them."""
+    served = []
+    for seed in range(12):
+        random = np.random.default_rng(seed)
+        served.append(choice(memoised(lambda pairs, random=random: random.normal(size=len(pairs))))[0].system)
+    assert served.count("hybrid_rerank") <= 1
+
+
+def test_without_a_cross_encoder_hybrid_is_served(choice):
+    served, found, scores = choice(None)
+    assert served.system == "hybrid" and served.bm25_weight == 0.0  # the questions share no word with any answer
+    assert np.array_equal(found["hybrid"][0], found["hnsw"][0])
+    assert "candidate_recall" not in scores["hnsw"]
+
+
+def test_compared_pairs_include_the_best_baseline():
+    def tables(**means):
+        return {name: pd.DataFrame({"mrr@10": [mean]}) for name, mean in means.items()}
+
+    plain = tables(bm25=0.6, dense_exact=0.5, hnsw=0.5, hybrid=0.55, hybrid_rerank=0.7)
+    assert set(compared_pairs(plain)) == {
+        ("bm25", "dense_exact"),
+        ("hnsw", "dense_exact"),
+        ("hybrid", "dense_exact"),
+        ("hybrid_rerank", "dense_exact"),
+        ("hybrid_rerank", "hybrid"),
+        ("hybrid", "bm25"),
+        ("hybrid_rerank", "bm25"),
+    }
+    adapted = plain | tables(dense_before=0.4, hybrid_before=0.65)
+    assert {("hybrid_rerank", "hybrid_before"), ("hybrid", "hybrid_before")} <= set(compared_pairs(adapted))
+
+
+def test_recall_at_k():
+    rankings = {"bm25": (np.array([[0, 1], [1, 0]]), None)}
+    curves = recall_at_k(rankings, [{"a"}, {"a"}], np.array(["a", "b"])).set_index("k")
+    assert curves.bm25[1] == 0.5 and curves.bm25[2] == 1.0
+    assert curves.hybrid_rerank.isna().all()  # a system without a ranking has an empty column
+
+
+def test_a_damaged_json_file_is_named(tmp_path):
+    (tmp_path / "served.json").write_text('{"system": ')
+    with pytest.raises(InputError, match="served.json is damaged"):
+        read_json(tmp_path / "served.json")
+
+
+def test_served_is_read_as_it_was_written(tmp_path):
+    served = Served(system="hybrid_rerank", bm25_weight=0.3, rerank_weights=[0.5, 0.1, 0.4], candidates=20)
+    write_json(tmp_path / "served.json", served.model_dump())
+    assert Served(**read_json(tmp_path / "served.json")) == served
+
+
+def test_ranking_table_leaves_out_what_was_not_found():
+    queries = QuerySet("test", "own", pd.DataFrame({"card_id": ["x", "y"]}), ["X?", "Y?"], [{"a"}, {"b"}])
+    ranking = np.array([[1, 0], [0, -1]]), np.array([[0.9, 0.1], [0.5, np.nan]])
+    table = ranking_table({"bm25": ranking}, queries, np.array(["a", "b"]))
+    assert table[["query", "rank", "answer"]].to_numpy().tolist() == [["x", 1, "b"], ["x", 2, "a"], ["y", 1, "a"]]
+    assert set(table.split) == {"test"} and set(table.query_set) == {"own"}
+
+
+def test_unadapted_search_ranks_by_its_own_vectors(tmp_path):
+    from medcards.search.encoder import embed_cards, load_encoder
+
+    cards = deck()
+    vectors = embed_cards(load_encoder(tiny.make_encoder(tmp_path)), cards, 32)
+    own = cards[:5]
+    queries = QuerySet("validation", "own", own, own.question.tolist(), [{name} for name in own.card_id])
+    bm25 = Bm25(cards.answer[:58].tolist()).search(queries.questions)
+    unadapted = UnadaptedSearch(vectors, queries, bm25)
+    found = unadapted.rank(queries, bm25)
+    nearest = np.argmax(vectors.questions[:5] @ vectors.answers.T, axis=1)
+    assert found["dense_before"][0][:, 0].tolist() == nearest.tolist()
+    assert np.array_equal(found["hybrid_before"][0], hybrid(found["dense_before"], bm25, unadapted.bm25_weight)[0])
+    perturbed = QuerySet("validation", "typos", own, queries.questions, queries.relevant)
+    assert unadapted.rank(perturbed, bm25) == {}
+
+
+def test_search_exposes_the_searcher_only_when_asked():
+    import subprocess
+    import sys
+
+    code = "import sys, medcards.search as s; assert 'medcards.search.searcher' not in sys.modules; print(s.Searcher)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "medcards.search.searcher.Searcher" in said

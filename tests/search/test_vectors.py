@@ -1,0 +1,61 @@
+"""Vectors of cards: encoding, saving, loading, and which of them the search uses."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+from search_material import deck
+
+from medcards import InputError
+from medcards.base.manifests import write_manifest
+from medcards.search.encoder import check_encoder, embed_cards, encode, load_encoder
+from medcards.search.vectors import Vectors, search_vectors
+
+
+def test_vectors_are_saved_and_checked(tmp_path):
+    folder = tiny.make_encoder(tmp_path / "encoder")
+    table = pd.DataFrame(tiny.deck(6)).rename(columns={"input": "question", "output": "answer"})
+    table = table.assign(card_id=list("abcdef"), query_set=["own"] * 5 + ["layperson"])
+    encoder = load_encoder(folder)
+    vectors = embed_cards(encoder, table, batch_size=4)
+    assert vectors.answers.shape == (5, 32) and vectors.questions.shape == (6, 32)
+    assert vectors.answers.dtype == np.float32
+    assert np.linalg.norm(vectors.questions, axis=1) == pytest.approx(np.ones(6), abs=1e-5)
+    alone = encode(encoder, [table.question[4]], 1)
+    assert vectors.questions_of(["e"])[0] == pytest.approx(alone[0], abs=1e-5)
+    assert vectors.max_tokens == 64
+    assert vectors.question_tokens_of(["e"]).tolist() == [vectors.question_tokens[4]]
+    long = table.assign(answer="asthma " * 500)
+    counted = embed_cards(encoder, long, batch_size=4)
+    assert counted.answer_tokens.tolist() == [502] * 5  # one token per word, and the two special tokens
+
+    vectors.save(tmp_path / "saved")
+    assert Vectors.load(tmp_path / "saved", table).answer_ids.tolist() == list("abcde")
+    with pytest.raises(InputError, match="belongs to other cards"):
+        Vectors.load(tmp_path / "saved", table[:4])
+    np.save(tmp_path / "saved/answers.npy", vectors.answers + 1)
+    with pytest.raises(InputError, match="not what its manifest says"):
+        Vectors.load(tmp_path / "saved", table)
+
+
+def test_vectors_of_another_encoder_are_refused(tmp_path):
+    cards = deck()
+    one = load_encoder(tiny.make_encoder(tmp_path / "one"))
+    other = load_encoder(tiny.make_encoder(tmp_path / "other", seed=1))
+    vectors = embed_cards(one, cards, 32)
+    check_encoder(vectors, one, cards)
+    with pytest.raises(InputError, match="not those of the encoder"):
+        check_encoder(vectors, other, cards)
+
+
+def test_search_vectors_are_the_adapted_ones_where_there_are_any(tmp_path):
+    cards = deck()
+    unadapted = embed_cards(load_encoder(tiny.make_encoder(tmp_path / "one")), cards, 32)
+    adapted = embed_cards(load_encoder(tiny.make_encoder(tmp_path / "other", seed=1)), cards, 32)
+    unadapted.save(tmp_path / "data/vectors")
+    write_manifest(tmp_path / "data/encoder", f"path:{tmp_path}/one")
+    assert np.array_equal(search_vectors(tmp_path / "data", cards).answers, unadapted.answers)
+    tiny.make_encoder(tmp_path / "data/encoder/model", seed=1)
+    adapted.save(tmp_path / "data/encoder/vectors")
+    write_manifest(tmp_path / "data/encoder", f"path:{tmp_path}/one")
+    assert np.array_equal(search_vectors(tmp_path / "data", cards).answers, adapted.answers)
