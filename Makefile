@@ -14,6 +14,7 @@ help:  ## list these commands
 
 try: override PROFILE = tiny
 try: run  ## run every stage on 400 cards (PROFILE=tiny)
+	@echo 'REPORT.md and plots/ hold the results. Next: source .venv/bin/activate; python -m medcards search "crooked teeth"'
 
 run: .venv/installed  ## run a profile on the committed parameters: PROFILE=NAME [ARGS="-S lora.r=8"] [STAGE=NAME]
 	@test -f "profiles/$(PROFILE).args" || { echo 'PROFILE=$(PROFILE) is not a profile; profiles: $(PROFILES)' >&2; exit 2; }
@@ -21,7 +22,8 @@ run: .venv/installed  ## run a profile on the committed parameters: PROFILE=NAME
 	    'profile starts from the committed file: commit them, drop them with `make reset`, or run them with `make repro`' >&2; exit 2; }
 	@git restore --staged --worktree params.yaml
 	set -f; dvc exp run $(shell cat profiles/$(PROFILE).args 2>/dev/null) $(ARGS) $(STAGE); \
-	    status=$$?; mkdir -p .scratch; cp params.yaml $(LAST_RUN); exit $$status
+	    status=$$?; mkdir -p .scratch; cp params.yaml $(LAST_RUN); \
+	    test $$status = 0 || { echo 'The run failed. `make reset` goes back to the last commit.' >&2; exit $$status; }
 
 reset: .venv/installed  ## go back to the parameters and results of the last commit
 	git restore --staged --worktree params.yaml dvc.lock $(PUBLISHED)

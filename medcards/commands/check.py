@@ -3,7 +3,8 @@
     python -m medcards check decks/mine.csv
     python -m medcards check decks/mine.csv --question front --answer back
 
-The command reads, cleans, groups and splits the deck as the prepare stage does, with the params.yaml of this folder.
+The command reads, cleans, groups and splits the whole deck as the prepare stage does, with the params.yaml of this
+folder.
 It prints what the deck holds and which rows would be dropped. It changes no file. If the pipeline would refuse the
 deck, it prints one line with the reason and ends with exit status 1.
 """
@@ -29,4 +30,5 @@ def run(given: argparse.Namespace) -> Iterator[str]:
     yield from findings
     yield f"\nTo search it:\n\n    {run_command([*overrides, 'reranker.model=none'], 'rerank_eval')}"
     yield '    python -m medcards search "what do I want to know"'
+    yield "\nREPORT.md and metrics/ keep the last whole run until the next command has run."
     yield f"\nTo tune a language model on it as well, and measure everything:\n\n    {run_command(overrides)}"

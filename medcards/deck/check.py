@@ -60,7 +60,7 @@ def min_document_frequency(answers: pd.Series) -> int:
 
 
 def check_deck(file: Path, question: str, answer: str, seed: int, params: PrepareParams) -> tuple[list[str], list[str]]:
-    """Read, clean, group and split a deck as the pipeline does.
+    """Read, clean, group and split a whole deck as the pipeline does.
 
     Parameters
     ----------
@@ -106,6 +106,7 @@ def check_deck(file: Path, question: str, answer: str, seed: int, params: Prepar
     overrides = [f"data.path={file}"]
     overrides += [f"data.question_column={question}"] if question != "input" else []
     overrides += [f"data.answer_column={answer}"] if answer != "output" else []
+    overrides += ["prepare.max_cards=0"] if params.max_cards else []  # params.yaml keeps a sample only
     frequency = min_document_frequency(cards.answer)
     overrides += [f"eda.min_document_frequency={frequency}"] if frequency != DOCUMENT_FREQUENCIES[0] else []
     return findings, overrides

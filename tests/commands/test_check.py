@@ -13,6 +13,9 @@ from conftest import ROOT, Repository
 from ruamel.yaml import YAML
 
 from medcards.base.files import read_json
+from medcards.base.params import read_params
+from medcards.deck.check import check_deck
+from medcards.deck.splits import PrepareParams
 
 
 def check(*arguments: object) -> subprocess.CompletedProcess:
@@ -65,6 +68,15 @@ def test_a_deck_in_the_published_columns_needs_its_path_only(tmp_path):
     (tmp_path / "deck.json").write_text(json.dumps(cards))
     done = check(tmp_path / "deck.json")
     assert 'PROFILE=own_deck ARGS="-S data.path=decks/deck.json"\n' in done.stdout and "will be wide" not in done.stdout
+
+
+def test_a_sample_in_params_is_undone_in_the_printed_commands(deck):
+    """The check describes the whole deck, so the run must keep the whole deck."""
+    (params,) = read_params(ROOT / "params.yaml", prepare=PrepareParams)
+    sampled = params.model_copy(update={"max_cards": 40})
+    findings, overrides = check_deck(deck, "Front", "Back", 42, sampled)
+    assert any(line.startswith("usable: 120 of 123") for line in findings) and "prepare.max_cards=0" in overrides
+    assert "prepare.max_cards=0" not in check_deck(deck, "Front", "Back", 42, params)[1]
 
 
 @pytest.mark.parametrize(

@@ -379,6 +379,16 @@ def test_a_missing_adapter_is_one_line_at_the_command_line(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_adapter_of_another_deck_is_named_before_it_is_published(tuned, tmp_path, capsys):
+    from medcards.__main__ import main
+
+    shutil.copytree(tuned / "data", tmp_path / "data")
+    write_json(tmp_path / "data/cards/manifest.json", {"material": {"source": "file", "files": {"new.csv": "0"}}})
+    main(["export", "--adapter", "--to", str(tmp_path / "mine"), "--data", str(tmp_path / "data")])
+    *_, remark, _, publish = capsys.readouterr().out.splitlines()
+    assert "another deck" in remark and publish.startswith("to publish it: ")
+
+
 ADAPTER, BASE = "data/adapter", "llm"
 DAMAGES = {
     "no adapter weights": (f"{ADAPTER}/adapter_model.safetensors", None, "is missing: run `dvc repro finetune`"),
