@@ -149,7 +149,7 @@ def test_the_vectors_are_those_of_the_pinned_encoder(hub, published):
 
 def test_the_profile_flashcards_runs_offline_from_the_cache(published):
     """With the deck pinned to a commit: what a branch stands for cannot be asked offline."""
-    stages = ("prepare", "models", "embed", "rerank_eval")
+    stages = ("prepare", "embed", "rerank_eval")
     online = {stage: published.figures(stage) for stage in stages}
     shutil.rmtree(published.folder / "data/figures")
     published.set_params(data__hub=online["prepare"]["material"]["reference"])
