@@ -28,6 +28,16 @@ MAX_QUESTION_WORDS = 400
 """Words of a question that a model reads. The rest is cut, because small models fail on long questions."""
 
 
+def deck_remark(manifest: dict, data: Path) -> str:
+    """:data:`OTHER_DECK` where an adapter was tuned on another deck than the one in the folder ``data``, else empty.
+
+    Parameters
+    ----------
+    manifest : the adapter's manifest.
+    """
+    return "" if manifest["material"] == read_material(data / "cards") else OTHER_DECK
+
+
 class Asker:
     """The served search and the language model, loaded.
 
@@ -63,7 +73,7 @@ class Asker:
             manifest = read_json(adapter / "manifest.json")
             llm = LlmParams(**manifest["llm"])
             model, tokenizer = load_tuned(llm, adapter)
-            remark = "" if manifest["material"] == read_material(data / "cards") else OTHER_DECK
+            remark = deck_remark(manifest, data)
         else:
             llm = LlmParams(**read_json(data / "models" / "llm.json")["llm"])
             model, tokenizer = load_llm(llm)

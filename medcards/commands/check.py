@@ -4,9 +4,8 @@
     python -m medcards check decks/mine.csv --question front --answer back
 
 The command reads, cleans, groups and splits the whole deck as the prepare stage does, with the params.yaml of this
-folder.
-It prints what the deck holds and which rows would be dropped. It changes no file. If the pipeline would refuse the
-deck, it prints one line with the reason and ends with exit status 1.
+folder. It prints what the deck holds and which rows would be dropped. It changes no file. If the pipeline would refuse
+the deck, it prints one line with the reason and ends with exit status 1.
 """
 
 import argparse

@@ -63,10 +63,9 @@ def run(given: argparse.Namespace) -> Iterator[str]:
     if not (given.data / "adapter").exists():
         raise InputError(f"{given.data / 'adapter'} is missing: run `dvc repro finetune`")
     silence_loading()
-    from medcards.answers.asker import OTHER_DECK
+    from medcards.answers.asker import deck_remark
     from medcards.answers.scores import token_f1
     from medcards.base.files import read_json
-    from medcards.deck.cards import read_material
     from medcards.llm.merge import check_target, export_adapter, export_merged, parity_summary, read_adapter
     from medcards.report.model_card import model_card
 
@@ -92,7 +91,7 @@ def run(given: argparse.Namespace) -> Iterator[str]:
         found = parity_summary(parity, given.to)
     if scores is None:
         yield f"{given.metrics / 'qa.json'} is missing: the model card has no scores of answers"
-    if manifest["material"] != read_material(given.data / "cards"):
-        yield OTHER_DECK
+    if remark := deck_remark(manifest, given.data):
+        yield remark
     yield from found
     yield f"to publish it: hf upload OWNER/NAME {given.to}"

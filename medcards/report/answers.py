@@ -72,7 +72,7 @@ def systems_by_kind(qa: dict) -> dict[str, dict]:
 
 
 def difference_rows(qa: dict) -> dict[str, dict]:
-    """Rows of the table of paired differences: of each score tested its interval, corrected p and detectable size."""
+    """Rows of the table of paired differences: interval, corrected p and detectable difference of each score."""
     rows: dict[str, dict] = {}
     for pair, block in qa["differences"].items():
         rows[pair] = {}
