@@ -7,6 +7,7 @@ Run the commands in the folder of the repository, or name the folder that the pi
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -60,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(line, flush=True)
     except InputError as error:
         sys.exit(f"{given.command}: {error}")
+    except BrokenPipeError:  # the program that reads the lines has ended, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes its output once more
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
-"""adapt: with adapt.enabled, fine-tune the bi-encoder on the training cards; else name the unadapted one.
+"""adapt: with adapt.enabled, adapt the bi-encoder to the training cards; else name the unadapted one.
 
 The search uses what this stage names. What describes the deck uses data/vectors, so it does not depend on the
 adaptation.
 
 reads   data/cards, data/vectors, data/models/encoder.json
-writes  data/encoder: manifest.json always; model/ and vectors/ of the adapted bi-encoder where it is fine-tuned
+writes  data/encoder: manifest.json always; model/ and vectors/ of the adapted bi-encoder where there is one
         data/figures/adapt: metrics.json
 """
+
+from functools import partial
 
 from medcards.base.files import atomic, write_json
 from medcards.base.manifests import pinned_model, read_manifest, write_manifest
@@ -14,8 +16,8 @@ from medcards.base.params import Seed
 from medcards.base.references import resolve
 from medcards.base.scratch import scratch_root
 from medcards.deck import cards as card_tables
-from medcards.search.adaptation import ENCODING_BATCH, AdaptParams, adapt
-from medcards.search.encoder import check_encoder, embed_cards, load_encoder
+from medcards.search.adaptation import AdaptParams, adapt
+from medcards.search.encoder import check_encoder, encode, load_encoder
 from medcards.search.vectors import Vectors
 from stages import DATA, figures, load_params, run
 
@@ -26,9 +28,8 @@ def main() -> None:
     if params.enabled:
         cards = card_tables.load_cards(DATA / "cards")
         vectors, model = Vectors.load(DATA / "vectors", cards), load_encoder(resolve(reference), reference)
-        check_encoder(vectors, model, cards)
-        metrics = adapt(model, cards, vectors, params, seed, scratch_root() / "adapt")
-        vectors = embed_cards(model, cards, ENCODING_BATCH)
+        check_encoder(vectors, partial(encode, model), cards)
+        vectors, metrics = adapt(model, cards, vectors, params, seed, scratch_root() / "adapt")
     with atomic(DATA / "encoder") as folder:
         if model is not None:
             model.save(str(folder / "model"), create_model_card=False)

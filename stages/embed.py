@@ -17,7 +17,7 @@ def main() -> None:
     (params,) = load_params(embed=EmbedParams)
     reference = pinned_model(DATA, "encoder")
     cards = card_tables.load_cards(DATA / "cards")
-    vectors = embed_cards(load_encoder(resolve(reference), reference), cards, params.batch_size)
+    vectors = embed_cards(load_encoder(resolve(reference), reference), cards, params.batch_tokens)
 
     with atomic(DATA / "vectors") as folder:
         vectors.save(folder)

@@ -10,6 +10,7 @@ writes  data/rankings: rankings.parquet, served.json
 """
 
 import logging
+from functools import partial
 
 import pandas as pd
 from tqdm import tqdm
@@ -19,7 +20,7 @@ from medcards.base.manifests import model_folder, read_manifest
 from medcards.base.params import Seed
 from medcards.deck import cards as card_tables
 from medcards.search.cross_encoder import load_scorer, memoised
-from medcards.search.encoder import check_encoder, load_encoder
+from medcards.search.encoder import check_encoder, encode, load_encoder
 from medcards.search.evaluation import (
     RerankEvalParams,
     measure_rankings,
@@ -28,6 +29,7 @@ from medcards.search.evaluation import (
     recall_at_k,
     time_systems,
 )
+from medcards.search.exported import search_encoder, search_scorer
 from medcards.search.index import HnswIndex
 from medcards.search.query_sets import query_sets
 from medcards.search.serving import UnadaptedSearch, choose_served
@@ -42,16 +44,17 @@ def main() -> dict:
     seed, params = load_params(seed=Seed, rerank_eval=RerankEvalParams)
     cards = card_tables.load_cards(DATA / "cards")
     answers = card_tables.corpus(cards)
-    vectors, encoder = search_vectors(DATA, cards), load_encoder(model_folder(DATA / "encoder"))
+    vectors, model = search_vectors(DATA, cards), load_encoder(model_folder(DATA / "encoder"))
+    encoder = partial(encode, model, batch_tokens=params.batch_tokens)
     check_encoder(vectors, encoder, cards)
     ids, index = vectors.answer_ids, HnswIndex.load(DATA / "index", vectors.answers)
-    scorer = load_scorer(DATA / "reranker", params.batch_size)
+    scorer = load_scorer(DATA / "reranker", params.batch_tokens)
     retriever = Retriever(answers.answer.tolist(), vectors.answers, index, scorer and memoised(scorer))
     validation = query_sets(cards, answers, "validation", params.validation_queries, seed)
     test = query_sets(cards, answers, "test", params.test_queries, seed)
 
     own = validation[0]
-    asked = own.vectors(vectors, encoder, params.batch_size)
+    asked = own.vectors(vectors, encoder)
     served, gain = choose_served(retriever, own, asked, ids, params.candidates, seed)
     log.info("served: %s", served)
     unadapted = None
@@ -66,7 +69,7 @@ def main() -> dict:
     metrics["reranker"] = {key: manifest[key] for key in ("model", "trained")}
     tables, curves = [], {}
     for queries in tqdm([*validation, *test], desc="query sets"):
-        asked = queries.vectors(vectors, encoder, params.batch_size)
+        asked = queries.vectors(vectors, encoder)
         found = rank_queries(queries, asked, retriever, served)
         if unadapted:
             found |= unadapted.rank(queries, found["bm25"])
@@ -75,8 +78,9 @@ def main() -> dict:
         if queries.name == "own":
             curves[queries.split] = recall_at_k(found, queries.relevant, ids)
 
-    retriever.scorer = scorer  # the clock must not measure remembered scores
-    times = time_systems(retriever, encoder, test[0].questions, served)
+    # The clock measures the models that are served. They are exported here, so that the first search starts fast.
+    retriever.scorer = search_scorer(DATA / "reranker", threads=1)
+    times = time_systems(retriever, search_encoder(DATA / "encoder", threads=1), test[0].questions, served)
     with atomic(DATA / "rankings") as folder:
         folder.mkdir()
         pd.concat(tables).to_parquet(folder / "rankings.parquet", index=False)

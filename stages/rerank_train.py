@@ -6,6 +6,8 @@ writes  data/reranker: manifest.json always (a reference, the reference that tra
         data/figures/rerank_train: metrics.json, loss.csv (loss by optimizer step; a header where nothing is trained)
 """
 
+from functools import partial
+
 import pandas as pd
 
 from medcards.base.files import atomic, write_csv, write_json
@@ -14,7 +16,7 @@ from medcards.base.params import Seed
 from medcards.base.scratch import scratch_root
 from medcards.deck import cards as card_tables
 from medcards.search.cross_encoder_training import RerankerParams, loss_curve, train_reranker, training_lists
-from medcards.search.encoder import check_encoder, load_encoder
+from medcards.search.encoder import check_encoder, encode, load_encoder
 from medcards.search.vectors import search_vectors
 from stages import DATA, figures, load_params, run
 
@@ -23,7 +25,7 @@ def train(params: RerankerParams, seed: int) -> tuple[object, pd.Series]:
     """The cross-encoder that is trained on the deck, and the loss of every optimizer step."""
     cards = card_tables.load_cards(DATA / "cards")
     vectors, encoder = search_vectors(DATA, cards), load_encoder(model_folder(DATA / "encoder"))
-    check_encoder(vectors, encoder, cards)
+    check_encoder(vectors, partial(encode, encoder), cards)
     lists = training_lists(cards, vectors, params, seed)
     return train_reranker(encoder, lists, params, seed, scratch_root() / "rerank_train")
 

@@ -6,6 +6,7 @@ to print. A command holds no logic. It imports heavy libraries in ``run`` only, 
 
 import argparse
 import logging
+import os
 import shutil
 import warnings
 from pathlib import Path
@@ -22,9 +23,14 @@ def terminal_width() -> int:
 
 
 def silence_loading() -> None:
-    """Hide the progress bars and warnings of libraries while models are loaded."""
+    """Hide the progress bars and warnings of libraries while models are loaded. Call it before they are imported."""
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of a missing optional package
     warnings.simplefilter("ignore", FutureWarning)
-    from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()
+
+def show_progress() -> None:
+    """Print what takes time, such as the download of a model, on the standard error."""
+    log = logging.getLogger("medcards")
+    log.setLevel(logging.INFO)
+    log.addHandler(logging.StreamHandler())

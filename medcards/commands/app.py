@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> Iterator[str]:
+    silence_loading()
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}  # read while imported
     try:
         import gradio  # noqa: F401
@@ -35,7 +36,6 @@ def run(given: argparse.Namespace) -> Iterator[str]:
     loading: Future[Asker] = Future()
     page = launch(loading, given.data, given.host, given.port)
     yield f"app: open http://{given.host}:{given.port} in a browser; Ctrl-C ends it"
-    silence_loading()
     loading.set_result(Asker.load(given.data))  # after the launch, so that the page opens at once
     yield "app: the models are loaded"
     page.block_thread()

@@ -26,12 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> Iterator[str]:
+    silence_loading()
     from medcards.answers.asker import NOT_ADVICE, Asker
     from medcards.report.hits import hits_as_text
     from medcards.search.searcher import check_question
 
     check_question(given.question, given.k)  # before any model is loaded
-    silence_loading()
     asker = Asker.load(given.data)
     hits = asker.find(given.question, given.k, given.read)
     *_, answer = "", *asker.answer(given.question, hits, base=given.model == "base")

@@ -1,7 +1,9 @@
-"""Cards that a search found, as text for a terminal and as HTML for a page."""
+"""Cards that a search found, as text for a terminal, as JSON and as HTML for a page."""
 
 import html
+import json
 import textwrap
+from dataclasses import asdict
 
 from medcards.search.searcher import Hit
 
@@ -25,6 +27,20 @@ def hits_as_text(hits: list[Hit], width: int) -> str:
         lines = [line for text in (hit.question, hit.answer) for line in textwrap.wrap(text, width - 4)]
         blocks.append(f"{hit.rank:2}. " + "\n    ".join([*lines, f"{hit.card_id}  {scores}"]))
     return "\n\n".join(blocks)
+
+
+def hits_as_json(question: str, system: str, hits: list[Hit], indent: int | None) -> str:
+    """A question, the served system and the hits as a JSON object.
+
+    Parameters
+    ----------
+    indent : spaces per level; None for one line.
+
+    >>> hits_as_json("What is gout?", "hybrid", [], indent=None)
+    '{"question": "What is gout?", "system": "hybrid", "hits": []}'
+    """
+    found = {"question": question, "system": system, "hits": [asdict(hit) for hit in hits]}
+    return json.dumps(found, ensure_ascii=False, allow_nan=False, indent=indent)
 
 
 def hits_as_html(hits: list[Hit], read: bool) -> str:

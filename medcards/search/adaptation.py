@@ -1,45 +1,83 @@
-"""Adaptation of the bi-encoder to the deck: contrastive fine-tuning on training questions and their answers."""
+"""Adaptation of the bi-encoder to the deck, on training questions and their answers."""
 
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, NonNegativeInt, ValidationInfo, field_validator
 
 from medcards.deck.cards import corpus
-from medcards.search.encoder_training import EncoderTrainingParams, encoder_trainer_settings, freeze, training_losses
+from medcards.search.encoder import embed_cards
+from medcards.search.encoder_training import (
+    EncoderTrainingParams,
+    encoder_trainer_settings,
+    freeze,
+    little_padding,
+    training_losses,
+)
 from medcards.search.negatives import hard_negatives, training_pairs
+from medcards.search.projection import add_projection, project, train_projection
 from medcards.search.vectors import Vectors
-
-ENCODING_BATCH = 64
-"""Number of texts that the adapted encoder encodes at a time."""
 
 
 class AdaptParams(EncoderTrainingParams):
     """The block ``adapt`` of params.yaml."""
 
-    enabled: bool
+    questions: NonNegativeInt
+    projection_epochs: NonNegativeInt
+    enabled: bool  # checked after the other two
     batch_size: int = Field(ge=2)  # the other answers of the batch are wrong answers
 
+    @field_validator("enabled")
+    @classmethod
+    def _something_is_trained(cls, enabled: bool, given: ValidationInfo) -> bool:
+        if enabled and not (given.data.get("projection_epochs") or given.data.get("questions")):
+            raise ValueError("nothing is trained; raise adapt.projection_epochs or adapt.questions, or write false")
+        return enabled
 
-def adapt(model, cards: pd.DataFrame, vectors: Vectors, params: AdaptParams, seed: int, scratch: Path) -> dict:
-    """Fine-tune a sentence-transformers model in place, on training cards only.
 
-    The model learns to prefer a question's right answer to its mined negatives and to the other answers of the batch
-    (MultipleNegativesRankingLoss, after Henderson et al., Efficient Natural Language Response Suggestion for Smart
-    Reply, 2017).
+def adapt(
+    model, cards: pd.DataFrame, vectors: Vectors, params: AdaptParams, seed: int, scratch: Path
+) -> tuple[Vectors, dict]:
+    """Adapt a sentence-transformers model in place, on training cards only.
+
+    With ``params.questions``, the transformer is fine-tuned on so many questions. With ``params.projection_epochs``, a
+    linear layer after it is trained on all of them.
 
     Parameters
     ----------
     model : the unadapted bi-encoder.
     cards : all cards of the deck.
-    vectors : the model's vectors of the cards. The negatives are mined with them.
+    vectors : the model's vectors of the cards.
     scratch : folder that the trainer may write to.
 
     Returns
     -------
-    ``questions`` and ``steps`` of the training, and the mean loss of its first and last tenth, in nats per question:
-    ``first_loss`` and ``last_loss``.
+    vectors : the adapted model's vectors of the cards.
+    facts : ``fine_tuning`` and ``projection``, each with ``questions``, ``steps``, and the mean loss of the first and
+        the last tenth of the steps, in nats per question: ``first_loss`` and ``last_loss``.
+    """
+    answers, facts = corpus(cards), {}
+    if params.questions:
+        facts["fine_tuning"] = fine_tune(model, cards, vectors, params, seed, scratch)
+        vectors = embed_cards(model, cards)
+    if params.projection_epochs:
+        pairs = training_pairs(cards, answers, len(cards), seed)
+        matrix, losses = train_projection(pairs, answers, vectors, params.projection_epochs, seed)
+        add_projection(model, matrix)
+        vectors = project(vectors, matrix)
+        facts["projection"] = _training_facts(pairs, losses)
+    return vectors, facts
+
+
+def fine_tune(
+    model, cards: pd.DataFrame, vectors: Vectors, params: AdaptParams, seed: int, scratch: Path
+) -> dict[str, float]:
+    """Fine-tune the transformer of a sentence-transformers model.
+
+    The model learns to prefer a question's right answer to its mined negatives and to the other answers of the batch
+    (MultipleNegativesRankingLoss, after Henderson et al., Efficient Natural Language Response Suggestion for Smart
+    Reply, 2017). See :func:`adapt` for parameters and for what is returned.
     """
     from datasets import Dataset
     from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
@@ -61,13 +99,17 @@ def adapt(model, cards: pd.DataFrame, vectors: Vectors, params: AdaptParams, see
         train_dataset=Dataset.from_dict(columns),
         loss=MultipleNegativesRankingLoss(model),
     )
-    trainer.train()
+    with little_padding(model[0]):
+        trainer.train()
     model.max_seq_length = limit
-    losses = training_losses(trainer.state.log_history)
+    return _training_facts(pairs, training_losses(trainer.state.log_history))
+
+
+def _training_facts(pairs: pd.DataFrame, losses: list[float]) -> dict[str, float]:
     tenth = max(1, len(losses) // 10)
     return {
         "questions": len(pairs),
-        "steps": trainer.state.global_step,
+        "steps": len(losses),
         "first_loss": float(np.mean(losses[:tenth])),
         "last_loss": float(np.mean(losses[-tenth:])),
     }

@@ -8,41 +8,51 @@ import numpy as np
 
 from medcards.base.manifests import model_folder
 from medcards.base.references import reading
+from medcards.search.encoder import BATCH_TOKENS, attention_settings, in_token_batches
 
 Scorer = Callable[[list[tuple[str, str]]], np.ndarray]
 """From (question, answer) pairs to relevance scores; higher is better."""
-_PROGRESS_FROM = 500
-"""Number of pairs from which a progress bar is shown."""
 
 
-def load_scorer(folder: Path, batch_size: int) -> Scorer | None:
+def load_scorer(folder: Path, batch_tokens: int = BATCH_TOKENS) -> Scorer | None:
     """Load the cross-encoder that a run uses.
 
     Parameters
     ----------
     folder : the folder that the stage rerank_train wrote.
-    batch_size : number of pairs that are scored at a time.
+    batch_tokens : largest number of tokens that are scored at a time, padding included.
 
     Returns
     -------
     the scorer; None if the run uses no cross-encoder.
     """
     found = model_folder(folder)
-    if found is None:
-        return None
+    return found and partial(score, load_cross_encoder(found), batch_tokens=batch_tokens)
+
+
+def load_cross_encoder(folder: Path):
+    """The sentence-transformers cross-encoder in a folder, on the device that the machine has."""
     from sentence_transformers import CrossEncoder
 
-    with reading(str(found), "a cross-encoder"):
-        model = CrossEncoder(str(found), local_files_only=True)
-    return partial(_score, model, batch_size)
+    with reading(str(folder), "a cross-encoder"):
+        return CrossEncoder(str(folder), local_files_only=True, model_kwargs=attention_settings())
 
 
-def _score(model, batch_size: int, pairs: list[tuple[str, str]]) -> np.ndarray:
+def score(model, pairs: list[tuple[str, str]], batch_tokens: int = BATCH_TOKENS) -> np.ndarray:
+    """Score (question, answer) pairs.
+
+    Returns
+    -------
+    logits, shape (pairs,). A sigmoid would make the highest scores equal, and those decide what comes first.
+    """
     from torch.nn import Identity
 
-    # Logits, because a sigmoid makes the highest scores equal, and those decide what comes first.
-    progress = len(pairs) > _PROGRESS_FROM
-    return model.predict(pairs, batch_size=batch_size, activation_fn=Identity(), show_progress_bar=progress)
+    def read(batch: list[tuple[str, str]]) -> np.ndarray:
+        return model.predict(batch, batch_size=len(batch), activation_fn=Identity(), show_progress_bar=False)
+
+    found = model.tokenizer(*map(list, zip(*pairs, strict=True)), truncation=False, padding=False, verbose=False)
+    lengths = [min(len(ids), model.max_seq_length) for ids in found["input_ids"]]
+    return in_token_batches(read, pairs, lengths, batch_tokens)
 
 
 def memoised(scorer: Scorer) -> Scorer:

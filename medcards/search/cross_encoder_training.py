@@ -8,7 +8,13 @@ from pydantic import AfterValidator
 
 from medcards.base.references import checked_reference
 from medcards.deck.cards import corpus
-from medcards.search.encoder_training import EncoderTrainingParams, encoder_trainer_settings, freeze, training_losses
+from medcards.search.encoder_training import (
+    EncoderTrainingParams,
+    encoder_trainer_settings,
+    freeze,
+    little_padding,
+    training_losses,
+)
 from medcards.search.negatives import hard_negatives, training_pairs
 from medcards.search.vectors import Vectors
 
@@ -81,7 +87,8 @@ def train_reranker(encoder, lists: dict[str, list], params: RerankerParams, seed
         train_dataset=Dataset.from_dict(lists),
         loss=ListNetLoss(model, mini_batch_size=-1),
     )
-    trainer.train()
+    with little_padding(encoder[0]):
+        trainer.train()
     model.max_length = whole  # texts are cut at max_tokens in training only
     return model, pd.Series(training_losses(trainer.state.log_history), dtype=float)
 

@@ -1,37 +1,44 @@
 """Text to unit vectors, with a sentence-transformers bi-encoder."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from pydantic import PositiveInt
+from tqdm import tqdm
 
 from medcards import InputError
+from medcards.base.batches import token_batches
 from medcards.base.params import Block
 from medcards.base.references import ReferenceText, reading
 from medcards.deck.cards import corpus
 from medcards.search.vectors import Vectors
 
-_PROGRESS_FROM = 500
-"""Number of texts from which a progress bar is shown."""
+TextEncoder = Callable[[list[str]], np.ndarray]
+"""From texts to unit vectors, float32, shape (texts, dimension)."""
+BATCH_TOKENS = 1024
+"""Largest number of tokens in a batch, padding included, where no parameter names it."""
+_PROGRESS_FROM = 20
+"""Number of batches from which a progress bar is shown."""
 
 
 class EmbedParams(Block):
-    """The block ``embed`` of params.yaml: the bi-encoder, and the number of texts that it encodes at a time."""
+    """The block ``embed`` of params.yaml: the bi-encoder, and the number of tokens that it reads at a time."""
 
     model: ReferenceText
-    batch_size: PositiveInt
+    batch_tokens: PositiveInt
 
 
-def embed_cards(model, cards: pd.DataFrame, batch_size: int) -> Vectors:
+def embed_cards(model, cards: pd.DataFrame, batch_tokens: int = BATCH_TOKENS) -> Vectors:
     """Encode every question and every searched answer (see :func:`medcards.deck.cards.corpus`)."""
     answers = corpus(cards)
     return Vectors(
         answer_ids=answers.card_id.to_numpy(dtype=np.str_),
-        answers=encode(model, answers.answer.tolist(), batch_size),
+        answers=encode(model, answers.answer.tolist(), batch_tokens),
         answer_tokens=token_counts(model, answers.answer.tolist()),
         question_ids=cards.card_id.to_numpy(dtype=np.str_),
-        questions=encode(model, cards.question.tolist(), batch_size),
+        questions=encode(model, cards.question.tolist(), batch_tokens),
         question_tokens=token_counts(model, cards.question.tolist()),
         max_tokens=model.max_seq_length,
     )
@@ -47,25 +54,44 @@ def load_encoder(folder: Path, name: str = ""):
     from sentence_transformers import SentenceTransformer
 
     with reading(name or str(folder), "a sentence-transformers model"):
-        return SentenceTransformer(str(folder), local_files_only=True)
+        return SentenceTransformer(str(folder), local_files_only=True, model_kwargs=attention_settings())
 
 
-def check_encoder(vectors: Vectors, model, cards: pd.DataFrame) -> None:
-    """Check that vectors are those of a model: encode one question and compare.
+def attention_settings() -> dict[str, str]:
+    """Settings of a transformer for this machine's device, after PyTorch's products are set up for a CPU.
+
+    See :func:`medcards.base.matmul.prefer_onednn`.
+    """
+    import torch
+
+    from medcards.base.matmul import prefer_onednn
+
+    if torch.cuda.is_available():
+        return {}
+    prefer_onednn()
+    return {"attn_implementation": "eager"}
+
+
+def check_encoder(vectors: Vectors, encoder: TextEncoder, cards: pd.DataFrame) -> None:
+    """Check that vectors are those of an encoder: encode one question and compare.
 
     A ranking by the vectors of two different models has no meaning.
 
     Raises
     ------
-    InputError : the model gives another vector.
+    InputError : the encoder gives another vector.
     """
-    (vector,) = encode(model, cards.question.head(1).tolist(), 1)
+    (vector,) = encoder(cards.question.head(1).tolist())
     if vector.shape != vectors.questions[0].shape or not np.allclose(vector, vectors.questions[0], atol=1e-3):
         raise InputError("the vectors are not those of the encoder: run `dvc repro -f adapt`")
 
 
-def encode(model, texts: list[str], batch_size: int) -> np.ndarray:
+def encode(model, texts: list[str], batch_tokens: int = BATCH_TOKENS) -> np.ndarray:
     """Encode texts as unit vectors.
+
+    Parameters
+    ----------
+    batch_tokens : see :func:`in_token_batches`.
 
     Returns
     -------
@@ -75,13 +101,36 @@ def encode(model, texts: list[str], batch_size: int) -> np.ndarray:
     ------
     InputError : the model gives vectors that are zero or not finite.
     """
-    vectors = model.encode(
-        texts, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=len(texts) > _PROGRESS_FROM
-    )
-    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+
+    def read(batch: list[str]) -> np.ndarray:
+        return model.encode(batch, batch_size=len(batch), normalize_embeddings=True, show_progress_bar=False)
+
+    lengths = np.minimum(token_counts(model, texts), model.max_seq_length)
+    vectors = np.asarray(in_token_batches(read, texts, lengths, batch_tokens), dtype=np.float32)
     if not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3):
         raise InputError("embed.model gives vectors without a direction (zero or not finite): use another model")
     return vectors
+
+
+def in_token_batches(
+    read: Callable[[list], np.ndarray], texts: list, lengths: Sequence[int], batch_tokens: int
+) -> np.ndarray:
+    """Let a model read texts, or pairs of texts, in batches of similar length.
+
+    Parameters
+    ----------
+    read : from the texts of a batch to an array with one row per text.
+    lengths : number of tokens of each text.
+    batch_tokens : largest number of tokens in a batch, padding included.
+
+    Returns
+    -------
+    the rows, in the order of the texts.
+    """
+    batches = token_batches(lengths, batch_tokens)
+    shown = tqdm(batches, desc="batches", disable=len(batches) < _PROGRESS_FROM)
+    rows = np.concatenate([read([texts[place] for place in places]) for places in shown])
+    return rows[np.argsort(np.concatenate(batches))]
 
 
 def token_counts(model, texts: list[str]) -> np.ndarray:

@@ -1,11 +1,15 @@
 """Settings that the adaptation of the bi-encoder and the training of the cross-encoder share."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from medcards import InputError
+from medcards.base.batches import token_batches
 from medcards.base.params import Block
+from medcards.search.encoder import BATCH_TOKENS
 
 WARM_UP = 0.1
 """Share of the optimizer steps in which the learning rate rises to its peak."""
@@ -41,6 +45,43 @@ def encoder_trainer_settings(params: EncoderTrainingParams, seed: int, scratch: 
         "save_strategy": "no",
         "report_to": "none",
     }
+
+
+@contextmanager
+def little_padding(transformer) -> Iterator[None]:
+    """Inside the block, a transformer on a CPU reads a batch in parts of texts of similar lengths.
+
+    A trainer pads all texts of a batch to the longest one. The transformer returns the same token vectors, so the loss
+    is the same. On a GPU nothing changes, because one large batch is faster there.
+
+    Parameters
+    ----------
+    transformer : the first module of a sentence-transformers model.
+    """
+    import torch
+
+    read = transformer.forward
+
+    def read_in_parts(features: dict[str, object], **options: object) -> dict[str, object]:
+        mask = features["attention_mask"]
+        if mask.device.type != "cpu":
+            return read(features, **options)
+        lengths = mask.sum(dim=1).tolist()
+        batches = token_batches(lengths, BATCH_TOKENS)
+        found = []
+        for rows in batches:
+            width = lengths[rows[0]]
+            part = {name: value[rows, :width] for name, value in features.items() if torch.is_tensor(value)}
+            vectors = read(part, **options)["token_embeddings"]
+            found.append(torch.nn.functional.pad(vectors, (0, 0, 0, mask.shape[1] - width)))
+        places = torch.tensor([row for rows in batches for row in rows]).argsort()
+        return features | {"token_embeddings": torch.cat(found)[places]}
+
+    transformer.forward = read_in_parts
+    try:
+        yield
+    finally:
+        del transformer.forward  # the method of the class is visible again
 
 
 def training_losses(history: list[dict]) -> list[float]:

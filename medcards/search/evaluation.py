@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from medcards.base.params import Block
 from medcards.base.stats import Bootstrap
-from medcards.search.encoder import encode
+from medcards.search.encoder import TextEncoder
 from medcards.search.latency import measure_latency
 from medcards.search.query_sets import QuerySet
 from medcards.search.systems import RANKING_DEPTH, RETRIEVAL_SYSTEMS, SERVED_SYSTEMS, Ranking, Retriever, Served
@@ -30,7 +30,7 @@ class RerankEvalParams(Block):
     test_queries: PositiveInt
     validation_queries: PositiveInt
     candidates: int = Field(ge=2, le=RANKING_DEPTH)
-    batch_size: PositiveInt
+    batch_tokens: PositiveInt
 
 
 def score_ranking(
@@ -164,11 +164,14 @@ def ranking_table(rankings: dict[str, Ranking], queries: QuerySet, answer_ids: n
     return pd.concat(tables).assign(split=queries.split, query_set=queries.name)
 
 
-def time_systems(retriever: Retriever, encoder, questions: list[str], served: Served) -> dict[str, dict[str, float]]:
+def time_systems(
+    retriever: Retriever, encoder: TextEncoder, questions: list[str], served: Served
+) -> dict[str, dict[str, float]]:
     """Measure the time from a question's text to its ranking, on one thread.
 
     Parameters
     ----------
+    retriever, encoder : with models that run on one thread.
     questions : texts, of which the first :data:`TIMED_QUESTIONS` are asked.
 
     Returns
@@ -184,7 +187,7 @@ def time_systems(retriever: Retriever, encoder, questions: list[str], served: Se
     return times
 
 
-def _rank_texts(retriever: Retriever, encoder, served: Served, system: str, questions: list[str]) -> None:
+def _rank_texts(retriever: Retriever, encoder: TextEncoder, served: Served, system: str, questions: list[str]) -> None:
     no_vectors = np.empty((len(questions), 0), dtype=np.float32)
-    vectors = no_vectors if system == "bm25" else encode(encoder, questions, 1)
+    vectors = no_vectors if system == "bm25" else encoder(questions)
     retriever.rank(questions, vectors, served, [system])

@@ -73,13 +73,16 @@ def hard_negatives(pairs: pd.DataFrame, answers: pd.DataFrame, vectors: Vectors,
     near, _ = exact_search(vectors.questions_of(pairs.card_id), vectors.answers, MINING_DEPTH)
     random = np.random.default_rng(seed)
     ids, training = answers.card_id.to_numpy(), (answers.split == "train").to_numpy()
-    negatives = np.empty((len(pairs), count), dtype=np.int64)
+    everything, negatives = np.arange(len(answers)), np.empty((len(pairs), count), dtype=np.int64)
+
+    def wrong_among(rows: np.ndarray, answer: int, right: set[str]) -> np.ndarray:
+        rows = rows[training[rows] & ~np.isin(ids[rows], list(right))]
+        return rows[vectors.answers[rows] @ vectors.answers[answer] < SAME_ANSWER]
+
     for place, (found, right) in enumerate(zip(near, relevant_answers(pairs, answers), strict=True)):
-        similar = vectors.answers @ vectors.answers[pairs.row[place]] >= SAME_ANSWER
-        wrong = training & ~similar & ~np.isin(ids, list(right))
-        candidates = found[wrong[found]][:HARDEST]
+        candidates = wrong_among(found, pairs.row[place], right)[:HARDEST]
         if len(candidates) < count:
-            others = np.setdiff1d(np.flatnonzero(wrong), candidates)
+            others = np.setdiff1d(wrong_among(everything, pairs.row[place], right), candidates)
             if len(candidates) + len(others) < count:
                 raise InputError(f"a training question has no {count} wrong answers: lower the parameter negatives")
             candidates = np.concatenate([candidates, random.choice(others, count - len(candidates), replace=False)])

@@ -7,7 +7,7 @@ import pandas as pd
 
 from medcards.deck.cards import sample
 from medcards.deck.relevance import relevant_answers
-from medcards.search.encoder import encode
+from medcards.search.encoder import TextEncoder
 from medcards.search.perturbations import PERTURBATIONS, perturb
 from medcards.search.vectors import Vectors
 
@@ -35,16 +35,15 @@ class QuerySet:
         """Whether the texts differ from those of the cards."""
         return self.name in PERTURBATIONS
 
-    def vectors(self, known: Vectors, encoder, batch_size: int) -> np.ndarray:
+    def vectors(self, known: Vectors, encoder: TextEncoder) -> np.ndarray:
         """Unit vectors of the questions; perturbed questions are encoded.
 
         Parameters
         ----------
         known : the encoder's vectors of the cards' questions.
-        batch_size : number of questions that are encoded at a time.
         """
         if self.perturbed:
-            return encode(encoder, self.questions, batch_size)
+            return encoder(self.questions)
         return known.questions_of(self.cards.card_id)
 
 

@@ -14,16 +14,12 @@ from pydantic import ValidationError
 
 from medcards import InputError
 from medcards.base.files import read_json
-from medcards.base.manifests import model_folder
 from medcards.deck import cards as card_tables
-from medcards.search.cross_encoder import load_scorer
-from medcards.search.encoder import check_encoder, encode, load_encoder
+from medcards.search.encoder import TextEncoder, check_encoder
+from medcards.search.exported import search_encoder, search_scorer
 from medcards.search.index import HnswIndex
 from medcards.search.systems import RANKING_DEPTH, Retriever, Served
 from medcards.search.vectors import search_vectors
-
-BATCH = 32
-"""Number of texts, or pairs of texts, that a model reads at a time."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +45,8 @@ class Hit:
 class Searcher:
     """The deck with its served search system, loaded once; see the example at the top of the module."""
 
-    def __init__(self, answers: pd.DataFrame, retriever: Retriever, encoder, served: Served):
-        self._answers, self._retriever, self.encoder, self.served = answers, retriever, encoder, served
+    def __init__(self, answers: pd.DataFrame, retriever: Retriever, encoder: TextEncoder, served: Served):
+        self._answers, self._retriever, self._encoder, self.served = answers, retriever, encoder, served
 
     @classmethod
     def load(cls, data: str | Path = "data") -> "Searcher":
@@ -75,9 +71,9 @@ class Searcher:
             ) from None
         vectors = search_vectors(data, cards)
         index = HnswIndex.load(data / "index", vectors.answers)
-        encoder = load_encoder(model_folder(data / "encoder"))
+        encoder = search_encoder(data / "encoder")
         check_encoder(vectors, encoder, cards)
-        scorer = load_scorer(data / "reranker", BATCH) if served.system == "hybrid_rerank" else None
+        scorer = search_scorer(data / "reranker") if served.system == "hybrid_rerank" else None
         if scorer is None and served.system == "hybrid_rerank":
             raise InputError(
                 f"{data / 'reranker'} names no cross-encoder, but one is served: run `dvc repro rerank_eval`"
@@ -99,7 +95,7 @@ class Searcher:
     def search_all(self, questions: list[str], k: int = 5) -> list[list[Hit]]:
         """Find the best cards of several questions, see :meth:`search`; faster than one question at a time."""
         questions = [check_question(question, k) for question in questions]
-        vectors = encode(self.encoder, questions, BATCH)
+        vectors = self._encoder(questions)
         found = self._retriever.rank(questions, vectors, self.served, [self.served.system])
         ranked, scores = found[self.served.system]
         return [

@@ -85,6 +85,38 @@ def test_search_with_a_very_long_question(repository):
     assert len(found) == 2 and "gout" in found[0]["answer"]
 
 
+def test_a_search_imports_no_model_library(repository):
+    code = "import sys; from medcards.__main__ import main; main(sys.argv[1:]); print(*sys.modules)"
+    hits(repository, "gout")  # exports the models, if no stage did
+    said = repository.run("python", "-c", code, "search", "gout").stdout.splitlines()
+    assert not {"torch", "transformers", "sentence_transformers", "sklearn"} & set(said[-1].split())
+
+
+def test_search_reads_a_question_per_line(repository):
+    typed = "printf 'What is gout?\\n\\nasthma\\n' | python -m medcards search - -k 2"
+    done = repository.run("sh", "-c", typed, ok=False)
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [one["question"] for one in found] == ["What is gout?", "asthma"]
+    assert found[0]["hits"] == hits(repository, "What is gout?", "-k", "2")
+    assert done.returncode == 1 and done.stderr.splitlines() == [
+        "search: line 2: the question is empty: ask something",
+        "search: lines without an answer: 1 of 3",
+    ]
+
+
+def test_search_asks_for_questions_until_an_empty_line(repository):
+    done = repository.run("sh", "-c", "printf 'gout\\nasthma\\n\\nfever\\n' | python -m medcards search -k 1")
+    _, gout, asthma, end = done.stdout.split("question (an empty line ends): ")
+    for question, said in (("gout", gout), ("asthma", asthma)):
+        assert said.strip() == search(repository, question, "-k", "1").stdout.strip()
+    assert end == "" and done.stderr == ""
+
+
+def test_search_ends_quietly_when_nobody_reads(repository):
+    done = repository.run("sh", "-c", "yes gout | python -m medcards search - -k 1 | head -n 1")
+    assert json.loads(done.stdout)["question"] == "gout" and done.stderr == ""
+
+
 def ask(repository, *arguments: str, ok: bool = True):
     return repository.run("python", "-m", "medcards", "ask", *arguments, ok=ok)
 
@@ -168,13 +200,13 @@ def test_search_refuses_a_damaged_index_and_one_of_other_vectors(repository, tmp
     done = search(repository, "gout", "--data", str(tmp_path / "data"), ok=False)
     assert done.returncode == 1 and "index.bin is damaged" in done.stderr.strip().splitlines()[-1]
     index.write_bytes(whole)
-    (tmp_path / "data/vectors/answers.npy").chmod(0o644)
-    (tmp_path / "data/vectors/manifest.json").chmod(0o644)
-    answers = np.load(tmp_path / "data/vectors/answers.npy")
-    np.save(tmp_path / "data/vectors/answers.npy", answers[::-1])
-    manifest = read_json(tmp_path / "data/vectors/manifest.json")
-    manifest["sha256"]["answers"] = sha256_of(tmp_path / "data/vectors/answers.npy")
-    write_json(tmp_path / "data/vectors/manifest.json", manifest)
+    (tmp_path / "data/encoder/vectors/answers.npy").chmod(0o644)
+    (tmp_path / "data/encoder/vectors/manifest.json").chmod(0o644)
+    answers = np.load(tmp_path / "data/encoder/vectors/answers.npy")
+    np.save(tmp_path / "data/encoder/vectors/answers.npy", answers[::-1])
+    manifest = read_json(tmp_path / "data/encoder/vectors/manifest.json")
+    manifest["sha256"]["answers"] = sha256_of(tmp_path / "data/encoder/vectors/answers.npy")
+    write_json(tmp_path / "data/encoder/vectors/manifest.json", manifest)
     done = search(repository, "gout", "--data", str(tmp_path / "data"), ok=False)
     assert done.returncode == 1 and "belongs to other vectors" in done.stderr.strip().splitlines()[-1]
     assert "Traceback" not in done.stderr

@@ -14,6 +14,7 @@ HEAVY = {
     "datasets",
     "gensim",
     "matplotlib",
+    "onnxruntime",
     "pandas",
     "peft",
     "sentence_transformers",
@@ -51,7 +52,7 @@ def test_the_documents_name_every_command_and_no_other():
     ("arguments", "says"),
     [
         (["serch"], "medcards: argument COMMAND: invalid choice: 'serch' (choose from 'check', 'search', "),
-        (["search"], "search: the following arguments are required: question; see `python -m medcards search --help`"),
+        (["ask"], "ask: the following arguments are required: question; see `python -m medcards ask --help`"),
         (["ask", "gout", "--model", "mine"], "ask: argument --model: invalid choice: 'mine'"),
         (["export", "--to", "exported/mine", "--dtype", "int8"], "export: argument --dtype: invalid choice: 'int8'"),
     ],

@@ -59,6 +59,18 @@ def test_rerank_sums_standardised_scores():
     assert rerank(ranking, [same])[0].tolist() == [[5, 6, 7, -1]]
 
 
+def test_scores_are_those_of_sentence_transformers(tmp_path):
+    """Logits, for short pairs and for one that is cut at 64 tokens."""
+    from torch.nn import Identity
+
+    from medcards.search.cross_encoder import load_cross_encoder, score
+
+    model = load_cross_encoder(tiny.make_reranker(tmp_path))
+    pairs = [("What is gout?", answer) for answer in [*ANSWERS, "gout " * 500, "gout"]]
+    alone = [model.predict(pair, activation_fn=Identity()) for pair in pairs]
+    assert score(model, pairs, batch_tokens=100) == pytest.approx(np.array(alone), abs=1e-5)
+
+
 def test_memoised_scores_no_pair_twice():
     given = []
     scorer = memoised(lambda pairs: (given.extend(pairs), [len(answer) for _, answer in pairs])[1])
@@ -171,7 +183,7 @@ def test_unadapted_search_ranks_by_its_own_vectors(tmp_path):
     from medcards.search.encoder import embed_cards, load_encoder
 
     cards = deck()
-    vectors = embed_cards(load_encoder(tiny.make_encoder(tmp_path)), cards, 32)
+    vectors = embed_cards(load_encoder(tiny.make_encoder(tmp_path)), cards)
     own = cards[:5]
     queries = QuerySet("validation", "own", own, own.question.tolist(), [{name} for name in own.card_id])
     bm25 = Bm25(cards.answer[:58].tolist()).search(queries.questions)

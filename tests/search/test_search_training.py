@@ -11,9 +11,10 @@ from medcards.base.manifests import write_manifest
 from medcards.deck.cards import corpus
 from medcards.search.cross_encoder import load_scorer
 from medcards.search.encoder import embed_cards, load_encoder
-from medcards.search.encoder_training import freeze
+from medcards.search.encoder_training import freeze, little_padding
 from medcards.search.exact import exact_search
 from medcards.search.negatives import hard_negatives, training_pairs
+from medcards.search.projection import train_projection
 from medcards.search.vectors import Vectors
 
 
@@ -98,37 +99,69 @@ def no_near_duplicates(monkeypatch):
     monkeypatch.setattr("medcards.search.negatives.SAME_ANSWER", 1.1)
 
 
-def adapted(folder, cards, scratch):
+def adapted(folder, cards, scratch, **changes):
     from medcards.search.adaptation import AdaptParams, adapt
 
-    params = AdaptParams(
-        enabled=True,
-        questions=99,
-        negatives=1,
-        epochs=25.0,
-        batch_size=16,
-        learning_rate=0.003,
-        frozen_layers=0,
-        max_tokens=64,
-    )
+    given = {"projection_epochs": 0, "questions": 0, "negatives": 1, "epochs": 25.0, "batch_size": 16} | changes
+    params = AdaptParams(enabled=True, learning_rate=0.003, frozen_layers=0, max_tokens=64, **given)
     encoder = load_encoder(folder)
-    before = embed_cards(encoder, cards, 32)
-    facts = adapt(encoder, cards, before, params, 1, scratch)
-    return before, embed_cards(encoder, cards, 32), facts
+    before = embed_cards(encoder, cards)
+    after, facts = adapt(encoder, cards, before, params, 1, scratch)
+    encoder.save(str(scratch / "model"), create_model_card=False)
+    return before, after, facts
 
 
-def test_adaptation_brings_questions_to_their_answers(cards, tmp_path, no_near_duplicates):
+@pytest.mark.parametrize(
+    "way", [{"questions": 99}, {"projection_epochs": 400}, {"questions": 99, "projection_epochs": 50}]
+)
+def test_adaptation_brings_questions_to_their_answers(way, cards, tmp_path, no_near_duplicates):
     folder = tiny.make_encoder(tmp_path / "encoder")
-    before, after, facts = adapted(folder, cards, tmp_path / "scratch")
-    assert facts["questions"] == 42 and facts["last_loss"] < facts["first_loss"]
+    before, after, facts = adapted(folder, cards, tmp_path / "scratch", **way)
+    assert set(facts) == {{"questions": "fine_tuning", "projection_epochs": "projection"}[step] for step in way}
+    for step in facts.values():
+        assert step["questions"] == 42 and step["last_loss"] < step["first_loss"]
 
     def right(vectors):
         rows, _ = exact_search(vectors.questions[:40], vectors.answers, 1)
         return (rows[:, 0] == np.arange(40)).mean()
 
     assert right(after) > right(before) + 0.2
-    again = adapted(folder, cards, tmp_path / "scratch")[1]
+    again = adapted(folder, cards, tmp_path / "scratch", **way)[1]
     assert np.array_equal(again.answers, after.answers)
+    read_again = embed_cards(load_encoder(tmp_path / "scratch/model"), cards)
+    assert np.allclose(read_again.answers, after.answers, atol=1e-5)
+    assert np.allclose(read_again.questions, after.questions, atol=1e-5)
+
+
+def test_the_projection_does_not_separate_equal_answers():
+    """Three questions share one answer text. If its copies counted as wrong, their loss could not fall below log 3."""
+    table = pd.DataFrame({"card_id": list("abcd"), "split": "train", "answer": ["Yes.", "yes", "Yes!", "A cyst."]})
+    rows = unit(np.array([[1, 0.1], [1, 0.1], [1, 0.1], [0.1, 1]], dtype=np.float32))
+    ids, counts = table.card_id.to_numpy(dtype=np.str_), np.zeros(4)
+    vectors = Vectors(ids, rows, counts, ids, rows, counts, 8)
+    _, losses = train_projection(table.assign(row=range(4)), table, vectors, epochs=200, seed=0)
+    assert losses[-1] < 0.01
+
+
+def test_the_transformer_reads_a_batch_in_parts_with_equal_results(tmp_path):
+    """Vectors and gradients are those of the whole padded batch."""
+    import torch
+
+    encoder = load_encoder(tiny.make_encoder(tmp_path / "encoder", layers=2)).eval()
+    features = encoder.preprocess(["one two", "one", "one two three four five six seven", "two three"])
+
+    def read():
+        encoder.zero_grad()
+        vectors = encoder(dict(features))["sentence_embedding"]
+        vectors[:, 0].sum().backward()
+        return vectors.detach(), encoder[0].auto_model.embeddings.word_embeddings.weight.grad.clone()
+
+    whole, gradient = read()
+    with pytest.MonkeyPatch.context() as patch, little_padding(encoder[0]):
+        patch.setattr("medcards.search.encoder_training.BATCH_TOKENS", 12)
+        parts, gradient_of_parts = read()
+    assert torch.allclose(parts, whole, atol=1e-6) and torch.allclose(gradient_of_parts, gradient, atol=1e-6)
+    assert "forward" not in vars(encoder[0])
 
 
 def test_a_cross_encoder_learns_and_comes_back(cards, tmp_path, no_near_duplicates):
@@ -150,7 +183,7 @@ def test_a_cross_encoder_learns_and_comes_back(cards, tmp_path, no_near_duplicat
 
     def trained():
         encoder = load_encoder(folder)
-        lists = training_lists(cards, embed_cards(encoder, cards, 32), params, seed=1)
+        lists = training_lists(cards, embed_cards(encoder, cards), params, seed=1)
         assert len(lists["question"]) == 40 and set(map(len, lists["answers"])) == {4}
         return train_reranker(encoder, lists, params, 1, tmp_path / "scratch")
 
@@ -159,7 +192,7 @@ def test_a_cross_encoder_learns_and_comes_back(cards, tmp_path, no_near_duplicat
     assert loss[-10:].mean() < 0.8 * loss[:10].mean()
     model.save(str(tmp_path / "made/model"))
     write_manifest(tmp_path / "made", "path:encoder")
-    scorer = load_scorer(tmp_path / "made", batch_size=2)
+    scorer = load_scorer(tmp_path / "made", batch_tokens=64)
     pairs = [(cards.question[0], cards.answer[0]), (cards.question[0], cards.answer[1]), ("a", "b")]
     assert scorer(pairs) == pytest.approx(model.predict(pairs, activation_fn=torch.nn.Identity()), abs=1e-5)
     long = [(cards.question[0], "gout " * count) for count in (40, 41)]  # training is cut at 32 tokens, scoring is not
@@ -169,16 +202,16 @@ def test_a_cross_encoder_learns_and_comes_back(cards, tmp_path, no_near_duplicat
     weights = next((tmp_path / "made/model").rglob("*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")
     with pytest.raises(InputError, match="is not what .*manifest.json says"):
-        load_scorer(tmp_path / "made", batch_size=2)
+        load_scorer(tmp_path / "made", batch_tokens=64)
 
 
 def test_a_cross_encoder_of_ones_own(tmp_path):
 
     write_manifest(tmp_path / "none", "none")
-    assert load_scorer(tmp_path / "none", batch_size=2) is None
+    assert load_scorer(tmp_path / "none", batch_tokens=64) is None
     model = tiny.make_reranker(tmp_path / "model")
     write_manifest(tmp_path / "own", f"path:{model}")
-    scorer = load_scorer(tmp_path / "own", batch_size=2)
+    scorer = load_scorer(tmp_path / "own", batch_tokens=64)
     scores = scorer([("what is gout", "a fever"), ("what is gout", "asthma"), ("a", "b")])
     assert np.shape(scores) == (3,)
     assert scores[0] == pytest.approx(scorer([("what is gout", "a fever")])[0], abs=1e-5)

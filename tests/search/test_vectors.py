@@ -1,5 +1,7 @@
 """Vectors of cards: encoding, saving, loading, and which of them the search uses."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,16 +19,16 @@ def test_vectors_are_saved_and_checked(tmp_path):
     table = pd.DataFrame(tiny.deck(6)).rename(columns={"input": "question", "output": "answer"})
     table = table.assign(card_id=list("abcdef"), query_set=["own"] * 5 + ["layperson"])
     encoder = load_encoder(folder)
-    vectors = embed_cards(encoder, table, batch_size=4)
+    vectors = embed_cards(encoder, table, batch_tokens=64)
     assert vectors.answers.shape == (5, 32) and vectors.questions.shape == (6, 32)
     assert vectors.answers.dtype == np.float32
     assert np.linalg.norm(vectors.questions, axis=1) == pytest.approx(np.ones(6), abs=1e-5)
-    alone = encode(encoder, [table.question[4]], 1)
+    alone = encode(encoder, [table.question[4]])
     assert vectors.questions_of(["e"])[0] == pytest.approx(alone[0], abs=1e-5)
     assert vectors.max_tokens == 64
     assert vectors.question_tokens_of(["e"]).tolist() == [vectors.question_tokens[4]]
     long = table.assign(answer="asthma " * 500)
-    counted = embed_cards(encoder, long, batch_size=4)
+    counted = embed_cards(encoder, long, batch_tokens=64)
     assert counted.answer_tokens.tolist() == [502] * 5  # one token per word, and the two special tokens
 
     vectors.save(tmp_path / "saved")
@@ -38,20 +40,30 @@ def test_vectors_are_saved_and_checked(tmp_path):
         Vectors.load(tmp_path / "saved", table)
 
 
+def test_vectors_are_those_of_sentence_transformers(tmp_path):
+    """Short texts, one that is cut at 64 tokens, and a prompt that the model puts before every text."""
+    model = load_encoder(tiny.make_encoder(tmp_path))
+    texts = [*deck().answer[:20], "asthma " * 500, "gout"]
+    for prompt in (None, "query"):
+        model.prompts, model.default_prompt_name = {"query": "fever: "}, prompt
+        alone = [model.encode(text, normalize_embeddings=True) for text in texts]
+        assert encode(model, texts, batch_tokens=200) == pytest.approx(np.array(alone), abs=1e-5)
+
+
 def test_vectors_of_another_encoder_are_refused(tmp_path):
     cards = deck()
     one = load_encoder(tiny.make_encoder(tmp_path / "one"))
     other = load_encoder(tiny.make_encoder(tmp_path / "other", seed=1))
-    vectors = embed_cards(one, cards, 32)
-    check_encoder(vectors, one, cards)
+    vectors = embed_cards(one, cards)
+    check_encoder(vectors, partial(encode, one), cards)
     with pytest.raises(InputError, match="not those of the encoder"):
-        check_encoder(vectors, other, cards)
+        check_encoder(vectors, partial(encode, other), cards)
 
 
 def test_search_vectors_are_the_adapted_ones_where_there_are_any(tmp_path):
     cards = deck()
-    unadapted = embed_cards(load_encoder(tiny.make_encoder(tmp_path / "one")), cards, 32)
-    adapted = embed_cards(load_encoder(tiny.make_encoder(tmp_path / "other", seed=1)), cards, 32)
+    unadapted = embed_cards(load_encoder(tiny.make_encoder(tmp_path / "one")), cards)
+    adapted = embed_cards(load_encoder(tiny.make_encoder(tmp_path / "other", seed=1)), cards)
     unadapted.save(tmp_path / "data/vectors")
     write_manifest(tmp_path / "data/encoder", f"path:{tmp_path}/one")
     assert np.array_equal(search_vectors(tmp_path / "data", cards).answers, unadapted.answers)
