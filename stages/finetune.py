@@ -23,7 +23,7 @@ from medcards.llm.curves import Curves, curve_ends, training_speed
 from medcards.llm.loading import LlmParams, compute_dtype, device_name, load_tokenizer
 from medcards.llm.lora import LoraParams, save_adapter
 from medcards.llm.tokenise import training_rows
-from medcards.llm.training import FinetuneParams, train_adapter, validation_likelihood
+from medcards.llm.training import FinetuneParams, train_adapter
 from stages import DATA, figures, load_params, run
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes")
@@ -60,7 +60,7 @@ def main() -> dict | None:
         manifest = {**blocks, "metrics": metrics, "packages": packages, "material": material}
         with atomic(DATA / "adapter") as adapter:
             save_adapter(done.best, adapter, llm.model, tokenizer)
-            likelihood = validation_likelihood(adapter, validation, llm, params.batch_size)
+            likelihood = pd.DataFrame({"group": validation.group.iloc[held_out["card"]].tolist(), **done.nll})
             write_json(adapter / "manifest.json", manifest | {"validation": likelihood.to_dict("list")})
             with figures("finetune") as shown:
                 write_json(shown / "metrics.json", metrics)

@@ -1,20 +1,39 @@
 """A language model's answers, and its likelihood of the reference answers."""
 
+import copy
 import hashlib
+import inspect
 import json
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
-from torch.nn.functional import cross_entropy
+from peft import PeftModel
+from torch.nn.functional import cross_entropy, pad
 from tqdm import tqdm
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    DynamicCache,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    StoppingCriteriaList,
+)
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from medcards import InputError
+from medcards.base.batches import token_batches
 from medcards.base.files import atomic
 from medcards.llm.prompts import answer_ids, prompt_ids
+
+Model = PreTrainedModel | PeftModel
+READ_SHARE = 16
+"""Prompts and references are read in parts of a batch. A part has this share of the batch's tokens.
+
+A processor generates fastest in large batches, and reads fastest in small ones that fit its cache.
+"""
 
 
 @dataclass(frozen=True)
@@ -22,161 +41,240 @@ class Generated:
     """An answer of a model.
 
     ``tokens`` counts the generated tokens, the end token included. ``truncated`` tells whether the answer reached the
-    limit before its end.
+    limit before its end. ``nll`` is the mean negative log-likelihood of the reference answer, in nats per token, over
+    the tokens that the training loss counts: the assistant's turn with its end. It is None without a reference.
     """
 
     text: str
     tokens: int
     truncated: bool
+    nll: float | None = None
 
 
 def generate(
-    model: PreTrainedModel,
+    model: Model | Callable[[], Model],
     tokenizer: PreTrainedTokenizerBase,
     questions: list[str],
     system_prompt: str,
     max_new_tokens: int,
-    batch_size: int,
+    batch_tokens: int,
     label: str = "generate",
     context: list[list[str]] | None = None,
-    partial: Path | None = None,
+    references: list[str] | None = None,
+    kept: Path | None = None,
 ) -> list[Generated]:
-    """Answer questions greedily.
+    """Answer questions greedily, and score the reference answers.
+
+    The model reads each prompt once: its cache of the prompt serves the answer and the reference.
 
     Parameters
     ----------
+    model : the model, or a function that loads it when there is something to compute.
     max_new_tokens : tokens of an answer, at most.
-    batch_size : questions at a time.
+    batch_tokens : tokens that the model holds at a time, at most: prompts, answers and padding.
     label : name of the progress bar.
     context : for each question, the texts that the model reads before it; none by default.
-    partial : folder that keeps the answers by batch, so that a later call with the same inputs generates
-        nothing. A folder belongs to one model: its weights, its dtype and its device.
+    references : for each question, the answer whose likelihood is asked; none by default.
+    kept : folder that keeps the results by batch, so that a later call with the same inputs computes nothing. A folder
+        belongs to one model: its weights, its dtype and its device.
 
     Returns
     -------
     answers in the order of the questions, without special tokens and without white space at their ends.
-    """
-    context = context or [[]] * len(questions)
-    prompts = [
-        prompt_ids(tokenizer, question, system_prompt, texts)
-        for question, texts in zip(questions, context, strict=True)
-    ]
-    made: dict[int, Generated] = {}
-    model.eval()
-    for rows in tqdm(list(_batches(prompts, batch_size)), desc=label):
-        asked = [prompts[row] for row in rows]
-        inputs = model, tokenizer, asked, max_new_tokens
-        answers = _kept(partial, ["generate", asked, max_new_tokens], _generate_batch, *inputs)
-        made |= {row: Generated(**answer) for row, answer in zip(rows, answers, strict=True)}
-    return [made[row] for row in range(len(prompts))]
-
-
-def answer_nll(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    questions: list[str],
-    answers: list[str],
-    system_prompt: str,
-    batch_size: int,
-    label: str = "likelihood",
-    context: list[list[str]] | None = None,
-    partial: Path | None = None,
-) -> list[float]:
-    """Mean negative log-likelihood of each reference answer, in nats per token, given its question.
-
-    The mean is over the tokens that the training loss counts: the assistant's turn with its end.
-
-    Parameters
-    ----------
-    batch_size : answers at a time.
-    label, context : see :func:`generate`.
-    partial : folder that keeps the likelihoods by batch, see :func:`generate`. Both functions may share a folder.
 
     Raises
     ------
     InputError : a likelihood is not finite.
     """
-    context = context or [[]] * len(questions)
-    rows = []
-    for question, answer, texts in zip(questions, answers, context, strict=True):
-        head = prompt_ids(tokenizer, question, system_prompt, texts)
-        rows.append((head, answer_ids(tokenizer, question, answer, system_prompt)))
-    losses: dict[int, float] = {}
-    model.eval()
-    for places in tqdm(list(_batches([head + tail for head, tail in rows], batch_size)), desc=label):
-        batch = [rows[place] for place in places]
-        names = [questions[place] for place in places]
-        losses |= zip(
-            places, _kept(partial, ["nll", batch], _nll_of_batch, model, tokenizer, batch, names), strict=True
-        )
-    return [losses[place] for place in range(len(rows))]
+    prompts, tails = [], []
+    for row, question in enumerate(questions):
+        prompts.append(prompt_ids(tokenizer, question, system_prompt, context[row] if context else ()))
+        tails.append(answer_ids(tokenizer, question, references[row], system_prompt) if references else [])
+    made: dict[int, Generated] = {}
+    lengths = [len(prompt) + max_new_tokens for prompt in prompts]
+    for rows in tqdm(token_batches(lengths, batch_tokens), desc=label):
+        asked = [prompts[row] for row in rows], [tails[row] for row in rows], max_new_tokens, batch_tokens // READ_SHARE
+        results = _kept(kept, asked, lambda inputs=asked: _answer_batch(_loaded(model), tokenizer, *inputs))
+        made |= zip(rows, (Generated(**result) for result in results), strict=True)
+    for row, question in enumerate(questions):
+        if references and not math.isfinite(made[row].nll):
+            raise InputError(f"the model gives no finite likelihood to the answer of '{question[:80]}'")
+    return [made[row] for row in range(len(questions))]
 
 
-def _kept(folder: Path | None, inputs: list, compute: Callable[..., list], *arguments: object) -> list:
-    """The result of ``compute(*arguments)``, or the one that ``folder`` keeps for these inputs.
+def _loaded(model: Model | Callable[[], Model]) -> PreTrainedModel:
+    """The model that computes. An adapter lies within it, so PEFT's wrapper is taken off."""
+    model = model if isinstance(model, torch.nn.Module) else model()
+    return (model.get_base_model() if isinstance(model, PeftModel) else model).eval()
+
+
+def _kept(folder: Path | None, inputs: tuple, compute: Callable[[], list[dict]]) -> list[dict]:
+    """The result of ``compute()``, or the one that ``folder`` keeps for these inputs.
 
     The result is kept as JSON without rounding, so that a kept number equals the computed one.
     """
     if folder is None:
-        return compute(*arguments)
+        return compute()
     file = folder / f"{hashlib.sha256(json.dumps(inputs).encode()).hexdigest()}.json"
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):  # not computed yet, or damaged
-        made = compute(*arguments)
+        made = compute()
     with atomic(file) as temporary:
         temporary.write_text(json.dumps(made), encoding="utf-8")
     return made
 
 
-def _batches(prompts: list[list[int]], batch_size: int) -> Iterator[list[int]]:
-    """Row numbers in batches of prompts of similar lengths, which need little padding."""
-    order = sorted(range(len(prompts)), key=lambda row: (len(prompts[row]), row))
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
-
-
-def _generate_batch(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]], max_new_tokens: int
-) -> list[dict]:
-    """The fields of :class:`Generated` for each prompt."""
-    batch = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt").to(model.device)
-    with torch.inference_mode():
-        whole = model.generate(
-            input_ids=batch["input_ids"],
-            attention_mask=batch["attention_mask"],
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-        )
-    made = whole[:, batch["input_ids"].shape[1] :].tolist()
-    ends = model.generation_config.eos_token_id
-    ends = set(ends) if isinstance(ends, list) else {ends}
-    answers = []
-    for ids in made:
-        end = next((place for place, token in enumerate(ids, start=1) if token in ends), None)
-        text = tokenizer.decode(ids[:end], skip_special_tokens=True).strip()
-        answers.append({"text": text, "tokens": end or len(ids), "truncated": end is None})
-    return answers
-
-
-def _nll_of_batch(
+@torch.inference_mode()
+def _answer_batch(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    rows: list[tuple[list[int], list[int]]],
-    questions: list[str],
+    prompts: list[list[int]],
+    references: list[list[int]],
+    max_new_tokens: int,
+    part_tokens: int,
+) -> list[dict]:
+    """The fields of :class:`Generated` for each prompt, longest prompt first. Empty references are not scored."""
+    batch = _padded(model, tokenizer, prompts, "left")
+    greedy, nll = {"max_new_tokens": max_new_tokens, "do_sample": False, "num_beams": 1}, [None] * len(prompts)
+    if _cache_can_be_shared(model):
+        mask = batch["attention_mask"]
+        cache, logits = _read(model, batch["input_ids"], mask, part_tokens)
+        if references[0]:
+            nll = _nll_after(model, tokenizer, cache, logits, mask, references, part_tokens)
+        greedy |= {"custom_generate": partial(_without_finished, cache=cache, logits=logits, mask=mask)}
+    elif references[0]:
+        nll = [_nll_of_whole(model, *row) for row in zip(prompts, references, strict=True)]
+    made = model.generate(**batch, **greedy)[:, batch["input_ids"].shape[1] :].tolist()
+    return [asdict(_answer(model, tokenizer, *row)) for row in zip(made, nll, strict=True)]
+
+
+def _cache_can_be_shared(model: PreTrainedModel) -> bool:
+    """Whether several texts may follow one cached prompt.
+
+    The cache must hold keys and values of attention alone. States of another kind (Mamba, linear attention) change in
+    place, and a quantised cache rounds.
+    """
+    taken = inspect.signature(model.forward).parameters
+    if model.generation_config.cache_implementation or not {"past_key_values", "position_ids"} <= set(taken):
+        return False
+    layers = DynamicCache(config=model.config).layers
+    return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
+
+
+def _padded(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: list[list[int]], side: str):
+    return tokenizer.pad({"input_ids": rows}, padding_side=side, return_tensors="pt").to(model.device)
+
+
+def _positions(mask: torch.Tensor) -> torch.Tensor:
+    return (mask.cumsum(dim=1) - 1).clamp(min=0)
+
+
+def _read(
+    model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor, part_tokens: int
+) -> tuple[DynamicCache, torch.Tensor]:
+    """Read prompts in parts. They are padded on the left, longest first.
+
+    Returns
+    -------
+    cache : of all prompts.
+    logits : (prompts, 1, vocabulary) logits of the first tokens of the answers.
+    """
+    lengths, parts = mask.sum(dim=1).tolist(), []
+    last = torch.tensor([-1], device=ids.device)  # the number 1 makes a strided slice, which a head reads row by row
+    for rows in token_batches(lengths, part_tokens):
+        seen = mask[rows, -lengths[rows[0]] :]
+        inputs = {"input_ids": ids[rows, -lengths[rows[0]] :], "attention_mask": seen, "position_ids": _positions(seen)}
+        parts.append(model(**inputs, use_cache=True, logits_to_keep=last))
+    for layers in zip(*(part.past_key_values.layers for part in parts), strict=True):
+        longest = layers[0].keys.shape[-2]
+        missing = [longest - layer.keys.shape[-2] for layer in layers]
+        for name in ("keys", "values"):
+            states = [pad(getattr(layer, name), (0, 0, left, 0)) for layer, left in zip(layers, missing, strict=True)]
+            setattr(layers[0], name, torch.cat(states))
+    return parts[0].past_key_values, torch.cat([part.logits for part in parts])
+
+
+def _nll_after(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    cache: DynamicCache,
+    logits: torch.Tensor,
+    mask: torch.Tensor,
+    references: list[list[int]],
+    part_tokens: int,
 ) -> list[float]:
-    """Mean negative log-likelihoods of answers; ``rows`` holds the token ids of each prompt and of its answer."""
-    whole = [head + tail for head, tail in rows]
-    batch = tokenizer.pad({"input_ids": whole}, padding_side="right", return_tensors="pt").to(model.device)
-    longest = batch["input_ids"].shape[1]
-    keep = longest + 1 - min(len(head) for head, _ in rows)  # logits of whole prompts would fill the memory
-    with torch.inference_mode():
-        logits = model(**batch, logits_to_keep=keep).logits
-    losses = []
-    for line, (head, tail) in enumerate(rows):
-        first = len(head) - 1 - (longest - logits.shape[1])
-        predicted = logits[line, first : first + len(tail)].float()
-        losses.append(float(cross_entropy(predicted, torch.tensor(tail, device=predicted.device))))
-        if not math.isfinite(losses[-1]):
-            raise InputError(f"the model gives no finite likelihood to the answer of '{questions[line][:80]}'")
-    return losses
+    """Mean negative log-likelihoods of references after prompts that the model has read, see :func:`_read`."""
+    losses: dict[int, float] = {}
+    for rows in token_batches([len(reference) for reference in references], part_tokens):
+        tails = _padded(model, tokenizer, [references[row] for row in rows], "right")
+        ids, real = tails["input_ids"], tails["attention_mask"]
+        seen = torch.cat([mask[rows], real], dim=1)
+        inputs = {"input_ids": ids, "attention_mask": seen, "position_ids": _positions(seen)[:, mask.shape[1] :]}
+        after = model(**inputs, past_key_values=_rows_of(cache, rows)).logits
+        predicted = torch.cat([logits[rows], after[:, :-1]], dim=1).flatten(0, 1).float()
+        loss = cross_entropy(predicted, ids.flatten(), reduction="none").view_as(real) * real
+        losses |= zip(rows, (loss.sum(dim=1) / real.sum(dim=1)).tolist(), strict=True)
+    return [losses[row] for row in range(len(references))]
+
+
+def _rows_of(cache: DynamicCache, rows: list[int]) -> DynamicCache:
+    """A cache of some rows. What is added to it is not added to ``cache``, since layers never change in place."""
+    part = copy.copy(cache)
+    part.layers = [copy.copy(layer) for layer in cache.layers]
+    part.batch_select_indices(torch.tensor(rows))
+    return part
+
+
+def _nll_of_whole(model: PreTrainedModel, prompt: list[int], reference: list[int]) -> float:
+    """Mean negative log-likelihood of one reference. The model reads the prompt with it."""
+    ids = torch.tensor([prompt + reference], device=model.device)
+    logits = model(input_ids=ids, logits_to_keep=len(reference) + 1).logits[0, -len(reference) - 1 : -1]
+    return float(cross_entropy(logits.float(), ids[0, len(prompt) :]))
+
+
+def _without_finished(
+    model: PreTrainedModel,
+    input_ids: torch.Tensor,
+    logits_processor: LogitsProcessorList,
+    stopping_criteria: StoppingCriteriaList,
+    cache: DynamicCache,
+    logits: torch.Tensor,
+    mask: torch.Tensor,
+    **_: object,
+) -> torch.Tensor:
+    """Greedy decoding for ``model.generate`` that drops finished rows from the batch.
+
+    Parameters
+    ----------
+    cache, logits : see :func:`_read`. The cache is used up.
+    mask : the prompts' attention mask.
+
+    Returns
+    -------
+    prompts with their answers; finished rows are filled up with padding.
+    """
+    ids, running = input_ids, torch.arange(len(input_ids), device=input_ids.device)
+    whole = ids.new_full((len(ids), stopping_criteria.max_length), model.generation_config.pad_token_id)
+    while True:
+        token = logits_processor(ids, logits[:, -1].float()).argmax(dim=-1, keepdim=True)
+        ids = torch.cat([ids, token], dim=1)
+        whole[running, : ids.shape[1]] = ids
+        unfinished = (~stopping_criteria(ids, None)).nonzero().flatten()
+        if not len(unfinished):
+            return whole
+        if len(unfinished) < len(ids):
+            cache.batch_select_indices(unfinished)
+            ids, mask, running = ids[unfinished], mask[unfinished], running[unfinished]
+        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+        place = _positions(mask)[:, -1:]
+        logits = model(input_ids=ids[:, -1:], attention_mask=mask, position_ids=place, past_key_values=cache).logits
+
+
+def _answer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ids: list[int], nll: float | None) -> Generated:
+    """The answer in generated tokens, which may go on after its end."""
+    ends = model.generation_config.eos_token_id
+    ends = set(ends) if isinstance(ends, list) else {ends}
+    end = next((place for place, token in enumerate(ids, start=1) if token in ends), None)
+    text = tokenizer.decode(ids[:end], skip_special_tokens=True).strip()
+    return Generated(text, end or len(ids), end is None, nll)

@@ -3,7 +3,6 @@
 import logging
 import os
 from pathlib import Path
-from typing import Literal
 
 import torch
 from filelock import FileLock
@@ -19,22 +18,12 @@ from transformers import (
 
 from medcards import InputError, reason_of
 from medcards.base.files import atomic, read_json, sha256_of
-from medcards.base.params import Block
-from medcards.base.references import ReferenceText, cache_folder, reading, resolve
+from medcards.base.matmul import prefer_onednn
+from medcards.base.references import cache_folder, reading, resolve
+from medcards.llm.params import LlmParams
 from medcards.llm.prompts import PLAIN_TEMPLATE
 
 log = logging.getLogger(__name__)
-
-
-class LlmParams(Block):
-    """The language model, see params.yaml."""
-
-    model: ReferenceText
-    quantize: Literal["none", "int8", "nf4"]
-    device: Literal["auto", "cpu", "cuda"]
-    dtype: Literal["auto", "float32", "bfloat16"]
-    attention: Literal["auto", "eager", "sdpa", "flash_attention_2"]
-    system_prompt: str
 
 
 def device(params: LlmParams) -> str:
@@ -66,6 +55,13 @@ def compute_dtype(params: LlmParams) -> torch.dtype:
     return torch.bfloat16 if has_it else torch.float32
 
 
+def attention(params: LlmParams) -> str | None:
+    """``params.attention``; ``auto`` is eager attention on a CPU, and what transformers finds (None) on a GPU."""
+    if params.attention != "auto":
+        return params.attention
+    return "eager" if device(params) == "cpu" else None
+
+
 def load_llm(params: LlmParams) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load the base model and its tokenizer.
 
@@ -79,6 +75,8 @@ def load_llm(params: LlmParams) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
     InputError : the reference is no language model, or the machine lacks what a parameter asks for.
     """
     folder = _model_folder(params)
+    if device(params) == "cpu" and attention(params) == "eager":
+        prefer_onednn()
     sharded = os.environ.get("ACCELERATE_USE_FSDP") == "true"
     gpu = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     quantization = None
@@ -99,7 +97,7 @@ def load_llm(params: LlmParams) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
                 dtype=compute_dtype(params),
                 quantization_config=quantization,
                 device_map=None if sharded else {"": gpu if device(params) == "cuda" else "cpu"},
-                attn_implementation=None if params.attention == "auto" else params.attention,
+                attn_implementation=attention(params),
                 local_files_only=True,
             )
         except ImportError as error:
@@ -112,13 +110,16 @@ def load_llm(params: LlmParams) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
     return model, tokenizer
 
 
-def load_tuned(params: LlmParams, adapter: str | Path) -> tuple[PeftModel, PreTrainedTokenizerBase]:
+def load_tuned(
+    params: LlmParams, adapter: str | Path, base: PreTrainedModel | None = None
+) -> tuple[PeftModel, PreTrainedTokenizerBase]:
     """Load the base model with an adapter on it, and the base's tokenizer.
 
     Parameters
     ----------
     params : the base model, with the pinned reference.
     adapter : folder that :func:`medcards.llm.lora.save_adapter` wrote.
+    base : the base model, if it is loaded. The adapter is put into it.
 
     Raises
     ------
@@ -128,13 +129,25 @@ def load_tuned(params: LlmParams, adapter: str | Path) -> tuple[PeftModel, PreTr
     tuned_on = read_json(Path(adapter) / "adapter_config.json").get("base_model_name_or_path")
     if tuned_on != params.model:  # for example after a branch on the hub moved
         raise InputError(f"the adapter belongs to {tuned_on}, not to {params.model}: run `dvc repro -f finetune`")
-    base, tokenizer = load_llm(params)
+    base, tokenizer = (base, load_tokenizer(params)) if base else load_llm(params)
     try:
         return PeftModel.from_pretrained(base, adapter), tokenizer
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
         raise InputError(
             f"{adapter} does not fit its base, or is damaged ({reason_of(error)}): run `dvc repro -f finetune`"
         ) from error
+
+
+def merged(tuned: PeftModel) -> PreTrainedModel | PeftModel:
+    """The tuned model with its adapter merged into the base's weights, which computes less.
+
+    The adapter stays apart where merging would round the weights: on a quantised base, and on one in half precision. It
+    stays apart also where it changes the embeddings, because a model's head may share their weights.
+    """
+    ends = tuned.get_base_model().get_input_embeddings(), tuned.get_base_model().get_output_embeddings()
+    adapted_ends = any(hasattr(layer, "base_layer") for layer in ends)
+    exact = all(weight.dtype == torch.float32 for weight in tuned.parameters())
+    return tuned.merge_and_unload() if exact and not adapted_ends else tuned
 
 
 def load_tokenizer(params: LlmParams) -> PreTrainedTokenizerBase:

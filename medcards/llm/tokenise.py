@@ -33,7 +33,7 @@ def training_rows(
 
     Returns
     -------
-    rows : ``input_ids`` and ``completion_mask`` of each row.
+    rows : ``input_ids`` and ``completion_mask`` of each row, and the place of its ``card`` in the table.
     counts : number of ``rows``, of ``tokens``, of rows ``with_context``, of ``context_cards_left_out``, of
         ``answers_cut`` and of rows ``left_out``.
 
@@ -44,7 +44,7 @@ def training_rows(
     rows = []
     counts = dict.fromkeys(("with_context", "context_cards_left_out", "answers_cut", "left_out"), 0)
     contexts = [()] * len(cards) if context is None else context
-    for card, texts in zip(cards.itertuples(), map(list, contexts), strict=True):
+    for place, (card, texts) in enumerate(zip(cards.itertuples(), map(list, contexts), strict=True)):
         answer = answer_ids(tokenizer, card.question, card.answer, system_prompt)
         head = prompt_ids(tokenizer, card.question, system_prompt, texts)
         while texts and len(head) + len(answer) > max_length:
@@ -57,7 +57,8 @@ def training_rows(
         counts["with_context"] += bool(texts)
         counts["answers_cut"] += len(head) + len(answer) > max_length
         ids = (head + answer)[:max_length]
-        rows.append({"input_ids": ids, "completion_mask": [int(place >= len(head)) for place in range(len(ids))]})
+        mask = [0] * len(head) + [1] * (len(ids) - len(head))
+        rows.append({"card": place, "input_ids": ids, "completion_mask": mask})
     if not rows:
         raise InputError(f"finetune.max_length={max_length} tokens leave no room for an answer: raise it")
     counts |= {"rows": len(rows), "tokens": sum(len(row["input_ids"]) for row in rows)}

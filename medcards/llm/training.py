@@ -1,6 +1,5 @@
-"""LoRA fine-tuning with TRL and PEFT: order of the rows, settings, training, validation of the adapter."""
+"""LoRA fine-tuning with TRL and PEFT: order of the rows, settings, training."""
 
-import gc
 import logging
 import math
 from dataclasses import dataclass
@@ -8,7 +7,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 import torch
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
@@ -25,10 +23,10 @@ from trl import SFTConfig
 
 from medcards import InputError, reason_of
 from medcards.base.params import Block
-from medcards.llm.checkpoints import CheckpointingTrainer, saved_state, step_of, stopped_early, whole_checkpoints
-from medcards.llm.generation import answer_nll
-from medcards.llm.loading import LlmParams, compute_dtype, device, load_llm, load_tuned
+from medcards.llm.checkpoints import saved_state, step_of, stopped_early, whole_checkpoints
+from medcards.llm.loading import LlmParams, compute_dtype, device, load_llm
 from medcards.llm.lora import LoraParams, lora_config
+from medcards.llm.trainer import CardTrainer, validation_nll
 
 log = logging.getLogger(__name__)
 
@@ -53,10 +51,16 @@ class FinetuneParams(Block):
 
 @dataclass
 class Training:
-    """A finished training run: the folder of its best checkpoint, the trainer's log, and facts for the metrics."""
+    """A finished training run.
+
+    ``best`` is the folder of its best checkpoint, ``log`` the trainer's log. ``nll`` has the mean negative
+    log-likelihood of each validation answer under the ``base`` and under the ``tuned`` model, in nats per token.
+    ``facts`` are for the metrics.
+    """
 
     best: Path
     log: list[dict]
+    nll: dict[str, list[float]]
     facts: dict
 
 
@@ -199,11 +203,8 @@ def train_adapter(
     trainer = _trainer(model, tokenizer, train.select(order), validation, lora, settings, [*callbacks, *stopping])
     trainable, total = trainer.model.get_nb_trainable_parameters()
     state = _run(trainer, last, params.patience, callbacks)
-    del trainer, model
-    gc.collect()  # the caller loads the base again
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
     facts |= {
+        "packed": trainer.packed,
         "trainable_parameters": trainable,
         "parameters": total,
         "trainable_share": trainable / total,
@@ -212,7 +213,8 @@ def train_adapter(
         "best_step": state.best_global_step,
         "stopped_early": state.global_step < state.max_steps,
     }
-    return Training(scratch / f"checkpoint-{state.best_global_step}", state.log_history, facts)
+    nll = {"base": validation_nll(scratch, 0), "tuned": validation_nll(scratch, state.best_global_step)}
+    return Training(scratch / f"checkpoint-{state.best_global_step}", state.log_history, nll, facts)
 
 
 def _trainer(
@@ -223,10 +225,10 @@ def _trainer(
     lora: LoraParams,
     settings: SFTConfig,
     callbacks: list[TrainerCallback],
-) -> CheckpointingTrainer:
+) -> CardTrainer:
     """The trainer, with a new adapter on the model."""
     try:
-        return CheckpointingTrainer(
+        return CardTrainer(
             model=model,
             args=settings,
             train_dataset=train,
@@ -239,9 +241,7 @@ def _trainer(
         raise InputError(f"lora and finetune do not fit this model: {reason_of(error, 300)}") from error
 
 
-def _run(
-    trainer: CheckpointingTrainer, last: Path | None, patience: int, callbacks: list[TrainerCallback]
-) -> TrainerState:
+def _run(trainer: CardTrainer, last: Path | None, patience: int, callbacks: list[TrainerCallback]) -> TrainerState:
     """Train from the start or from the checkpoint ``last``. Returns the trainer's state at the end."""
     if last and stopped_early(last, patience):  # the run was killed between its last step and its result
         trainer.state = saved_state(last)
@@ -256,25 +256,3 @@ def _run(
     trainer.accelerator.wait_for_everyone()  # before the first process ends the group
     trainer.accelerator.end_training()
     return trainer.state
-
-
-def validation_likelihood(adapter: Path, validation: pd.DataFrame, llm: LlmParams, batch_size: int) -> pd.DataFrame:
-    """Likelihood of the validation answers under the base and under the saved adapter.
-
-    Parameters
-    ----------
-    adapter : folder that :func:`medcards.llm.lora.save_adapter` wrote.
-    validation : table with ``question``, ``answer`` and ``group``.
-    batch_size : answers at a time.
-
-    Returns
-    -------
-    likelihood : one row per validation card: ``group``, and the mean negative log-likelihood of its answer under
-        ``base`` and ``tuned``, in nats per token.
-    """
-    model, tokenizer = load_tuned(llm, adapter)
-    held_out = validation.question.tolist(), validation.answer.tolist(), llm.system_prompt, batch_size
-    with model.disable_adapter():
-        base = answer_nll(model, tokenizer, *held_out, "validation, base")
-    tuned = answer_nll(model, tokenizer, *held_out, "validation, tuned")
-    return pd.DataFrame({"group": validation.group.tolist(), "base": base, "tuned": tuned})

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tiny
-from test_finetuning import TRAIN, VALIDATION, lora_params, tune
+from test_finetuning import VALIDATION, lora_params, tune
 
 pytestmark = pytest.mark.gpu
 
@@ -49,7 +49,7 @@ def test_bfloat16_is_chosen_and_agrees_with_float32(llama, tmp_path):
 def test_quantised_bases(llama, tmp_path, quantize):
     from peft import PeftModel
 
-    from medcards.llm.generation import answer_nll, generate
+    from medcards.llm.generation import generate
     from medcards.llm.loading import load_llm
 
     done, live = tune(llama, tmp_path, quantize=quantize)
@@ -58,9 +58,9 @@ def test_quantised_bases(llama, tmp_path, quantize):
     model, tokenizer = load_llm(params)
     assert model.device.type == "cuda"
     tuned = PeftModel.from_pretrained(model, done.best)
-    after = answer_nll(tuned, tokenizer, VALIDATION.question.tolist(), VALIDATION.answer.tolist(), "", 4)
-    assert np.mean(after) == pytest.approx(min(losses(live)), rel=0.02)
-    assert len(generate(tuned, tokenizer, TRAIN.question.tolist()[:3], "", 8, 2)) == 3
+    asked = VALIDATION.question.tolist(), "", 8, 512
+    answers = generate(tuned, tokenizer, *asked, references=VALIDATION.answer.tolist())
+    assert [answer.nll for answer in answers] == pytest.approx(done.nll["tuned"], abs=0.05)
 
 
 def test_a_step_is_faster_than_on_the_cpu(tmp_path):

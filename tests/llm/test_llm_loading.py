@@ -4,7 +4,7 @@ import json
 
 import pytest
 import tiny
-from test_finetuning import VALIDATION, WEIGHTS, tune
+from test_finetuning import VALIDATION, WEIGHTS, lora_params, tune
 
 from medcards import InputError
 
@@ -49,36 +49,42 @@ def test_a_damaged_or_missing_adapter_is_an_error(adapter, llama, tmp_path):
         load_tuned(llm, tmp_path / "none")
 
 
-def test_base_bytes_do_not_count_the_adapter(adapter, llama):
-    from medcards.answers.quantisation import base_bytes
-    from medcards.llm.loading import load_llm, load_tuned
+@pytest.mark.parametrize("changes", [{}, {"use_dora": True}, {"use_rslora": True}])
+def test_merging_changes_no_answer(llama, tmp_path, changes):
+    from peft import PeftModel
 
-    llm = tiny.llm_params(llama)
-    assert base_bytes(load_tuned(llm, adapter)[0]) == load_llm(llm)[0].get_memory_footprint()
+    from medcards.llm.generation import generate
+    from medcards.llm.loading import load_llm, merged
+
+    done, _ = tune(llama, tmp_path, lora_params(**changes), epochs=0.25)
+    base, tokenizer = load_llm(tiny.llm_params(llama))
+    tuned = PeftModel.from_pretrained(base, done.best)
+    asked, references = (tokenizer, VALIDATION.question.tolist(), "", 6, 1000), VALIDATION.answer.tolist()
+    apart = generate(tuned, *asked, references=references)
+    whole = merged(tuned)
+    assert not isinstance(whole, PeftModel) and not any("lora" in name for name, _ in whole.named_modules())
+    made = generate(whole, *asked, references=references)
+    assert [one.text for one in made] == [one.text for one in apart]
+    assert [one.nll for one in made] == pytest.approx([one.nll for one in apart], abs=1e-5)
 
 
-def test_kept_answers_and_likelihoods_are_not_computed_again(llama, tmp_path, monkeypatch):
-    """A kept likelihood has every digit. A damaged file is computed again. Another limit gives other answers."""
-    from medcards.llm.generation import answer_nll, generate
-    from medcards.llm.loading import load_llm
+@pytest.mark.parametrize("changes", [{"quantize": "nf4"}, {"quantize": "int8"}, {"dtype": "bfloat16"}])
+def test_an_adapter_stays_apart_where_merging_rounds(adapter, llama, changes):
+    from medcards.llm.loading import load_tuned, merged
 
-    model, tokenizer = load_llm(tiny.llm_params(llama))
-    questions, answers = VALIDATION.question.tolist(), VALIDATION.answer.tolist()
-    answered = generate(model, tokenizer, questions, "", 6, 4, partial=tmp_path)
-    likelihoods = answer_nll(model, tokenizer, questions, answers, "", 4, partial=tmp_path)
-    assert likelihoods == answer_nll(model, tokenizer, questions, answers, "", 4)
-    assert len(list(tmp_path.iterdir())) == 4
-    calls, usual = [], model.forward
-    monkeypatch.setattr(model, "forward", lambda *arguments, **inputs: calls.append(1) or usual(*arguments, **inputs))
-    assert generate(model, tokenizer, questions, "", 6, 4, partial=tmp_path) == answered
-    assert answer_nll(model, tokenizer, questions, answers, "", 4, partial=tmp_path) == likelihoods
-    assert not calls
-    for file in tmp_path.iterdir():
-        file.write_text(file.read_text()[:-1])
-    assert answer_nll(model, tokenizer, questions, answers, "", 4, partial=tmp_path) == likelihoods
-    assert len(calls) == 2
-    shorter = generate(model, tokenizer, questions, "", 3, 4, partial=tmp_path)
-    assert max(answer.tokens for answer in shorter) <= 3
+    tuned, _ = load_tuned(tiny.llm_params(llama, **changes), adapter)
+    assert merged(tuned) is tuned
+
+
+def test_an_adapter_of_the_head_stays_apart(llama):
+    """The head may share its weights with the embeddings."""
+    from peft import get_peft_model
+
+    from medcards.llm.loading import load_llm, merged
+    from medcards.llm.lora import lora_config
+
+    tuned = get_peft_model(load_llm(tiny.llm_params(llama))[0], lora_config(lora_params(target_modules=["lm_head"])))
+    assert merged(tuned) is tuned
 
 
 def test_dtype_attention_and_device_are_checked(llama, tmp_path):

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from functools import wraps
 
 import numpy as np
 import pytest
@@ -9,106 +10,205 @@ import tiny
 
 from medcards import InputError
 
+QUESTIONS = ["What is gout?", "What should a nurse know about asthma, case 1, and what comes next?", "Why?"]
+REFERENCES = ["a fever", "rest", "a blood test tells gout from sepsis"]
+READ = [["gout is a fever"], [], []]
+
 
 @pytest.fixture(scope="module", params=["chat template", "plain"])
 def llm(request, tmp_path_factory):
-    """(model, tokenizer, parameters) of a tiny model, with and without a chat template."""
+    """(model, tokenizer) of a tiny model, with and without a chat template."""
     from medcards.llm.loading import load_llm
 
     template = tiny.CHAT_TEMPLATE if request.param == "chat template" else None
-    folder = tiny.make_llm(tmp_path_factory.mktemp("llm"), template)
-    params = tiny.llm_params(folder, system_prompt="Be brief.")
-    return *load_llm(params), params
+    return load_llm(tiny.llm_params(tiny.make_llm(tmp_path_factory.mktemp("llm"), template)))
 
 
-def test_answers_do_not_depend_on_the_batch(llm):
+def answer(llm, batch_tokens=1000, rows=slice(None), max_new_tokens=8, **options):
+    """The answers to some of the questions after what is read, with the likelihoods of the references."""
     from medcards.llm.generation import generate
 
-    model, tokenizer, _ = llm
-    questions = ["What is gout?", "What should a nurse know about asthma, case 1, and what comes next?", "Why?"]
-    together = generate(model, tokenizer, questions, "Be brief.", 8, 4)
-    alone = [generate(model, tokenizer, [question], "Be brief.", 8, 4)[0] for question in questions]
-    assert together == alone
-    assert all(answer.text and 0 < answer.tokens <= 8 for answer in together)
+    return generate(
+        *llm,
+        QUESTIONS[rows],
+        "Be brief.",
+        max_new_tokens,
+        batch_tokens,
+        context=READ[rows],
+        references=REFERENCES[rows],
+        **options,
+    )
 
 
-def test_an_answer_ends_at_its_end_token_or_is_truncated(llm, monkeypatch):
-    """The ends are put into what the model gives, since an untrained one may never end."""
+def by_hand(model, tokenizer, question: str, reference: str, read: list[str]) -> tuple[str, float]:
+    """A greedy answer and a mean negative log-likelihood; the model reads the whole text for each token."""
     import torch
 
+    from medcards.llm.prompts import answer_ids, prompt_ids
+
+    head = prompt_ids(tokenizer, question, "Be brief.", read)
+    ids, tail = list(head), answer_ids(tokenizer, question, reference, "Be brief.")
+    with torch.inference_mode():
+        while len(ids) < len(head) + 8 and ids[-1] != tokenizer.eos_token_id:
+            ids.append(int(model(torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
+        logs = model(torch.tensor([head + tail]), use_cache=False).logits[0].log_softmax(-1)
+    text = tokenizer.decode(ids[len(head) :], skip_special_tokens=True).strip()
+    return text, -np.mean([float(logs[len(head) - 1 + place, token]) for place, token in enumerate(tail)])
+
+
+def assert_answers_are_those_by_hand(llm):
+    made = answer(llm)
+    texts, likelihoods = zip(*map(lambda *row: by_hand(*llm, *row), QUESTIONS, REFERENCES, READ), strict=True)
+    assert [one.text for one in made] == list(texts)
+    assert [one.nll for one in made] == pytest.approx(list(likelihoods), abs=1e-5)
+
+
+def test_answers_and_likelihoods_are_those_of_one_text_at_a_time(llm):
+    assert_answers_are_those_by_hand(llm)
+
+
+def test_answers_and_likelihoods_do_not_depend_on_the_batch(llm):
+    together = answer(llm)
+    for alone in (answer(llm, batch_tokens=1), [answer(llm, rows=slice(row, row + 1))[0] for row in range(3)]):
+        assert [one.text for one in alone] == [one.text for one in together]
+        assert [one.nll for one in alone] == pytest.approx([one.nll for one in together], abs=1e-5)
+    assert all(one.text and 0 < one.tokens <= 8 for one in together)
+
+
+def hybrid_config():
+    """A layer of linear attention and a layer of full attention."""
+    import transformers
+
+    return transformers.Qwen3NextConfig(
+        hidden_size=64,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=32,
+        layer_types=["linear_attention", "full_attention"],
+        linear_num_key_heads=2,
+        linear_num_value_heads=2,
+        linear_key_head_dim=32,
+        linear_value_head_dim=32,
+        num_experts=0,
+        mlp_only_layers=[0, 1],
+        vocab_size=416,
+    )
+
+
+def sliding_config():
+    """Layers that see the last 8 tokens, less than a prompt."""
+    import transformers
+
+    return transformers.MistralConfig(
+        hidden_size=64,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        sliding_window=8,
+        vocab_size=416,
+    )
+
+
+@pytest.mark.parametrize(("config", "reads"), [(sliding_config, 1), (hybrid_config, 2)])
+def test_a_prompt_is_read_once_unless_its_cache_has_other_states_than_attention(
+    llm, tmp_path, monkeypatch, config, reads
+):
+    """Both ways give the answers of one text at a time. ``reads`` is how often the longest prompt is read."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from medcards.llm.loading import load_llm
+
+    torch.manual_seed(0)
+    _, tokenizer = llm
+    AutoModelForCausalLM.from_config(config()).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    llm = load_llm(tiny.llm_params(tmp_path))
+    assert_answers_are_those_by_hand(llm)
+    read, usual = [], llm[0].forward
+
+    @wraps(usual)
+    def forward(**inputs):
+        read.append(inputs["input_ids"].shape[1])
+        return usual(**inputs)
+
+    monkeypatch.setattr(llm[0], "forward", forward)
+    answer(llm, rows=slice(1, 2))
+    longest = max(read)
+    assert sum(length >= longest - 8 for length in read) == reads
+
+
+def test_finished_rows_leave_the_batch(llm, monkeypatch):
+    """The ends are put into what the model gives, since an untrained one may never end."""
     from medcards.llm.generation import Generated, generate
 
-    model, tokenizer, _ = llm
+    model, tokenizer = llm
     word, end = tokenizer("gout", add_special_tokens=False)["input_ids"][0], tokenizer.eos_token_id
-    made = torch.tensor([[end, end, end], [word, end, end], [word, word, word]])
-    monkeypatch.setattr(model, "generate", lambda input_ids, **_: torch.cat([input_ids, made], dim=1))
-    text = tokenizer.decode([word]).strip()
-    found = generate(model, tokenizer, ["Why?"] * 3, "", 3, 3)
-    assert found[:2] == [Generated("", 1, False), Generated(text, 2, False)]
-    assert (found[2].tokens, found[2].truncated) == (3, True)
+    script, rows, usual = [[end, word, word], [end, word], [word]], [], model.forward
+
+    @wraps(usual)
+    def forward(**inputs):
+        made = usual(**inputs)
+        made.logits[:, -1] = 0
+        made.logits[range(len(made.logits)), -1, script[len(rows)]] = 1
+        rows.append(len(made.logits))
+        return made
+
+    monkeypatch.setattr(model, "forward", forward)
+    found = generate(model, tokenizer, ["Why?"] * 3, "", 3, 1000)
+    assert rows == [3, 2, 1]
+    assert found[:2] == [Generated("", 1, False), Generated(tokenizer.decode([word]).strip(), 2, False)]
+    assert (found[2].tokens, found[2].truncated, found[2].nll) == (3, True, None)
 
 
-def test_answers_that_a_killed_run_left_are_not_generated_again(llm, monkeypatch, tmp_path):
-    from medcards.llm.generation import generate
-
-    model, tokenizer, _ = llm
-    questions, asked, usual = ["What is gout?", "Why?", "What is a fever?"], [], model.generate
-    monkeypatch.setattr(model, "generate", lambda **inputs: asked.append(len(inputs["input_ids"])) or usual(**inputs))
-    whole = generate(model, tokenizer, questions, "", 4, 2, partial=tmp_path)
-    min(tmp_path.iterdir(), key=lambda file: file.stat().st_size).unlink()  # that of the last batch, of one
-    assert generate(model, tokenizer, questions, "", 4, 2, partial=tmp_path) == whole
-    assert asked == [2, 1, 1]
-    other = generate(model, tokenizer, questions[:1], "", 4, 2, partial=tmp_path)  # other questions, in the same folder
-    assert other == whole[:1] and asked == [2, 1, 1, 1]
-
-
-def test_likelihood_does_not_depend_on_the_batch(llm):
-    from medcards.llm.generation import answer_nll
-
-    model, tokenizer, _ = llm
-    questions = ["What is gout?", "What should a nurse know about asthma, case 1, and what comes next?", "Why?"]
-    answers, read = ["a fever", "rest", "a blood test tells gout from sepsis"], [["gout is a fever"], [], []]
-    together = answer_nll(model, tokenizer, questions, answers, "", 3, context=read)
-    alone = [
-        answer_nll(model, tokenizer, [question], [answer], "", 1, context=[texts])[0]
-        for question, answer, texts in zip(questions, answers, read, strict=True)
-    ]
-    assert together == pytest.approx(alone, rel=1e-4)
-    assert together[0] != answer_nll(model, tokenizer, questions[:1], answers[:1], "", 1)[0]  # what it reads counts
-
-
-def test_likelihood_is_that_of_the_answer_tokens(llm):
+def test_the_settings_of_a_model_count(llm):
+    """A repetition penalty changes the answer as it does in ``model.generate``."""
     import torch
 
-    from medcards.llm.generation import answer_nll
-    from medcards.llm.prompts import prompt
+    from medcards.llm.generation import generate
+    from medcards.llm.prompts import prompt_ids
 
-    model, tokenizer, _ = llm
-    question, answer = "What is gout?", "gout is a fever"
-    messages = [*prompt(question, "Be brief."), {"role": "assistant", "content": answer}]
-    whole = tokenizer(tokenizer.apply_chat_template(messages, tokenize=False), add_special_tokens=False).input_ids
-    head = tokenizer(
-        tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True),
-        add_special_tokens=False,
-    ).input_ids
-    assert whole[: len(head)] == head
-    with torch.inference_mode():
-        logs = model(torch.tensor([whole])).logits[0].log_softmax(-1)
-    by_hand = [-float(logs[place - 1, whole[place]]) for place in range(len(head), len(whole))]
-    assert answer_nll(model, tokenizer, [question], [answer], "Be brief.", 1) == pytest.approx(
-        [np.mean(by_hand)], rel=1e-4
-    )
+    model, tokenizer = copy.deepcopy(llm[0]), llm[1]
+    model.generation_config.repetition_penalty = 5.0
+    head = prompt_ids(tokenizer, "What is gout?", "")
+    ids = torch.tensor([head])
+    whole = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False)[0, len(head) :]
+    (penalised,) = generate(model, tokenizer, ["What is gout?"], "", 12, 1000)
+    (plain,) = generate(*llm, ["What is gout?"], "", 12, 1000)
+    assert penalised.text == tokenizer.decode(whole, skip_special_tokens=True).strip() != plain.text
+
+
+def test_kept_batches_are_not_computed_again(llm, tmp_path):
+    """A kept likelihood has every digit. A damaged file, another limit and another reference are computed."""
+    loaded = []
+
+    def load():
+        loaded.append(1)
+        return llm[0]
+
+    def again(model=load, **options):
+        return answer((model, llm[1]), kept=tmp_path, **({"batch_tokens": 1} | options))
+
+    whole = again()
+    assert whole == answer(llm, batch_tokens=1) and len(list(tmp_path.iterdir())) == len(loaded) == 3
+    assert again() == whole and len(loaded) == 3  # nothing to compute: the model is not loaded
+    damaged = next(tmp_path.iterdir())
+    damaged.write_text(damaged.read_text()[:-1])
+    assert again() == whole and len(loaded) == 4
+    assert max(one.tokens for one in again(max_new_tokens=3)) == 3 and len(loaded) == 7
+    answer((load, llm[1]), kept=tmp_path, batch_tokens=1, rows=slice(0, 1))
+    assert len(loaded) == 7
 
 
 def test_a_likelihood_that_is_no_number_is_an_error(llm):
     """Of a model whose weights are not finite; a mean over it would be none either."""
     import torch
 
-    from medcards.llm.generation import answer_nll
-
-    model, tokenizer, _ = llm
-    broken = copy.deepcopy(model)
+    broken = copy.deepcopy(llm[0])
     with torch.no_grad():
-        next(broken.parameters()).fill_(math.nan)
+        broken.lm_head.weight.fill_(math.inf)
     with pytest.raises(InputError, match="no finite likelihood to the answer of 'What is gout"):
-        answer_nll(broken, tokenizer, ["What is gout?"], ["a fever"], "", 1)
+        answer((broken, llm[1]))

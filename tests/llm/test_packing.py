@@ -1,0 +1,182 @@
+"""A packed batch has the losses and the gradients of TRL's padded batch, on tiny models of several architectures."""
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from torch.nn.functional import cross_entropy
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+from trl import SFTConfig, SFTTrainer
+
+from medcards.llm.packing import ARCHITECTURES, IGNORED, LONGEST, can_pack, pack
+from medcards.llm.trainer import CardTrainer, validation_nll
+
+VOCABULARY = 96
+SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 64}
+SHAPE |= {"num_attention_heads": 2, "num_key_value_heads": 1}
+NO_DROPOUT = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+OF = {"gpt2": NO_DROPOUT, "phi3": NO_DROPOUT, "gemma": {"head_dim": 16}, "qwen3": {"head_dim": 16}}
+
+
+def row(prompt: list[int], answer: list[int]) -> dict[str, list[int]]:
+    return {"input_ids": prompt + answer, "completion_mask": [0] * len(prompt) + [1] * len(answer)}
+
+
+ROWS = Dataset.from_list(
+    [
+        row([7, 8, 9, 50], [*range(60, 75), 2]),
+        row([7, 8, 9, 50], [61, 62, 2]),  # the question of the row before
+        row([7, 8, 9, 50], [61, 62, 2]),  # the same card again
+        row([7, 8, 9, *range(20, 33)], [40, 41, 2]),
+        row([7, 8, 30, 31, 32], [33, 2]),
+        row([7, 80, *range(80, 90)], [9, 2]),
+        row([70], [71, 72, 2]),  # shares no start
+        row([7, 8, 9, 10, 11], [12]),
+    ]
+)
+
+
+def config(architecture: str, attention: str = "eager", **changes):
+    shape = {"vocab_size": VOCABULARY, "pad_token_id": 1, "bos_token_id": 3, "eos_token_id": 2, **SHAPE}
+    made = AutoConfig.for_model(architecture, **(shape | OF.get(architecture, {}) | changes))
+    made._attn_implementation = attention
+    return made
+
+
+def trained(kind: type[SFTTrainer], scratch, architecture: str, attention: str = "eager", **changes) -> SFTTrainer:
+    """Two optimizer steps, the first on two batches of three rows, the second on the rest. The adapter starts at
+    random. Plain gradient descent, so that the weights show the gradients."""
+    words = Tokenizer(WordLevel({str(word): word for word in range(VOCABULARY)}, unk_token="0"))
+    made = config(architecture, attention, **changes)
+    torch.manual_seed(0)
+    trainer = kind(
+        model=AutoModelForCausalLM.from_config(made, attn_implementation=attention),
+        args=SFTConfig(
+            output_dir=str(scratch),
+            use_cpu=True,
+            bf16=False,
+            max_length=None,
+            loss_type="nll",
+            completion_only_loss=True,
+            report_to="none",
+            train_sampling_strategy="sequential",
+            num_train_epochs=1,
+            per_device_train_batch_size=3,
+            per_device_eval_batch_size=3,
+            gradient_accumulation_steps=2,
+            optim="sgd",
+            learning_rate=0.5,
+            lr_scheduler_type="constant",
+            max_grad_norm=0.0,
+            logging_steps=1,
+            save_strategy="no",
+            activation_checkpointing=False,
+            disable_tqdm=True,
+        ),
+        train_dataset=ROWS,
+        eval_dataset=ROWS,
+        processing_class=PreTrainedTokenizerFast(tokenizer_object=words, pad_token="1", eos_token="2", bos_token="3"),
+        peft_config=LoraConfig(r=4, init_lora_weights=False, target_modules="all-linear", task_type="CAUSAL_LM"),
+    )
+    trainer.train()
+    return trainer
+
+
+def losses(trainer: SFTTrainer) -> list[float]:
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def adapter(trainer: SFTTrainer) -> torch.Tensor:
+    return torch.cat([weight.detach().flatten() for weight in trainer.model.parameters() if weight.requires_grad])
+
+
+def nll_of_each_row_alone(trainer: SFTTrainer) -> list[float]:
+    """From the logits of a row without padding and without a mask."""
+    trainer.model.eval()
+    nll = []
+    for row in trainer.eval_dataset:
+        ids, labels = torch.tensor(row["input_ids"]), torch.tensor(row["labels"])
+        with torch.no_grad():
+            logits = trainer.model(input_ids=ids[None]).logits[0]
+        nll.append(float(cross_entropy(logits[:-1], labels[1:], ignore_index=IGNORED)))
+    return nll
+
+
+def test_pack():
+    """The rows begin with 7, 8. The third token of the second row predicts its answer, so it is not shared."""
+    rows = [
+        {"input_ids": [7, 8, 9, 4, 5], "labels": [IGNORED] * 3 + [4, 5]},
+        {"input_ids": [7, 8, 9, 6], "labels": [IGNORED] * 3 + [6]},
+    ]
+    packed = pack(rows, torch.float32)
+    assert packed["input_ids"].tolist() == [[7, 8, 9, 4, 5, 9, 6]]
+    assert packed["labels"].tolist() == [[IGNORED] * 3 + [4, 5, IGNORED, 6]]
+    assert packed["position_ids"].tolist() == [[0, 1, 2, 3, 4, 2, 3]]
+    assert (packed["attention_mask"][0, 0] == 0).int().tolist() == [
+        [1, 0, 0, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0, 0, 0],
+        [1, 1, 1, 0, 0, 0, 0],
+        [1, 1, 1, 1, 0, 0, 0],
+        [1, 1, 1, 1, 1, 0, 0],
+        [1, 1, 0, 0, 0, 1, 0],
+        [1, 1, 0, 0, 0, 1, 1],
+    ]
+    assert packed["row_tokens"] == 9
+
+
+@pytest.mark.parametrize(
+    ("architecture", "attention"),
+    [*((name, "eager") for name in sorted(ARCHITECTURES)), ("llama", "sdpa"), ("gpt2", "sdpa")],
+)
+def test_packed_training_equals_trl(tmp_path, architecture, attention):
+    plain, packed = (trained(kind, tmp_path, architecture, attention) for kind in (SFTTrainer, CardTrainer))
+    assert packed.packed and len(losses(packed)) == 2
+    assert losses(packed) == pytest.approx(losses(plain), abs=1e-5)
+    assert (adapter(packed) - adapter(plain)).abs().max() < 1e-5
+    assert [entry["num_tokens"] for entry in packed.state.log_history if "loss" in entry] == [74, 84]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "changes"),
+    [("llama", {}), ("mistral", {"sliding_window": 8}), ("bloom", {"n_layer": 2, "n_head": 2}), ("mixtral", {})],
+    ids=["packed", "sliding window", "alibi", "mixture of experts"],
+)
+def test_validation_is_the_likelihood_of_each_row_alone(tmp_path, architecture, changes):
+    """Packed or padded. Packing would widen a sliding window, and leave out ALiBi."""
+    trainer = trained(CardTrainer, tmp_path, architecture, **changes)
+    assert trainer.packed == (architecture == "llama")
+    loss = trainer.evaluate()["eval_loss"]
+    alone = nll_of_each_row_alone(trainer)
+    assert validation_nll(tmp_path, 2) == pytest.approx(alone, abs=1e-5)
+    answers = [sum(label != IGNORED for label in row["labels"]) for row in trainer.eval_dataset]
+    assert loss == pytest.approx(np.average(alone, weights=answers), abs=1e-5)
+
+
+def test_validation_before_the_first_step_is_that_of_the_base(tmp_path):
+    trainer = trained(CardTrainer, tmp_path, "llama")  # its adapter changes the model
+    trainer.state.global_step = 0
+    trainer.evaluate()
+    with trainer.model.disable_adapter():
+        alone = nll_of_each_row_alone(trainer)
+    assert validation_nll(tmp_path, 0) == pytest.approx(alone, abs=1e-5)
+    assert nll_of_each_row_alone(trainer) != pytest.approx(alone, abs=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "attention", "tokens", "changes", "packed"),
+    [
+        ("llama", "sdpa", LONGEST, {}, True),
+        ("llama", "sdpa", LONGEST + 1, {}, False),
+        ("llama", "flash_attention_2", 100, {}, False),
+        ("mistral", "eager", 100, {"sliding_window": 99}, False),
+        ("mistral", "eager", 100, {"sliding_window": None}, True),
+        ("mamba", "eager", 100, {}, False),
+        ("jamba", "eager", 100, {}, False),
+        ("falcon", "eager", 100, {}, False),
+    ],
+)
+def test_what_can_be_packed(architecture, attention, tokens, changes, packed):
+    assert can_pack(config(architecture, attention, **changes), tokens) == packed
