@@ -11,8 +11,8 @@ from medcards.base.files import write_csv, write_json
 from medcards.base.params import Seed
 from medcards.deck import cards as card_tables
 from medcards.explore.clusters import describe_clusters
-from medcards.explore.overview import EdaParams, branch_agreement, map_points
-from medcards.explore.topics import describe_topics
+from medcards.explore.overview import EdaParams, map_and_agreement
+from medcards.explore.topics import describe_topics, fit_topic_models, score_coherence, topic_texts
 from medcards.explore.vocabulary import describe_words
 from medcards.search.vectors import Vectors
 from stages import DATA, figures, load_params, run
@@ -25,15 +25,20 @@ def main() -> None:
     cards = card_tables.corpus(cards)
 
     metrics, tables = describe_words(cards, vectors.question_tokens_of(cards.card_id), vectors.answer_tokens)
-    cluster, metrics["kmeans"], tables["cluster_names"] = describe_clusters(
-        cards, vectors.answers, params.clusters, params.min_document_frequency, seed
+    bags, counted = topic_texts(cards.answer, params.min_document_frequency)
+    clusters, metrics["kmeans"], tables["cluster_names"] = describe_clusters(
+        cards, vectors.answers, bags["embeddings"], params.clusters, seed
     )
-    sizes = params.topics, params.min_document_frequency
-    topics, topic, metrics["topics"], topic_tables = describe_topics(cards, vectors.answers, *sizes, seed)
-    if agreements := branch_agreement(cards, {"kmeans": cluster} | topics, seed):
+    models = fit_topic_models(bags, vectors.answers, params.topics, params.seeds, seed, clusters)
+    scores = score_coherence(models, counted)
+    topics, topic, metrics["topics"], topic_tables = describe_topics(models, scores, bags, seed)
+
+    labelled = pd.DataFrame({"card_id": cards.card_id, "cluster": clusters[metrics["kmeans"]["k"]], "topic": topic})
+    labels = {"kmeans": labelled.cluster.to_numpy()} | topics
+    points, agreements = map_and_agreement(cards, vectors.answers, labels, params.tsne_sample, seed)
+    tables["map"] = labelled.merge(points, on="card_id")
+    if agreements:
         metrics["agreement_with_branches"] = agreements
-    labelled = pd.DataFrame({"card_id": cards.card_id, "cluster": cluster, "topic": topic})
-    tables["map"] = map_points(labelled, vectors.answers, params.tsne_sample, seed)
 
     with figures("eda") as folder:
         write_json(folder / "metrics.json", metrics)

@@ -15,6 +15,7 @@ from medcards.deck import cards as card_tables
 from medcards.search.exact import exact_search
 from medcards.search.index import RECALL_DEPTH
 from medcards.search.index_grid import (
+    MEASURED_QUERIES,
     IndexParams,
     build_indexes,
     choose_setting,
@@ -34,7 +35,7 @@ def main() -> dict:
     seed, params = load_params(seed=Seed, index=IndexParams)
     cards = card_tables.load_cards(DATA / "cards")
     vectors = search_vectors(DATA, cards)
-    asked = {split: cards[(cards.split == split) & (cards.query_set == "own")] for split in ("validation", "test")}
+    asked = {split: card_tables.sample(cards, split, MEASURED_QUERIES, seed, "own") for split in ("validation", "test")}
     queries = {split: vectors.questions_of(table.card_id) for split, table in asked.items()}
     # What :func:`index_recall` compares an index on: queries, their exact neighbours, and the bootstrap.
     measured = {

@@ -8,6 +8,8 @@ DETECTABLE = 1.960 + 0.842
 """Sum of the normal quantiles of 97.5% and 80%: a two-sided test at 5% with a power of 80%."""
 RESAMPLES = 2000
 """Number of resamples of every interval."""
+DRAW_BLOCKS = 20
+"""Number of parts in which the resamples are drawn. It bounds the memory of the draws' integers."""
 
 
 class Bootstrap:
@@ -31,7 +33,9 @@ class Bootstrap:
     def __init__(self, groups: object, seed: int):
         names, self._group = np.unique(np.asarray(groups), return_inverse=True)
         equal = np.full(len(names), 1 / len(names))
-        self._draws = np.random.default_rng(seed).multinomial(len(names), equal, size=RESAMPLES).astype(np.float64)
+        rng, self._draws = np.random.default_rng(seed), np.empty((RESAMPLES, len(names)))
+        for block in np.array_split(self._draws, DRAW_BLOCKS):
+            block[:] = rng.multinomial(len(names), equal, size=len(block))
 
     def interval(self, values: object) -> dict[str, float]:
         """The mean of the values, with its 95% interval.

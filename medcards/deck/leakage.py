@@ -22,6 +22,8 @@ THRESHOLDS = (0.8, 0.9, 0.95)
 """Cosine similarities from which a test card counts as leaked."""
 NEW_SPLITS = 10
 """Number of new splits of the same groups. One test split of some hundred cards holds few leaks."""
+MOST_TESTED = 2500
+"""Largest number of test cards in a split, as a seeded sample. The cost then grows with the cards, not their square."""
 CLOSEST_PAIRS = 20
 """Number of the most similar pairs that are kept for reading."""
 SIMILARITY_GRID = np.linspace(0, 1, 101)
@@ -47,35 +49,35 @@ def random_training(cards: int, size: int, seed: int) -> np.ndarray:
 
 
 def nearest_training(
-    vectors: CardVectors, tested: np.ndarray, training: np.ndarray, label: str = ""
-) -> tuple[np.ndarray, np.ndarray]:
-    """Find the nearest training card of every test card, the test card itself excluded.
+    vectors: CardVectors, tested: np.ndarray, trainings: list[np.ndarray], label: str = ""
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Find the nearest training card of every test card in several splits, the test card itself excluded.
 
     Parameters
     ----------
     vectors : unit vectors of all cards, shape (cards, dimension).
     tested : positions of the test cards.
-    training : mask of the training cards, shape (cards,). A test card may be a training card of a random split; it is
-        then compared with the other training cards.
+    trainings : for each split a mask of its training cards, shape (cards,). A test card may be a training card of a
+        random split; it is then compared with the other training cards.
 
     Returns
     -------
-    similarities : cosine, shape (tested,).
-    nearest : positions of the nearest training cards, shape (tested,).
+    for each split ``similarities`` (cosine, shape (tested,)) and ``nearest`` (positions, shape (tested,)).
     """
-    places = np.flatnonzero(training)
-    candidates = vectors[places].T
-    similarities, nearest = np.empty(len(tested), dtype=np.float32), np.empty(len(tested), dtype=np.int64)
-    for start in tqdm(
-        range(0, len(tested), TEST_BLOCK), desc=f"nearest training {label}".strip(), leave=False, delay=1
-    ):
-        rows = slice(start, start + TEST_BLOCK)
-        found = vectors[tested[rows]] @ candidates
-        found = found.toarray() if sparse.issparse(found) else found
-        found[tested[rows, None] == places] = -1
-        best = found.argmax(axis=1)
-        similarities[rows], nearest[rows] = found[np.arange(len(found)), best], places[best]
-    return similarities, nearest
+    others = vectors.T.tocsr() if sparse.issparse(vectors) else vectors.T
+    found = [(np.empty(len(tested), dtype=np.float32), np.empty(len(tested), dtype=np.int64)) for _ in trainings]
+    barred = [np.where(training, 0, -4).astype(np.float32) for training in trainings]  # below every cosine
+    blocks = range(0, len(tested), TEST_BLOCK)
+    for start in tqdm(blocks, desc=f"nearest training {label}".strip(), leave=False, delay=1):
+        rows = tested[start : start + TEST_BLOCK]
+        cosine = vectors[rows] @ others
+        cosine = cosine.toarray() if sparse.issparse(cosine) else cosine
+        cosine[np.arange(len(rows)), rows] = -1
+        for (similarities, nearest), bar in zip(found, barred, strict=True):
+            best = (cosine + bar).argmax(axis=1)
+            nearest[start : start + TEST_BLOCK] = best
+            similarities[start : start + TEST_BLOCK] = cosine[np.arange(len(rows)), best]
+    return found
 
 
 def similarity_to_training(
@@ -90,18 +92,21 @@ def similarity_to_training(
 
     Returns
     -------
-    similarities : one row per test card, columns (encoder, ``group`` or ``random``).
+    similarities : one row per test card, at most :data:`MOST_TESTED`; columns (encoder, ``group`` or ``random``).
     nearest : card id of the nearest training card in the group split, under the first encoder, one per test card.
     """
     tested, training = np.flatnonzero(cards.split == "test"), (cards.split == "train").to_numpy()
+    if len(tested) > MOST_TESTED:
+        tested = np.sort(np.random.default_rng(seed).choice(tested, MOST_TESTED, replace=False))
     methods = {"group": training, "random": random_training(len(cards), training.sum(), seed)}
-    found = {
-        (encoder, method): nearest_training(matrix, tested, mask, f"{encoder}, {method}")
-        for encoder, matrix in vectors.items()
-        for method, mask in methods.items()
-    }
-    similarities = pd.DataFrame({key: similarity for key, (similarity, _) in found.items()}, index=tested)
-    return similarities, cards.card_id.iloc[found[next(iter(vectors)), "group"][1]].set_axis(tested)
+    similarities, nearest = {}, []
+    for encoder, matrix in vectors.items():
+        for method, found in zip(
+            methods, nearest_training(matrix, tested, list(methods.values()), encoder), strict=True
+        ):
+            similarities[encoder, method] = found[0]
+            nearest.append(found[1])
+    return pd.DataFrame(similarities, index=tested), cards.card_id.iloc[nearest[0]].set_axis(tested)
 
 
 def new_splits(cards: pd.DataFrame, seed: int) -> list[pd.Series]:

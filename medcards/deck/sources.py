@@ -118,10 +118,12 @@ def _branches(graph) -> dict[str, str]:
     The branches are the children of the root. While one branch holds most terms, its children replace it: nearly all
     terms of the Human Phenotype Ontology lie below "Phenotypic abnormality", a child of the root "All".
     """
-    from networkx import ancestors, subgraph_view
+    from networkx import DiGraph, ancestors
 
     # An edge points from a term to its parent, so networkx's ancestors of a node are the terms below the node.
-    kinds = subgraph_view(graph, filter_edge=lambda lower, upper, relation: relation == "is_a")
+    kinds = DiGraph()
+    kinds.add_nodes_from(graph)
+    kinds.add_edges_from((lower, upper) for lower, upper, relation in graph.edges(keys=True) if relation == "is_a")
     below = {root: ancestors(kinds, root) | {root} for root in kinds if not kinds.out_degree(root)}
     while len(below[top := max(below, key=lambda term: len(below[term]))]) > max(2, len(kinds) / 2):
         del below[top]

@@ -1,8 +1,7 @@
 """Groups of cards that must stay in one split, and the split by these groups.
 
 A group holds cards with one question, one answer or one concept, and near-duplicates. A group that lay in both the
-training and the test split would leak answers. MinHash LSH finds near-duplicates (Broder, 1997; Leskovec, Rajaraman
-and Ullman, Mining of Massive Datasets, chapter 3; library: datasketch).
+training and the test split would leak answers.
 """
 
 from collections import Counter
@@ -10,20 +9,15 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 from pydantic import Field, NonNegativeInt
-from scipy.cluster.hierarchy import DisjointSet
-from tqdm import tqdm
 
 from medcards import InputError
 from medcards.base.params import Block
 from medcards.deck.cards import SPLITS
+from medcards.deck.similar_sets import similar_sets
 from medcards.deck.words import STOP_WORDS, normalise
 
 SMALL_GROUP = 20
 """Number of cards that may form a group in a deck of any size."""
-NEIGHBOURS = 100
-"""Number of near-duplicates kept per text, the most similar first. Memory then grows with the number of cards."""
-PERMUTATIONS = 128
-"""Length of a MinHash signature."""
 TEMPLATE_SHARE = 0.1
 """A word in more than this share of the questions belongs to the template of the questions."""
 LENGTH_STRATA = 4
@@ -54,8 +48,7 @@ def near_duplicates(cards: pd.DataFrame, threshold: float, seed: int) -> pd.Data
     """Find pairs of cards whose questions share most words, or whose questions with answers share most words.
 
     The template of the questions is removed first: stop words, and words in more than :data:`TEMPLATE_SHARE` of all
-    questions ("What is", "Define"). LSH proposes pairs of sets of words. The Jaccard similarity of each proposed pair
-    is then computed exactly.
+    questions ("What is", "Define"). Then :func:`medcards.deck.similar_sets.similar_sets` compares the sets of words.
 
     Parameters
     ----------
@@ -73,37 +66,9 @@ def near_duplicates(cards: pd.DataFrame, threshold: float, seed: int) -> pd.Data
     template = STOP_WORDS | {word for word, count in counts.items() if count > limit}
     asked = [frozenset(words) - template or frozenset(words) for words in questions]
     whole = [words.union(normalise(text).split()) for words, text in zip(asked, cards.answer, strict=True)]
-    found = [_similar(sets, threshold, seed, side) for sets, side in ((asked, "questions"), (whole, "cards"))]
+    found = [similar_sets(sets, threshold, seed, side) for sets, side in ((asked, "questions"), (whole, "cards"))]
     pairs = pd.concat(found).groupby(["first", "second"], as_index=False).similarity.max()
     return pairs.sort_values(["similarity", "first", "second"], ascending=[False, True, True], ignore_index=True)
-
-
-def _similar(sets: list[frozenset], threshold: float, seed: int, side: str) -> pd.DataFrame:
-    """Pairs of sets with a Jaccard similarity of at least ``threshold``."""
-    from datasketch import MinHash, MinHashLSH
-
-    copies: dict[frozenset, list[int]] = {}  # equal sets fill the same buckets, so LSH gets each set once
-    for place, words in enumerate(sets):
-        copies.setdefault(words, []).append(place)
-    distinct = list(copies)
-    found = [(places[0], place, 1.0) for places in copies.values() for place in places[1:]]
-    # A missed pair may leak. A proposed pair below the threshold only costs time. So misses weigh nine times as much.
-    lsh = MinHashLSH(threshold=threshold, num_perm=PERMUTATIONS, weights=(0.1, 0.9))
-    signatures = MinHash.generator(
-        ([word.encode() for word in words] for words in distinct), num_perm=PERMUTATIONS, seed=seed
-    )
-    for place, signature in enumerate(tqdm(signatures, desc=f"near-duplicate {side}", total=len(distinct), delay=1)):
-        words, near = distinct[place], []
-        for other in lsh.query(signature):
-            shared = len(words & distinct[other])
-            similarity = shared / (len(words) + len(distinct[other]) - shared)
-            if similarity >= threshold:
-                near.append((similarity, other))
-        near.sort(key=lambda pair: (-pair[0], pair[1]))
-        ends = (sorted((copies[words][0], copies[distinct[other]][0])) for _, other in near[:NEIGHBOURS])
-        found += [(*end, similarity) for end, (similarity, _) in zip(ends, near, strict=False)]
-        lsh.insert(place, signature, check_duplication=False)
-    return pd.DataFrame(found, columns=["first", "second", "similarity"])
 
 
 def group_cards(cards: pd.DataFrame, pairs: pd.DataFrame, join_share: float, stop_share: float) -> pd.Series:
@@ -129,6 +94,8 @@ def group_cards(cards: pd.DataFrame, pairs: pd.DataFrame, join_share: float, sto
     ------
     InputError : a group holds more than ``stop_share`` of the cards and more than :data:`SMALL_GROUP` cards.
     """
+    from scipy.cluster.hierarchy import DisjointSet
+
     groups = DisjointSet(range(len(cards)))
     concepts = _concepts(cards)
     for key in (cards.question.map(normalise), cards.answer.map(normalise), concepts):
@@ -178,19 +145,22 @@ def split_by_group(cards: pd.DataFrame, validation_share: float, test_share: flo
     """
     rank = cards.answer.str.len().groupby(cards.query_set).rank(method="first", pct=True)
     length = np.ceil(rank * LENGTH_STRATA)
-    content = pd.crosstab(cards.group, [cards.query_set, length])  # one row per group, one column per stratum
-    sizes = content.sum(axis=1).to_numpy()
+    group, groups = pd.factorize(cards.group, sort=True)
+    stratum = cards.groupby([cards.query_set, length]).ngroup()
+    content = np.zeros((len(groups), stratum.max() + 1), dtype=np.int64)  # one row per group, one column per stratum
+    np.add.at(content, (group, stratum), 1)
+    sizes = content.sum(axis=1)
     names, shares = np.array(SPLITS), np.array([1 - validation_share - test_share, validation_share, test_share])
-    wanted = np.outer(shares, content.sum())
+    wanted = np.outer(shares, content.sum(axis=0))
     lacking, chosen = wanted.copy(), np.empty(len(content), dtype=int)
     shuffled = np.random.default_rng(seed).permutation(len(content))
     for row in shuffled[np.argsort(-np.log2(sizes[shuffled]).astype(int), kind="stable")]:
-        counts = content.to_numpy()[row]
+        counts = content[row]
         left = lacking - counts / 2  # cards that each split lacks when it holds half of the group
         share = left / wanted + (left.sum(axis=1) / wanted.sum(axis=1))[:, None]  # in each stratum, and in total
         chosen[row] = np.argmax(share @ counts)
         lacking[chosen[row]] -= counts
-    split = cards.group.map(pd.Series(names[chosen], index=content.index))
+    split = pd.Series(names[chosen][group], index=cards.index)
     if missing := [name for name in SPLITS if not (split == name).any()]:
         raise InputError(
             f"the deck is too small to split: {len(cards)} cards in {len(content)} groups leave '{missing[0]}' empty; "

@@ -1,12 +1,14 @@
 """KMeans clusters of the answers' vectors: their number, stability and names; and the t-SNE map."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from medcards import InputError
+from medcards.base.parallel import side_by_side
 from medcards.base.stats import Bootstrap
-from medcards.explore.topic_models import name_classes
+from medcards.explore.topic_models import Bags, class_terms, kmeans_labels
 
 STABILITY_PAIRS = 4
 """Number of pairs of KMeans fits per k. The two fits of a pair see one random half of the cards each."""
@@ -16,35 +18,37 @@ CENTRAL_CARDS = 3
 """Number of central questions that describe a cluster."""
 SUBSAMPLES = 100
 """Number of random halves of the groups that give the interval of an agreement."""
+TSNE_STEPS, TSNE_ANGLE = 500, 0.8
+"""Number of steps of the t-SNE map, and the angle below which far cards act as one (Barnes-Hut)."""
 K_RULE = "of the k whose mean silhouette lies in the interval of the best, the most stable"
 
 
 def describe_clusters(
-    cards: pd.DataFrame, vectors: np.ndarray, grid: list[int], min_document_frequency: int, seed: int
-) -> tuple[np.ndarray, dict, pd.DataFrame]:
+    cards: pd.DataFrame, vectors: np.ndarray, bags: Bags, grid: list[int], seed: int
+) -> tuple[dict[int, np.ndarray], dict, pd.DataFrame]:
     """Find KMeans clusters and name them.
 
     Parameters
     ----------
     cards : the corpus, see :func:`medcards.deck.cards.corpus`.
     vectors : unit vectors of the answers, shape (cards, dimension).
+    bags : the words of the answers that may name a cluster.
     grid : numbers of clusters to try.
-    min_document_frequency : a word in fewer answers is not used in a name.
 
     Returns
     -------
-    labels : the cluster of each card, shape (cards,).
+    labels : the cluster of each card, shape (cards,), by number of clusters.
     metrics : ``k``, the ``rule`` that chose it, and the scores of every k under ``grid``.
     names : one row per cluster: ``cluster``, ``size``, ``terms`` and ``central_questions``.
     """
     labels_by_k, scores = kmeans_grid(vectors, cards.group, grid, SILHOUETTE_SAMPLE, seed)
     k = choose_k(scores)
     labels = labels_by_k[k]
-    terms = [" ".join(top) for top in name_classes(cards.answer, labels, min_document_frequency)]
+    terms = [" ".join(top) for top in class_terms(bags, labels)]
     names = pd.DataFrame({"size": np.bincount(labels, minlength=len(terms)), "terms": terms}).rename_axis("cluster")
     for cluster, rows in central_cards(vectors, labels, CENTRAL_CARDS).items():
         names.loc[cluster, "central_questions"] = " | ".join(cards.question.iloc[rows])
-    return labels, {"k": k, "rule": K_RULE, "grid": scores}, names.reset_index()
+    return labels_by_k, {"k": k, "rule": K_RULE, "grid": scores}, names.reset_index()
 
 
 def kmeans_grid(
@@ -74,10 +78,6 @@ def kmeans_grid(
     ------
     InputError : every k is too large.
     """
-    from sklearn.cluster import KMeans
-    from sklearn.metrics import silhouette_samples
-    from threadpoolctl import threadpool_limits
-
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.permutation(len(vectors))[:sample])
     orders = [rng.permutation(len(vectors)) for _ in range(STABILITY_PAIRS)]
@@ -85,26 +85,46 @@ def kmeans_grid(
     small = [k for k in grid if k < min(len(chosen), len(halves[1]))]
     if not small:
         raise InputError(f"eda.clusters={grid}: every k is too large for {len(vectors)} answers")
+    slow_first = sorted(set(small), reverse=True)
+    fits = [partial(_scored_fit, vectors, k, chosen, seed) for k in slow_first]
+    fits += [partial(_scored_refit, vectors, k, half, seed) for k in slow_first for half in halves]
+    done = side_by_side(fits, "KMeans")
+    whole, refits = dict(zip(slow_first, done, strict=False)), iter(done[len(slow_first) :])
+    again = {k: [next(refits) for _ in halves] for k in slow_first}
     bootstrap = Bootstrap(np.asarray(groups)[chosen], seed)
-    labels, scores = {}, {}
-    # Several threads may add the same numbers in another order.
+    scores = {k: {"silhouette": bootstrap.interval(whole[k][1])} | _refit_scores(again[k], seed) for k in small}
+    return {k: whole[k][0] for k in small}, scores
+
+
+def _scored_fit(vectors: np.ndarray, k: int, chosen: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The cluster of each card, and the silhouette of each chosen card."""
+    from sklearn.metrics import silhouette_samples
+    from threadpoolctl import threadpool_limits
+
+    labels = kmeans_labels(vectors, k, seed)
+    found = labels[chosen]
+    if not 1 < len(np.unique(found)) < len(chosen):
+        return labels, found * 0.0
     with threadpool_limits(1):
-        for k in tqdm(small, desc="KMeans"):
-            labels[k] = KMeans(k, n_init=1, random_state=seed).fit(vectors).labels_
-            found = labels[k][chosen]
-            scored = 1 < len(np.unique(found)) < len(chosen)
-            silhouettes = silhouette_samples(vectors[chosen], found, metric="cosine") if scored else found * 0.0
-            refits = [KMeans(k, n_init=1, random_state=seed).fit(vectors[half]).predict(vectors) for half in halves]
-            scores[k] = {"silhouette": bootstrap.interval(silhouettes)} | _refit_scores(vectors, refits, seed)
-    return labels, scores
+        return labels, silhouette_samples(vectors[chosen], found, metric="cosine")
 
 
-def _refit_scores(vectors: np.ndarray, refits: list[np.ndarray], seed: int) -> dict[str, dict]:
-    from sklearn.metrics import adjusted_rand_score, davies_bouldin_score
+def _scored_refit(vectors: np.ndarray, k: int, half: np.ndarray, seed: int) -> tuple[np.ndarray, float]:
+    """The cluster of each card when a half of the cards is fitted, and the Davies-Bouldin score."""
+    from sklearn.metrics import davies_bouldin_score
+    from threadpoolctl import threadpool_limits
 
-    stable = [adjusted_rand_score(*refits[place : place + 2]) for place in range(0, len(refits), 2)]
+    labels = kmeans_labels(vectors, k, seed, half)
+    with threadpool_limits(1):
+        return labels, davies_bouldin_score(vectors, labels) if len(np.unique(labels)) > 1 else np.nan
+
+
+def _refit_scores(refits: list[tuple[np.ndarray, float]], seed: int) -> dict[str, dict]:
+    from sklearn.metrics import adjusted_rand_score
+
+    labels, separated = zip(*refits, strict=True)
+    stable = [adjusted_rand_score(one, other) for one, other in zip(labels[::2], labels[1::2], strict=True)]
     scores = {"stability": Bootstrap(range(len(stable)), seed).interval(stable)}
-    separated = [davies_bouldin_score(vectors, refit) if len(np.unique(refit)) > 1 else np.nan for refit in refits]
     if not np.isnan(separated).all():
         scores["davies_bouldin"] = Bootstrap(range(len(refits)), seed).interval(separated)
     return scores
@@ -165,7 +185,8 @@ def agreement(labels: np.ndarray, truth: pd.Series, groups: object, seed: int) -
 def tsne_map(vectors: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
     """A two-dimensional t-SNE map by cosine distance (van der Maaten and Hinton, 2008; library: scikit-learn).
 
-    On a few thousand cards scikit-learn is faster than openTSNE and equally trustworthy (docs/LOG.md).
+    On a few thousand cards scikit-learn is faster than openTSNE and equally trustworthy (docs/LOG.md). So is the map
+    after :data:`TSNE_STEPS` steps, against twice as many with a finer angle.
 
     Parameters
     ----------
@@ -181,4 +202,5 @@ def tsne_map(vectors: np.ndarray, perplexity: float, seed: int) -> np.ndarray:
 
     perplexity = min(perplexity, (len(vectors) - 1) / 3)
     with threadpool_limits(1):
-        return TSNE(perplexity=perplexity, metric="cosine", init="pca", random_state=seed).fit_transform(vectors)
+        look = {"metric": "cosine", "init": "pca", "max_iter": TSNE_STEPS, "angle": TSNE_ANGLE}
+        return TSNE(perplexity=perplexity, random_state=seed, **look).fit_transform(vectors)

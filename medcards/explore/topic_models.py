@@ -1,14 +1,14 @@
 """Topic models: texts as bags of words, and the methods that find topics in them."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
-import pandas as pd
 from scipy import sparse
 
 from medcards import InputError
-from medcards.deck.words import STOP_WORDS, words
+from medcards.deck.words import STOP_WORDS
 
 TOP_WORDS = 10
 """Number of words that describe a topic."""
@@ -16,22 +16,27 @@ TOP_WORDS = 10
 
 @dataclass
 class Topics:
-    """The result of one model.
+    """The topics that one model finds.
 
     Parameters
     ----------
     top_words : the strongest words of each topic.
-    of_text : the topic of each text, shape (texts,).
+    of_text : the topic of each text, shape (texts,). With LDA a function that finds it from the bags, because that
+        takes as long as a pass of the fit.
     """
 
     top_words: list[list[str]]
-    of_text: np.ndarray
+    of_text: np.ndarray | Callable[["Bags"], np.ndarray]
 
     @property
     def diversity(self) -> float:
         """Share of distinct words among the top words of all topics (Dieng et al., 2020)."""
         found = [word for topic in self.top_words for word in topic]
         return len(set(found)) / len(found)
+
+    def assign(self, bags: "Bags") -> np.ndarray:
+        """The topic of each text, shape (texts,). ``bags`` are those that the model was fitted to."""
+        return self.of_text(bags) if callable(self.of_text) else self.of_text
 
 
 class Bags:
@@ -84,7 +89,7 @@ class Bags:
 
 
 def fit_lda(bags: Bags, topics: int, passes: int, seed: int) -> Topics:
-    """Fit latent Dirichlet allocation. A text's topic is its strongest."""
+    """Fit latent Dirichlet allocation."""
     from gensim.models import LdaModel
 
     model = LdaModel(
@@ -96,7 +101,11 @@ def fit_lda(bags: Bags, topics: int, passes: int, seed: int) -> Topics:
         dtype=np.float64,
         eval_every=None,
     )
-    return Topics([bags.strongest(row) for row in model.get_topics()], model.inference(bags.rows)[0].argmax(axis=1))
+    return Topics([bags.strongest(row) for row in model.get_topics()], partial(_strongest_topics, model))
+
+
+def _strongest_topics(model, bags: Bags) -> np.ndarray:
+    return model.inference(bags.rows)[0].argmax(axis=1)
 
 
 def fit_nmf(bags: Bags, topics: int, seed: int) -> Topics:
@@ -111,13 +120,30 @@ def fit_nmf(bags: Bags, topics: int, seed: int) -> Topics:
     return Topics([bags.strongest(row) for row in model.components_], weights.argmax(axis=1))
 
 
-def fit_embeddings(bags: Bags, vectors: np.ndarray, topics: int, seed: int) -> Topics:
-    """Fit KMeans to unit vectors, shape (texts, dimension), and name the clusters by class-based TF-IDF."""
+def kmeans_labels(vectors: np.ndarray, k: int, seed: int, fitted: np.ndarray | None = None) -> np.ndarray:
+    """The KMeans cluster of each vector, shape (vectors,) (library: scikit-learn).
+
+    Parameters
+    ----------
+    fitted : places of the vectors that the clusters are fitted to; all by default.
+    """
     from sklearn.cluster import KMeans
     from threadpoolctl import threadpool_limits
 
+    # Several threads may add the same numbers in another order.
     with threadpool_limits(1):
-        labels = KMeans(topics, n_init=1, random_state=seed).fit(vectors).labels_
+        model = KMeans(k, n_init=1, random_state=seed)
+        return model.fit(vectors).labels_ if fitted is None else model.fit(vectors[fitted]).predict(vectors)
+
+
+def fit_embeddings(bags: Bags, vectors: np.ndarray, topics: int, seed: int, labels: np.ndarray | None = None) -> Topics:
+    """Fit KMeans to unit vectors, shape (texts, dimension), and name the clusters by class-based TF-IDF.
+
+    Parameters
+    ----------
+    labels : the clusters, where this fit was done before.
+    """
+    labels = kmeans_labels(vectors, topics, seed) if labels is None else labels
     return Topics(class_terms(bags, labels), labels)
 
 
@@ -132,11 +158,6 @@ def class_terms(bags: Bags, labels: np.ndarray) -> list[list[str]]:
     sizes = counts.sum(axis=1, keepdims=True)
     weights = counts / np.maximum(sizes, 1) * np.log(1 + sizes.mean() / counts.sum(axis=0))
     return [bags.strongest(row) for row in weights]
-
-
-def name_classes(texts: pd.Series, labels: np.ndarray, min_document_frequency: int) -> list[list[str]]:
-    """The words of each class of texts, see :func:`class_terms`, without stop words, short words and numbers."""
-    return class_terms(Bags(content_words(map(words, texts)), min_document_frequency), labels)
 
 
 def content_words(tokens: Iterable[list[str]]) -> list[list[str]]:

@@ -12,17 +12,19 @@ first.
                  words as lda
 """
 
+import itertools
+from functools import partial
+
 import numpy as np
 import pandas as pd
 
 from medcards import InputError
+from medcards.base.parallel import side_by_side
 from medcards.base.stats import Bootstrap
 from medcards.deck.words import words
 from medcards.explore.topic_models import Bags, Topics, content_words, fit_embeddings, fit_lda, fit_nmf
 
 TOPIC_METHODS = ("lda_raw", "lda", "lda_bigrams", "nmf", "embeddings")
-TOPIC_SEEDS = 3
-"""Number of fits per method and number of topics, each with another seed."""
 LDA_PASSES = 2
 """Number of passes of LDA over the texts."""
 LEAST_DIVERSITY = 0.7
@@ -31,18 +33,41 @@ PAIR_COUNT, PAIR_THRESHOLD = 20, 0.5
 """Least number of occurrences of a joined pair, and its least normalised PMI."""
 
 
+def topic_texts(texts: pd.Series, min_document_frequency: int) -> tuple[dict[str, Bags], list[list[str]]]:
+    """The words of each text, as the methods model them and as coherence counts them.
+
+    Parameters
+    ----------
+    texts : the answers.
+    min_document_frequency : a word in fewer answers is not modelled.
+
+    Returns
+    -------
+    bags : the bags of words, by method.
+    counted : all words of each text, and each joined pair right after its words.
+    """
+    raw = [words(text) for text in texts]
+    joined = _join_pairs(raw)
+    every, content, pairs = (
+        Bags(tokens, min_document_frequency) for tokens in (raw, content_words(raw), content_words(joined))
+    )
+    bags = {"lda_raw": every, "lda": content, "lda_bigrams": pairs, "nmf": content, "embeddings": content}
+    return bags, _reference(joined)
+
+
 def describe_topics(
-    cards: pd.DataFrame, vectors: np.ndarray, numbers: list[int], min_document_frequency: int, seed: int
+    models: dict[tuple, Topics], scores: pd.DataFrame, bags: dict[str, Bags], seed: int
 ) -> tuple[dict[str, np.ndarray], np.ndarray, dict, dict[str, pd.DataFrame]]:
-    """Find topics with every method, and compare the methods.
+    """Compare the methods, and find the topic of each card.
 
     The shown topics are those of the best model of words. The topics of ``embeddings`` are clusters of vectors, which
     :mod:`medcards.explore.clusters` describes.
 
     Parameters
     ----------
-    cards : the corpus, see :func:`medcards.deck.cards.corpus`.
-    vectors, numbers, min_document_frequency : see :func:`fit_topic_models`.
+    models : see :func:`fit_topic_models`.
+    scores : see :func:`score_coherence`.
+    bags : see :func:`topic_texts`.
 
     Returns
     -------
@@ -52,18 +77,19 @@ def describe_topics(
     tables : ``topic_models`` (scores of every model), ``coherence`` (mean c_v by number of topics and method) and
         ``topics`` (the shown topics).
     """
-    models, scores = fit_topic_models(cards.answer, vectors, numbers, min_document_frequency, seed)
     best, number = choose_topic_model(scores)
     shown = choose_topic_model(scores[scores.method != "embeddings"])
-    model = models[*shown, 0]
+    asked = list(dict.fromkeys([*((method, number) for method in TOPIC_METHODS), shown]))
+    assigned = side_by_side([partial(models[*key, 0].assign, bags[key[0]]) for key in asked], "topics of answers")
+    topic_of = dict(zip(asked, assigned, strict=True))
     means = scores.groupby(["method", "topics", "seed"], sort=False)[["c_v", "npmi", "diversity"]].mean()
     coherences = means.c_v.groupby(["topics", "method"], sort=False).mean().unstack()[list(TOPIC_METHODS)]
     topics = scores.set_index(["method", "topics", "seed"]).loc[(*shown, 0), ["topic", "c_v", "npmi"]]
-    names = [" ".join(top) for top in model.top_words]
+    names = [" ".join(top) for top in models[*shown, 0].top_words]
     tables = {
         "topic_models": means.reset_index(),
         "coherence": coherences.reset_index(),
-        "topics": topics.assign(cards=np.bincount(model.of_text, minlength=len(names)), terms=names),
+        "topics": topics.assign(cards=np.bincount(topic_of[shown], minlength=len(names)), terms=names),
     }
     metrics = {
         "best": {"method": best, "topics": number},
@@ -71,51 +97,48 @@ def describe_topics(
         "gain_c_v": {other: coherence_gain(scores, best, other, number) for other in TOPIC_METHODS if other != best},
         "grid": summarise_topics(scores, seed),
     }
-    return {method: models[method, number, 0].of_text for method in TOPIC_METHODS}, model.of_text, metrics, tables
+    return {method: topic_of[method, number] for method in TOPIC_METHODS}, topic_of[shown], metrics, tables
 
 
 def fit_topic_models(
-    texts: pd.Series, vectors: np.ndarray, numbers: list[int], min_document_frequency: int, seed: int
-) -> tuple[dict[tuple, Topics], pd.DataFrame]:
-    """Fit every method for every number of topics with :data:`TOPIC_SEEDS` seeds, in parallel on all cores.
+    bags: dict[str, Bags],
+    vectors: np.ndarray,
+    numbers: list[int],
+    seeds: int,
+    seed: int,
+    clusters: dict[int, np.ndarray] | None = None,
+) -> dict[tuple, Topics]:
+    """Fit every method for every number of topics, side by side on the cores.
 
     Parameters
     ----------
-    texts : the answers.
+    bags : see :func:`topic_texts`.
     vectors : unit vectors of the answers, shape (texts, dimension).
     numbers : numbers of topics.
+    seeds : number of fits per method and number of topics, each with another seed, from ``seed`` on.
+    clusters : the KMeans clusters of the vectors with ``seed``, by their number. They are not fitted again.
 
     Returns
     -------
     models : the models, by (method, number of topics, number of the seed).
-    scores : one row per topic: ``method``, ``topics``, ``seed``, ``topic``, ``c_v``, ``npmi``, and the ``diversity`` of
-        its model.
 
     Raises
     ------
     InputError : there are more topics than texts.
     """
-    from joblib import Parallel, delayed
-    from tqdm import tqdm
-
-    if max(numbers) > len(texts):
-        raise InputError(f"eda.topics={numbers}: more topics than the {len(texts)} answers")
-    raw = [words(text) for text in texts]
-    joined = _join_pairs(raw)
-    bags = [Bags(tokens, min_document_frequency) for tokens in (raw, content_words(raw), content_words(joined))]
-    jobs = {}
-    for number in numbers:
-        for place in range(TOPIC_SEEDS):
-            fits = (
-                *(delayed(fit_lda)(bag, number, LDA_PASSES, seed + place) for bag in bags),
-                delayed(fit_nmf)(bags[1], number, seed + place),
-                delayed(fit_embeddings)(bags[1], vectors, number, seed + place),
-            )
-            jobs |= {(method, number, place): fit for method, fit in zip(TOPIC_METHODS, fits, strict=True)}
-    order = sorted(jobs, key=lambda key: TOPIC_METHODS.index(key[0]))  # slow methods first
-    done = Parallel(n_jobs=-1, return_as="generator")(jobs[key] for key in order)  # a fit is the same in any process
-    models = dict(zip(order, tqdm(done, desc="topic models", total=len(order)), strict=True))
-    return models, score_coherence(models, _reference(joined))
+    if max(numbers) > len(vectors):
+        raise InputError(f"eda.topics={numbers}: more topics than the {len(vectors)} answers")
+    fits, known = {}, clusters or {}
+    for method, number, place in itertools.product(TOPIC_METHODS, sorted(set(numbers)), range(seeds)):  # slow first
+        of, drawn = bags[method], seed + place
+        if method == "nmf":
+            fit = partial(fit_nmf, of, number, drawn)
+        elif method == "embeddings":
+            fit = partial(fit_embeddings, of, vectors, number, drawn, None if place else known.get(number))
+        else:
+            fit = partial(fit_lda, of, number, LDA_PASSES, drawn)
+        fits[method, number, place] = fit
+    return dict(zip(fits, side_by_side(list(fits.values()), "topic models"), strict=True))
 
 
 def choose_topic_model(scores: pd.DataFrame) -> tuple[str, int]:
@@ -125,7 +148,7 @@ def choose_topic_model(scores: pd.DataFrame) -> tuple[str, int]:
 
     Parameters
     ----------
-    scores : see :func:`fit_topic_models`.
+    scores : see :func:`score_coherence`.
 
     Returns
     -------
@@ -141,7 +164,8 @@ def choose_topic_model(scores: pd.DataFrame) -> tuple[str, int]:
 def summarise_topics(scores: pd.DataFrame, seed: int) -> dict[str, dict]:
     """Scores by method and number of topics.
 
-    Means and intervals are over the topics of the first seed, because other seeds find much the same topics.
+    Means and intervals are over the topics of the first seed, because other seeds find much the same topics. Where
+    there are several seeds, ``c_v_by_seed`` holds the mean of each.
     """
     found: dict[str, dict] = {}
     for (method, number), rows in scores.groupby(["method", "topics"]):
@@ -151,16 +175,23 @@ def summarise_topics(scores: pd.DataFrame, seed: int) -> dict[str, dict]:
             "c_v": bootstrap.interval(first.c_v),
             "npmi": bootstrap.interval(first.npmi),
             "diversity": rows.diversity.mean(),
-            "c_v_by_seed": rows.groupby("seed").c_v.mean().to_list(),
         }
+        if len(by_seed := rows.groupby("seed").c_v.mean()) > 1:
+            found[method][number]["c_v_by_seed"] = by_seed.to_list()
     return found
 
 
 def coherence_gain(scores: pd.DataFrame, method: str, over: str, number: int) -> dict[str, float]:
-    """The gain in c_v of one method over another at one number of topics: its mean and range over the seeds."""
+    """The gain in c_v of one method over another at one number of topics.
+
+    Returns
+    -------
+    ``mean`` and the number of ``seeds``; where there are several, also the ``smallest`` and the ``largest`` gain.
+    """
     means = scores[scores.topics == number].groupby(["method", "seed"]).c_v.mean()
     gains = means[method] - means[over]
-    return {"mean": gains.mean(), "smallest": gains.min(), "largest": gains.max(), "seeds": len(gains)}
+    spread = {"smallest": gains.min(), "largest": gains.max()} if len(gains) > 1 else {}
+    return {"mean": gains.mean(), "seeds": len(gains)} | spread
 
 
 def _join_pairs(tokens: list[list[str]]) -> list[list[str]]:
@@ -186,15 +217,23 @@ def score_coherence(models: dict[tuple, Topics], texts: list[list[str]]) -> pd.D
     Parameters
     ----------
     models : see :func:`fit_topic_models`.
-    texts : the words of each text.
+    texts : the words of each text that are counted, see :func:`topic_texts`.
+
+    Returns
+    -------
+    one row per topic: ``method``, ``topics``, ``seed``, ``topic``, ``diversity`` (of its model), ``c_v`` and ``npmi``.
     """
+    rows = [(*key, topic, model.diversity) for key, model in models.items() for topic in range(len(model.top_words))]
+    scores = pd.DataFrame(rows, columns=["method", "topics", "seed", "topic", "diversity"])
+    found = [top for model in models.values() for top in model.top_words]
+    measures = [partial(_coherence, found, texts, measure) for measure in ("c_v", "c_npmi")]
+    scores["c_v"], scores["npmi"] = side_by_side(measures, "coherence")
+    return scores
+
+
+def _coherence(topics: list[list[str]], texts: list[list[str]], measure: str) -> list[float]:
     from gensim.corpora import Dictionary
     from gensim.models import CoherenceModel
 
-    rows = [(*key, topic, model.diversity) for key, model in models.items() for topic in range(len(model.top_words))]
-    scores = pd.DataFrame(rows, columns=["method", "topics", "seed", "topic", "diversity"])
-    found, dictionary = [top for model in models.values() for top in model.top_words], Dictionary(texts)
-    for name, measure in (("c_v", "c_v"), ("npmi", "c_npmi")):
-        model = CoherenceModel(topics=found, texts=texts, dictionary=dictionary, coherence=measure, processes=1)
-        scores[name] = model.get_coherence_per_topic()
-    return scores
+    model = CoherenceModel(topics=topics, texts=texts, dictionary=Dictionary(texts), coherence=measure, processes=1)
+    return model.get_coherence_per_topic()

@@ -162,7 +162,9 @@ def plot_clusters(kmeans: dict, path: Path) -> None:
 
 
 def plot_topic_models(data: pd.DataFrame, path: Path) -> None:
-    """Plot coherence and diversity of every topic model by its number of topics, with the range over seeds.
+    """Plot coherence and diversity of every topic model by its number of topics.
+
+    Where there are several seeds, whiskers show their range.
 
     Parameters
     ----------
@@ -173,7 +175,10 @@ def plot_topic_models(data: pd.DataFrame, path: Path) -> None:
     for axes, (name, label) in zip(panels, labels.items(), strict=True):
         for method, rows in data.groupby("method", sort=False):
             spread = rows.groupby("topics")[name].agg(mean="mean", lo="min", hi="max")
-            interval_line(axes, spread.index, spread, label=method)
+            if data.seed.nunique() > 1:
+                interval_line(axes, spread.index, spread, label=method)
+            else:
+                axes.plot(spread.index, spread["mean"], marker="o", label=method)
         axes.set(xlabel="topics", ylabel=label, xticks=sorted(data.topics.unique()))
     panels[-1].legend(loc="upper left", bbox_to_anchor=(1, 1))
     figure.tight_layout()

@@ -20,6 +20,7 @@ from medcards.deck.leakage import (
     similarity_in_splits,
     similarity_to_training,
 )
+from medcards.deck.similar_sets import similar_sets
 from medcards.deck.splits import group_cards, near_duplicates, sample_concepts, split_by_group
 
 FILLER = [(f"What is thing{n}?", f"It is explained by fact{n} alone.") for n in range(300)]
@@ -86,6 +87,48 @@ def test_similarity_is_exact_and_at_least_the_threshold():
         ("red blue green white", "red blue green white grey"): 0.8,
         ("red blue green white", "red blue green pink"): 0.6,
     }
+
+
+@pytest.fixture
+def families() -> list[frozenset]:
+    """400 sets of 8 to 20 words, in families that share most of their words, and some sets twice."""
+    rng = np.random.default_rng(0)
+    parents = [rng.choice(500, 20, replace=False) for _ in range(40)]
+    sets = [frozenset(f"w{word}" for word in rng.choice(parents[n % 40], rng.integers(8, 21))) for n in range(390)]
+    return sets + sets[:10]
+
+
+def test_similar_sets_are_those_of_a_full_comparison(families):
+    distinct = list(dict.fromkeys(families))
+    places = [families.index(words) for words in distinct]
+    similar = {
+        (places[i], places[j]): len(distinct[i] & distinct[j]) / len(distinct[i] | distinct[j])
+        for j in range(len(distinct))
+        for i in range(j)
+    } | {(n, 390 + n): 1.0 for n in range(10)}
+    found = {(i, j): similarity for i, j, similarity in similar_sets(families, 0.5, 0).itertuples(index=False)}
+    assert all(similarity == similar[pair] >= 0.5 for pair, similarity in found.items())
+    assert {pair for pair, similarity in similar.items() if similarity >= 0.75} <= found.keys()
+    assert len(found) > 0.9 * sum(similarity >= 0.5 for similarity in similar.values())
+
+
+def test_similar_sets_in_small_blocks(families, monkeypatch):
+    whole = similar_sets(families, 0.5, 0)
+    monkeypatch.setattr("medcards.deck.similar_sets.PAIR_BLOCK", 20)
+    order = ["second", "first"]
+    pd.testing.assert_frame_equal(
+        similar_sets(families, 0.5, 0).sort_values(order, ignore_index=True),
+        whole.sort_values(order, ignore_index=True),
+    )
+
+
+def test_similar_sets_keeps_the_most_similar(families, monkeypatch):
+    whole = similar_sets(families, 0.5, 0).query("second < 390")
+    monkeypatch.setattr("medcards.deck.similar_sets.NEIGHBOURS", 2)
+    few = similar_sets(families, 0.5, 0).query("second < 390")
+    assert few.second.value_counts().max() == 2 < whole.second.value_counts().max()
+    for place, kept in few.groupby("second"):
+        assert sorted(kept.similarity) == sorted(whole[whole.second == place].similarity)[-len(kept) :]
 
 
 def test_one_concept_is_one_group():
@@ -219,9 +262,23 @@ def test_any_deck_is_cleaned_grouped_and_split(rows, seed):
 def test_nearest_training_card_is_never_the_card_itself():
     vectors = np.eye(4, dtype=np.float32)
     vectors[3] = [0.6, 0.8, 0, 0]
-    similarity, nearest = nearest_training(vectors, np.array([3, 2]), np.array([True, True, True, False]))
-    assert nearest.tolist()[0] == 1
-    assert similarity.tolist() == pytest.approx([0.8, 0.0])  # card 2 is in the training mask
+    masks = [np.array([True, True, True, False]), np.array([True, False, True, True])]
+    (similarity, nearest), (other, first) = nearest_training(vectors, np.array([3, 2]), masks)
+    assert nearest.tolist() == [1, 0]
+    assert similarity.tolist() == pytest.approx([0.8, 0.0])  # card 2 is in both training masks
+    assert first.tolist() == [0, 0] and other.tolist() == pytest.approx([0.6, 0.0])
+
+
+def test_a_large_test_split_is_sampled(monkeypatch):
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(100, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    cards = pd.DataFrame({"card_id": [f"card{n}" for n in range(100)], "split": ["test"] * 50 + ["train"] * 50})
+    every, _ = similarity_to_training(cards, {"bi-encoder": vectors}, seed=0)
+    monkeypatch.setattr("medcards.deck.leakage.MOST_TESTED", 20)
+    sampled, nearest = similarity_to_training(cards, {"bi-encoder": vectors}, seed=0)
+    assert len(every) == 50 and len(sampled) == len(nearest) == 20 and sampled.index.is_unique
+    assert np.allclose(sampled, every.loc[sampled.index])
 
 
 def test_random_training_depends_on_the_seed():

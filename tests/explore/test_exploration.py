@@ -7,14 +7,16 @@ import pytest
 from medcards import InputError
 from medcards.deck.words import words
 from medcards.explore.clusters import agreement, central_cards, choose_k, kmeans_grid
-from medcards.explore.overview import branch_agreement, map_points
-from medcards.explore.topic_models import Bags, Topics, class_terms
+from medcards.explore.overview import map_and_agreement
+from medcards.explore.topic_models import Bags, Topics, class_terms, fit_embeddings
 from medcards.explore.topics import (
     choose_topic_model,
     coherence_gain,
     describe_topics,
     fit_topic_models,
+    score_coherence,
     summarise_topics,
+    topic_texts,
 )
 from medcards.explore.vocabulary import describe_words, first_words, frequent_terms, heaps, length_statistics, zipf
 
@@ -84,6 +86,13 @@ def test_kmeans_finds_planted_clusters():
         kmeans_grid(PLANTED, range(120), [60], sample=60, seed=0)
 
 
+def test_clusters_are_equal_on_one_core(monkeypatch):
+    labels, scores = kmeans_grid(PLANTED, range(120), [2, 3], sample=60, seed=0)
+    monkeypatch.setattr("medcards.base.parallel.WORKERS", 1)
+    alone, scores_alone = kmeans_grid(PLANTED, range(120), [2, 3], sample=60, seed=0)
+    assert scores_alone == scores and all((alone[k] == labels[k]).all() for k in (2, 3))
+
+
 def test_choose_k_takes_the_most_stable_of_the_good():
     def score(mean, lo, stability):
         return {"silhouette": {"mean": mean, "lo": lo}, "stability": {"mean": stability}}
@@ -124,46 +133,72 @@ HEART = "heart valve artery vein blood ventricle atrium pulse beat aorta".split(
 KIDNEY = "kidney urine nephron bladder ureter renal stone filter dialysis cortex".split()
 
 
-def test_topic_models_find_planted_topics(monkeypatch):
-    """60 texts about the heart and 60 about the kidney, with stop words, and vectors that separate them."""
+def planted_texts(count: int) -> pd.Series:
+    """Texts about the heart, then as many about the kidney, with stop words."""
     random = np.random.default_rng(0)
-    texts = pd.Series([" of the ".join(random.choice(said, 12)) for said in [HEART] * 60 + [KIDNEY] * 60])
+    return pd.Series([" of the ".join(random.choice(said, 12)) for said in [HEART] * count + [KIDNEY] * count])
+
+
+def test_topic_models_find_planted_topics(monkeypatch):
+    """60 texts about the heart and 60 about the kidney, and vectors that separate them."""
+    bags, counted = topic_texts(planted_texts(60), min_document_frequency=2)
     vectors = np.repeat(np.eye(2, 4), 60, axis=0) + np.random.default_rng(0).normal(scale=0.05, size=(120, 4))
     monkeypatch.setattr("medcards.explore.topics.LDA_PASSES", 10)  # a small deck needs more
-    models, scores = fit_topic_models(texts, vectors, [2], min_document_frequency=2, seed=0)
+    models = fit_topic_models(bags, vectors, [2], seeds=3, seed=0)
+    scores = score_coherence(models, counted)
     assert len(models) == 5 * 3 and len(scores) == 5 * 3 * 2
     for method in ("lda", "nmf", "embeddings"):
         model = models[method, 2, 0]
-        assert len(set(model.of_text[:60])) == len(set(model.of_text[60:])) == 1
-        assert model.of_text[0] != model.of_text[60]
-        assert set(model.top_words[model.of_text[0]]) == set(HEART)
+        topic_of = model.assign(bags[method])
+        assert len(set(topic_of[:60])) == len(set(topic_of[60:])) == 1
+        assert topic_of[0] != topic_of[60]
+        assert set(model.top_words[topic_of[0]]) == set(HEART)
         assert model.diversity == 1
     assert any("of" in topic for topic in models["lda_raw", 2, 0].top_words)  # all words
     assert choose_topic_model(scores)[0] != "lda_raw"
     assert summarise_topics(scores, 0)["embeddings"][2]["c_v"]["n"] == 2
-    assert coherence_gain(scores, "embeddings", "lda_raw", 2)["mean"] > 0
+    assert len(summarise_topics(scores, 0)["lda"][2]["c_v_by_seed"]) == 3
+    gain = coherence_gain(scores, "embeddings", "lda_raw", 2)
+    assert gain["seeds"] == 3 and 0 < gain["smallest"] <= gain["mean"] <= gain["largest"]
 
 
-def test_describe_topics_tables():
-    random = np.random.default_rng(0)
-    cards = pd.DataFrame(
-        {"answer": [" of the ".join(random.choice(said, 12)) for said in [HEART] * 30 + [KIDNEY] * 30]}
-    )
-    labels, shown, metrics, tables = describe_topics(cards, PLANTED[:60], [2], 2, seed=0)
+def test_a_single_seed_shows_no_spread():
+    bags, counted = topic_texts(planted_texts(30), min_document_frequency=2)
+    models = fit_topic_models(bags, PLANTED[:60], [2], seeds=1, seed=0)
+    scores = score_coherence(models, counted)
+    labels, shown, metrics, tables = describe_topics(models, scores, bags, seed=0)
     assert set(labels) == {"lda_raw", "lda", "lda_bigrams", "nmf", "embeddings"} and len(shown) == 60
     assert metrics["shown"]["method"] != "embeddings" and len(metrics["gain_c_v"]) == 4
+    assert all(gain.keys() == {"mean", "seeds"} for gain in metrics["gain_c_v"].values())
+    assert metrics["grid"]["lda"][2].keys() == {"c_v", "npmi", "diversity"}
     assert tables["topic_models"].columns.tolist() == ["method", "topics", "seed", "c_v", "npmi", "diversity"]
     assert tables["coherence"].columns.tolist() == ["topics", *labels]
     assert tables["topics"].cards.sum() == 60
 
 
-def test_branch_agreement_and_map():
-    cards = pd.DataFrame({"branch": ["a"] * 40 + ["b"] * 40 + ["c"] * 40, "group": range(120)})
+def test_a_known_clustering_is_not_fitted_again():
+    bags, _ = topic_texts(planted_texts(30), min_document_frequency=2)
+    known = np.repeat([0, 1], 30)
+    models = fit_topic_models(bags, PLANTED[:60], [2], seeds=2, seed=0, clusters={2: known})
+    assert (models["embeddings", 2, 0].assign(bags["embeddings"]) == known).all()
+    again = fit_embeddings(bags["embeddings"], PLANTED[:60], 2, seed=1)
+    assert (models["embeddings", 2, 1].of_text == again.of_text).all()  # of another seed
+
+
+def test_more_topics_than_texts():
+    with pytest.raises(InputError, match=r"eda.topics=\[90\]: more topics than the 60 answers"):
+        fit_topic_models({}, PLANTED[:60], [90], seeds=1, seed=0)
+
+
+def test_map_and_agreement():
+    branches = ["a"] * 40 + ["b"] * 40 + ["c"] * 40
+    cards = pd.DataFrame({"card_id": [f"card{n}" for n in range(120)], "branch": branches, "group": range(120)})
     labels = np.repeat([0, 1, 2], 40)
-    assert branch_agreement(cards, {"kmeans": labels}, seed=0)["kmeans"]["mean"] == pytest.approx(1)
-    assert branch_agreement(cards.assign(branch=""), {"kmeans": labels}, seed=0) == {}
-    points = map_points(pd.DataFrame({"cluster": labels}), PLANTED, 30, seed=0)
-    assert len(points) == 30 and points.columns.tolist() == ["cluster", "x", "y"]
+    points, agreements = map_and_agreement(cards, PLANTED, {"kmeans": labels}, 30, seed=0)
+    assert agreements["kmeans"]["mean"] == pytest.approx(1)
+    assert len(points) == 30 and points.columns.tolist() == ["card_id", "x", "y"]
+    assert points.card_id.is_unique and set(points.card_id) < set(cards.card_id)
+    assert map_and_agreement(cards.assign(branch=""), PLANTED, {"kmeans": labels}, 30, seed=0)[1] == {}
 
 
 def test_class_terms_by_hand():

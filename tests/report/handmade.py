@@ -54,7 +54,7 @@ def eda_metrics() -> dict:
         "diversity": 0.9,
     }
     grid = {name: {"2": topics} for name in ("lda", "nmf")}
-    gain = {"lda": {"mean": 0.1, "smallest": 0.05, "largest": 0.15}}
+    gain = {"lda": {"mean": 0.1, "seeds": 3, "smallest": 0.05, "largest": 0.15}}
     scores = {name: interval(0.3) for name in ("silhouette", "stability", "davies_bouldin")}
     return {
         "questions": text,
@@ -107,7 +107,7 @@ def finetune_metrics() -> dict:
 METRICS = {
     "prepare": prepare_metrics({"source": "file", "rows": 3001, "files": {"decks/a.csv": "00ff"}}),
     "embed": {"model": "path:models/encoder/a", "answers_cut": 12, "max_tokens": 256},
-    "adapt": {"model": "path:models/encoder/a", "trained": True, "questions": 6000},
+    "adapt": {"model": "path:models/encoder/a", "trained": True, "projection": {"questions": 6000}},
     "audit": audit_metrics(),
     "eda": eda_metrics(),
     "index": {

@@ -106,8 +106,8 @@ def test_report_page(run):
     )
     assert "answers 12.5 times as many questions per second as exact search" in page
     assert "recall@10 is 0.900 [0.800, 1.000]" in page and "finds 0.800 [0.700, 0.900]" in page
-    assert "nmf, the most coherent model, gains 0.100 in c_v over lda (three seeds: 0.050 to 0.150)." in page
-    assert "(adapted on 6,000 training questions)" in page and "Quantised bases" not in page
+    assert "nmf, the most coherent model, gains 0.100 in c_v over lda (3 seeds: 0.050 to 0.150)." in page
+    assert "with a linear layer (trained on 6,000 training questions)" in page and "Quantised bases" not in page
     assert "Every question has a near-copy in training." in page
     assert "| evaluate      |        12 |             12,000 |" in page
     assert "a share of 1.000 [1.000, 1.000] were contradictions" in page

@@ -1,0 +1,127 @@
+"""Pairs of sets of words with a large Jaccard similarity, found in time that grows with the number of words.
+
+MinHash LSH proposes pairs (Broder, 1997; Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, chapter 3;
+library: datasketch). The similarity of each proposed pair is then computed exactly.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+from tqdm import tqdm
+
+NEIGHBOURS = 100
+"""Number of similar sets kept per set, the most similar first. Memory then grows with the number of sets."""
+PERMUTATIONS = 128
+"""Length of a MinHash signature."""
+PAIR_BLOCK = 50_000
+"""Number of proposed pairs that are compared at a time. It bounds the memory."""
+SKETCH_WORDS = 8
+"""Number of 64-bit words in the sketch of a set."""
+
+
+def similar_sets(sets: list[frozenset], threshold: float, seed: int, title: str = "sets") -> pd.DataFrame:
+    """Find pairs of sets of words with a Jaccard similarity of at least ``threshold``.
+
+    A set that repeats an earlier one is paired with that one only.
+
+    Parameters
+    ----------
+    sets : sets of words, none of them empty.
+    threshold : between 0 and 1.
+    seed : seed of the MinHash permutations.
+    title : what the progress bar calls the sets.
+
+    Returns
+    -------
+    pairs : table of ``first`` and ``second`` (places in ``sets``, first < second) and ``similarity``.
+    """
+    from datasketch import MinHashLSH
+
+    copy_of, distinct = pd.factorize(pd.Series(sets))
+    first = np.unique(copy_of, return_index=True)[1]
+    copies = np.flatnonzero(first[copy_of] != np.arange(len(sets)))
+    found = [pd.DataFrame({"first": first[copy_of[copies]], "second": copies, "similarity": 1.0})]
+    bags, words = _bags(distinct)
+    # A missed pair may leak. A proposed pair below the threshold only costs time. So misses weigh nine times as much.
+    lsh = MinHashLSH(threshold=threshold, num_perm=PERMUTATIONS, weights=(0.1, 0.9))
+    proposed, sketches = _proposed_pairs(_signatures(bags, words, seed), lsh.b, lsh.r), _sketches(bags)
+    for one, other in tqdm(proposed, desc=f"near-duplicate {title}", unit=" blocks", delay=1):
+        pairs = _verified(bags, sketches, one, other, threshold)
+        pairs = pairs.sort_values(["similarity", "first"], ascending=[False, True]).groupby("second").head(NEIGHBOURS)
+        found.append(pairs.assign(first=first[pairs["first"]], second=first[pairs["second"]]))
+    return pd.concat(found)
+
+
+def _bags(sets: Iterable[frozenset]) -> tuple[sparse.csr_array, list[str]]:
+    """The sets as rows of a matrix of zeros and ones, shape (sets, words); and the words."""
+    numbers: dict[str, int] = {}
+    columns = np.array([numbers.setdefault(word, len(numbers)) for words in sets for word in words], dtype=np.int32)
+    ends = np.cumsum([0, *map(len, sets)], dtype=np.int32)
+    bags = sparse.csr_array((np.ones(len(columns), dtype=np.int8), columns, ends), shape=(len(sets), len(numbers)))
+    bags.sort_indices()
+    return bags, list(numbers)
+
+
+def _signatures(bags: sparse.csr_array, words: list[str], seed: int) -> np.ndarray:
+    """MinHash signatures, shape (sets, :data:`PERMUTATIONS`).
+
+    The signature of a set is the smallest of the signatures of its words, so each word is hashed once.
+    """
+    from datasketch import MinHash
+
+    hashed = MinHash.generator(([word.encode()] for word in words), num_perm=PERMUTATIONS, seed=seed)
+    of_words = np.array([word.hashvalues for word in hashed]).T.copy()
+    return np.stack([np.minimum.reduceat(values[bags.indices], bags.indptr[:-1]) for values in of_words], axis=1)
+
+
+def _proposed_pairs(signatures: np.ndarray, bands: int, rows: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pairs of sets whose signatures agree in a whole band, each pair once, in blocks.
+
+    The sets of a band are sorted by what they have in the band, so those that agree stand side by side.
+
+    Yields
+    ------
+    one, other : places of the sets, one < other. All pairs with one value of ``other`` are in one block.
+    """
+    sets, everyone = len(signatures), np.arange(len(signatures))
+    order, place, before = (np.empty((bands, sets), dtype=np.int64) for _ in range(3))
+    mix = np.random.default_rng(0).integers(2**64, size=rows, dtype=np.uint64)  # unequal bands rarely get equal keys
+    for band in range(bands):
+        keys = signatures[:, band * rows : (band + 1) * rows].astype(np.uint64) @ mix
+        order[band] = np.argsort(keys, kind="stable")
+        opens = np.diff(keys[order[band]], prepend=keys[order[band, 0]]) != 0
+        place[band, order[band]] = everyone
+        before[band, order[band]] = everyone - np.maximum.accumulate(opens * everyone)  # earlier sets with this key
+    full = before.sum(axis=0).cumsum() // PAIR_BLOCK
+    for block in np.split(everyone, np.flatnonzero(np.diff(full)) + 1):
+        counts = before[:, block].ravel()
+        ends = (place[:, block] + sets * np.arange(bands)[:, None]).ravel()
+        places = np.repeat(ends - counts.cumsum(), counts) + np.arange(counts.sum())
+        pairs = np.unique(np.repeat(np.tile(block, bands), counts) * sets + order.ravel()[places])
+        yield pairs % sets, pairs // sets
+
+
+def _sketches(bags: sparse.csr_array) -> np.ndarray:
+    """A few bits per set, shape (sets, :data:`SKETCH_WORDS`). Each word of a set flips one bit."""
+    bits, lanes = np.uint64(1) << (bags.indices % 64).astype(np.uint64), bags.indices // 64 % SKETCH_WORDS
+    flips = (np.where(lanes == lane, bits, np.uint64(0)) for lane in range(SKETCH_WORDS))
+    return np.stack([np.bitwise_xor.reduceat(lane, bags.indptr[:-1]) for lane in flips], axis=1)
+
+
+def _verified(
+    bags: sparse.csr_array, sketches: np.ndarray, one: np.ndarray, other: np.ndarray, threshold: float
+) -> pd.DataFrame:
+    """The pairs of rows with a Jaccard similarity of at least ``threshold``.
+
+    Two sets differ in at least as many words as their sketches differ in bits (Sandes, Teodoro and Melo, Bitmap Filter,
+    Information Systems, 2020). Most pairs are refused by their sketches, and their words are not read.
+    """
+    sizes = np.diff(bags.indptr)
+    both, different = sizes[one] + sizes[other], np.bitwise_count(sketches[one] ^ sketches[other]).sum(axis=1)
+    possible = different <= (1 - threshold) / (1 + threshold) * both + 1e-6  # similarity = (both - d) / (both + d)
+    one, other, both = one[possible], other[possible], both[possible]
+    shared = bags[one].multiply(bags[other]).sum(axis=1)
+    pairs = pd.DataFrame({"first": one, "second": other, "similarity": shared / (both - shared)})
+    return pairs[pairs.similarity >= threshold]
