@@ -1,0 +1,161 @@
+"""Seconds and memory of every stage on decks of 2,000 to 64,000 cards, with the exponent of the growth.
+
+    python -m benchmarks.growth
+    python -m benchmarks.growth --largest 16000 --limit 60
+
+Run it in the root folder after `dvc repro`: it reads data/ and params.yaml. It writes benchmarks/growth.md, and takes
+about a quarter of an hour.
+
+Each stage runs as `dvc repro` runs it, in a process of its own, in a temporary folder with a deck of that size. A deck
+is a sample of the default deck's own cards. A larger deck holds all of them, and cards that are made by recombining the
+words of four real cards each; the vector of such a card is the mean of the four vectors. Stages that try several
+settings try one. The samples of rerank_train, rerank_eval, rows, finetune and answer are small, and do not depend on
+the deck; finetune, answer and evaluate run on every second deck. A stage is left out where twice its last time exceeds
+the limit.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from ruamel.yaml import YAML
+
+from benchmarks.made_decks import write_deck, write_vectors
+from benchmarks.run import FOLDER, in_own_process
+from medcards import InputError
+from medcards.base.files import read_json
+
+SIZES = (2000, 4000, 8000, 16000, 32000, 64000)
+STAGES = (
+    *("prepare", "embed", "adapt", "audit", "eda", "index", "rerank_train", "rerank_eval"),
+    *("rows", "finetune", "answer", "evaluate"),
+)
+SETTINGS = {
+    "data": {"source": "file", "path": "decks", "question_column": "question", "answer_column": "answer"},
+    "eda": {"clusters": [20], "topics": [20], "tsne_sample": 500},
+    "index": {"m": [16], "ef_construction": [200], "ef_search": [80], "target_recall": 0.5},
+    "reranker": {"questions": 64},
+    "rerank_eval": {"test_queries": 50, "validation_queries": 50},
+    "rows": {"train_cards": 16, "validation_cards": 8},
+    "finetune": {"evaluate_steps": 0},
+    "answer": {"questions": 8, "systems": ["copy_nearest", "lora", "search_open"]},
+}
+"""What differs from params.yaml: one setting where the default run tries several, and small samples."""
+ENDS = ("embed", "audit", "eda")
+"""Stages whose outs no later stage reads here; the vectors are given."""
+BOUNDED = ("finetune", "answer", "evaluate")
+"""Stages whose samples do not grow with the deck. They run on every second deck."""
+
+
+def exponent(cards: Iterable[float], seconds: Iterable[float]) -> float:
+    """The slope of log seconds over log cards, by least squares: 1 is linear growth, 0 is none.
+
+    >>> round(exponent([1000, 2000, 4000], [1, 4, 16]), 3)
+    2.0
+    """
+    return float(np.polyfit(np.log(list(cards)), np.log(list(seconds)), 1)[0])
+
+
+def write_params(folder: Path) -> None:
+    """Write params.yaml with the changes of :data:`SETTINGS`."""
+    yaml = YAML()
+    params = yaml.load(Path("params.yaml").read_text(encoding="utf-8"))
+    for block, changes in SETTINGS.items():
+        params[block].update(changes)
+    yaml.dump(params, folder / "params.yaml")
+
+
+def run_stage(name: str, folder: Path, limit: float) -> dict[str, float] | None:
+    """Seconds and peak memory of a stage; None where it takes more than twice the limit."""
+    environment = os.environ | {"PYTHONPATH": str(FOLDER.parent)}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", f"stages.{name}"],
+            cwd=folder,
+            env=environment,
+            timeout=2 * limit,
+            capture_output=True,
+            text=True,
+        )
+    except subprocess.TimeoutExpired:
+        return None
+    if done.returncode:
+        raise InputError(f"the stage {name} fails on {folder.name} cards: {done.stderr.strip()[-300:]}")
+    return read_json(folder / "data" / "figures" / name / "cost.json")
+
+
+def measure_growth(sizes: list[int], limit: float) -> pd.DataFrame:
+    """Seconds and peak memory, one row per stage and size."""
+    rows, last = [], {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for place, size in enumerate(sizes):
+            folder = Path(scratch) / str(size)
+            in_own_process(write_deck, size, folder)
+            write_params(folder)
+            for stage in STAGES:
+                if stage in BOUNDED and place % 2:
+                    continue
+                cost = run_stage(stage, folder, limit) if 2 * last.get(stage, 0) <= limit else None
+                print(size, stage, cost and cost["seconds"], file=sys.stderr, flush=True)
+                if cost:
+                    last[stage] = cost["seconds"]
+                    rows.append({"stage": stage, "cards": size} | cost)
+                elif stage not in ENDS:
+                    break  # the later stages read its outs
+                if stage == "embed":
+                    in_own_process(write_vectors, folder)  # made vectors, so that all decks have such
+            shutil.rmtree(folder)
+    return pd.DataFrame(rows)[["stage", "cards", "seconds", "peak_memory_mb"]]
+
+
+def growth_table(rows: pd.DataFrame, sizes: list[int]) -> list[str]:
+    """One row per stage: seconds and memory by size, the fitted exponent, and that of the two largest decks."""
+    heads = [f"{size:,}" for size in sizes]
+    lines = [f"| stage | {' | '.join(heads)} | exponent | of the last two |", f"|---|{'---:|' * (len(sizes) + 2)}"]
+    for stage, found in rows.groupby("stage", sort=False):
+        costs = found.set_index("cards")
+        cells = [
+            f"{costs.seconds[size]:.1f} s, {costs.peak_memory_mb[size]:,.0f} MB" if size in costs.index else "–"
+            for size in sizes
+        ]
+        ends = (costs, costs.tail(2)) if len(costs) > 1 else ()
+        exponents = [f"{exponent(part.index, part.seconds):.2f}" for part in ends]
+        lines.append(f"| {stage} | {' | '.join([*cells, *(exponents or ['–', '–'])])} |")
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.growth", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--largest", type=int, default=SIZES[-1], help=f"cards of the largest deck (default {SIZES[-1]})"
+    )
+    parser.add_argument("--limit", type=float, default=60, help="seconds that a stage may take (default 60)")
+    given = parser.parse_args()
+    sizes = [size for size in SIZES if size <= given.largest]
+    started = time.perf_counter()
+    try:
+        rows = measure_growth(sizes, given.limit)
+    except InputError as error:
+        sys.exit(f"growth: {error}")
+    from benchmarks.measure import gemm_rates
+    from benchmarks.page import machine
+
+    table, minutes = growth_table(rows, sizes), (time.perf_counter() - started) / 60
+    origin = f"Written by `python -m benchmarks.growth` in {minutes:.0f} minutes."
+    page = ["# Growth", "", origin, "", *__doc__.strip().split("\n\n")[-1:], "", *machine(gemm_rates()), "", *table]
+    (FOLDER / "growth.md").write_text("\n".join(page) + "\n", encoding="utf-8")
+    print("\n".join(table))
+
+
+if __name__ == "__main__":
+    main()
