@@ -13,7 +13,7 @@ from medcards.base.files import atomic, write_json
 from medcards.base.manifests import model_fingerprint, pinned_model
 from medcards.base.params import Seed
 from medcards.deck import cards as card_tables
-from medcards.llm.loading import LlmParams
+from medcards.llm.params import LlmParams
 from medcards.search.vectors import Vectors
 from stages import DATA, figures, load_params, run
 

@@ -1,5 +1,6 @@
-"""What several tests need: a clone of this repository, set up for tiny material."""
+"""What several tests need: clones of this repository with tiny material, and ways to run stages and commands."""
 
+import importlib
 import json
 import os
 import shutil
@@ -16,6 +17,9 @@ import pytest
 import tiny
 from filelock import FileLock
 from ruamel.yaml import YAML
+
+import stages
+from medcards.base.references import cache_folder
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of each worker and what it starts: their threads would wait for cores
 
@@ -52,9 +56,24 @@ def wait(until: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+LONGEST = (
+    "test_pipeline.py",
+    "test_hub.py",
+    "test_asking.py",
+    "test_kill.py",
+    "test_experiments.py",
+    "test_browser.py",
+)
+"""The files that take longest, in the order in which the two workers take them.
+
+The first one makes the finished pipeline. The second one does not need it, so no worker waits for the other.
+"""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files that take minutes come first, so that neither worker is left with one of them in the end."""
-    items.sort(key=lambda item: item.path.name not in ("test_pipeline.py", "test_kill.py", "test_hub.py"))
+    """The longest files come first, so that neither worker is left with one of them in the end."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONGEST)))
 
 
 class Repository:
@@ -116,6 +135,16 @@ class Repository:
         assert not ok or process.returncode == 0, f"{command}:\n{out}\n{err}"
         return subprocess.CompletedProcess(command, process.returncode, out, err)
 
+    def run_here(self, stage: str) -> None:
+        """Run a stage there in this process, which has imported the libraries. A refusal is a SystemExit.
+
+        The stage runs as under DVC, except for the start of Python. A change of the clone's code has no effect.
+        """
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(self.folder)
+            patch.setattr("sys.argv", [stage])
+            stages.run(stage, importlib.import_module(f"stages.{stage}").main)
+
     def start(self, *command: str) -> subprocess.Popen:
         """Start a command there, in a session of its own; what it says goes to stderr.txt."""
         with open(self.folder / "stderr.txt", "w") as errors:
@@ -145,6 +174,13 @@ class Repository:
                 params[block] = value
         with open(file, "w") as out:
             yaml.dump(params, out)
+
+    def changed(self) -> dict[str, set[str]]:
+        """The stages whose own inputs or outputs changed, with the names of the changed inputs."""
+        said = json.loads(self.run("dvc", "status", "--json").stdout)
+        return {
+            stage: {name for part in found for name in part.get("changed deps", {})} for stage, found in said.items()
+        }
 
     def stages_run(self, done: subprocess.CompletedProcess | str) -> list[str]:
         """The stages that a dvc command says it ran, or would run; not those that DVC's run cache brought back."""
@@ -181,11 +217,17 @@ def tiny_repository(folder: Path) -> Repository:
         data__source="file",
         prepare__near_duplicate_threshold=0.95,  # the tiny deck's cards are made from a few sentences
         embed__model="path:models/encoder/tiny",
+        adapt__enabled=True,
+        adapt__questions=60,
+        adapt__batch_size=16,
+        adapt__frozen_layers=0,
         eda__clusters=[2, 3],
         eda__topics=[2, 3],
         eda__min_document_frequency=1,
         eda__tsne_sample=50,
-        reranker__model="path:models/reranker/tiny",
+        reranker__model="train",
+        reranker__questions=40,
+        reranker__frozen_layers=0,
         llm__model="path:models/llm/tiny",
         lora__r=4,
         rows__train_cards=16,
@@ -198,25 +240,77 @@ def tiny_repository(folder: Path) -> Repository:
     return repository
 
 
-@pytest.fixture(scope="module")
-def repository(tmp_path_factory) -> Repository:
-    """A repository with tiny material, before its first run."""
-    return tiny_repository(tmp_path_factory.mktemp("repository"))
+def finish(folder: Path, material: Path) -> None:
+    """Run the pipeline in a copy of the tiny material. What `dvc repro` says goes to first_run.txt."""
+    repository = Repository(Path(shutil.copytree(material, folder)))
+    said = repository.run("dvc", "repro").stdout
+    (folder / ".git/info/exclude").write_text("first_run.txt\n")
+    repository.commit("first run")
+    (folder / "first_run.txt").write_text(said)
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Repository:
-    """A copy of a repository with tiny material after `dvc repro`, which said what is in first_run.txt.
-
-    The first who asks for it makes it, for all processes of this run of the tests.
-    """
+def made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that the first who asks for it makes, for all processes of this run of the tests. Change copies only."""
     own = tmp_path_factory.getbasetemp()
-    made = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "made"
-    with FileLock(made.with_suffix(".lock")):
-        if not (made / "first_run.txt").exists():
-            made.mkdir()
-            said = tiny_repository(made).run("dvc", "repro").stdout
-            (made / ".git/info/exclude").write_text("first_run.txt\n")
-            Repository(made).commit("first run")
-            (made / "first_run.txt").write_text(said)
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / name
+    with FileLock(folder.with_suffix(".lock")):
+        if not folder.with_suffix(".whole").exists():
+            make(folder)
+            folder.with_suffix(".whole").touch()
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory) -> None:
+    """The per-user cache of the tests. Downloads are those of the user; exported models are the tests' own."""
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        for downloads in (cache_folder() / kind for kind in ("pypi", "plain")):
+            downloads.mkdir(parents=True, exist_ok=True)
+            (folder / downloads.name).symlink_to(downloads)
+
+    os.environ["MEDCARDS_CACHE"] = str(made_once(tmp_path_factory, "cache", make))
+
+
+@pytest.fixture(scope="session")
+def material(tmp_path_factory) -> Path:
+    """The tiny repository before its first run. No test changes it."""
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        tiny_repository(folder)
+
+    return made_once(tmp_path_factory, "material", make)
+
+
+@pytest.fixture(scope="module")
+def repository(material, tmp_path_factory) -> Repository:
+    """A copy of the tiny repository before its first run."""
+    return Repository(shutil.copytree(material, tmp_path_factory.mktemp("repository"), dirs_exist_ok=True))
+
+
+@pytest.fixture(scope="module")
+def finished(material, tmp_path_factory) -> Repository:
+    """A copy of the tiny repository after `dvc repro`, which said what is in first_run.txt."""
+    made = made_once(tmp_path_factory, "made", lambda folder: finish(folder, material))
     return Repository(shutil.copytree(made, tmp_path_factory.mktemp("finished"), dirs_exist_ok=True))
+
+
+@pytest.fixture
+def medcards(capsys, monkeypatch) -> Callable[..., subprocess.CompletedProcess]:
+    """Runs ``python -m medcards`` with arguments in this process, which saves a start and its imports."""
+    from medcards.__main__ import main
+
+    def run(*arguments: object) -> subprocess.CompletedProcess:
+        monkeypatch.chdir(ROOT)
+        capsys.readouterr()
+        status, last = 0, ""
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as end:  # Python prints a text as the last line, and ends with status 1
+            status, last = (1, f"{end}\n") if isinstance(end.code, str) else (end.code or 0, "")
+        out, err = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, status, out, err + last)
+
+    return run

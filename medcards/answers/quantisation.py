@@ -7,13 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 import pandas as pd
-import torch
-from peft import PeftModel
 
 from medcards.answers.records import AnswerParams, Answers
 from medcards.base.params import Block
-from medcards.llm.generation import answer_nll, generate
-from medcards.llm.loading import LlmParams, load_tuned
+from medcards.llm.params import LlmParams
 
 
 class QuantiseEvalParams(Block):
@@ -30,7 +27,8 @@ class BaseResult:
     ----------
     answers : its answers, closed book, and the likelihoods of the references.
     base_bytes : size of the base's weights.
-    tokens_per_second : generated tokens per second.
+    tokens_per_second : generated tokens per second. The seconds are those of the whole work without loading: reading
+        the prompts, generating, and scoring the references.
     """
 
     answers: Answers
@@ -46,24 +44,23 @@ def answer_on_base(questions: pd.DataFrame, llm: LlmParams, adapter: Path, param
     questions : table with ``question`` and ``answer``.
     llm : the base; ``llm.quantize`` is its precision.
     """
-    model, tokenizer = load_tuned(llm, adapter)
-    size = base_bytes(model)
+    import torch
+
+    from medcards.llm.generation import generate
+    from medcards.llm.loading import load_llm, load_tuned, merged
+
+    base, tokenizer = load_llm(llm)
+    size = base.get_memory_footprint()
+    model = merged(load_tuned(llm, adapter, base)[0])
     asked, references = questions.question.tolist(), questions.answer.tolist()
+    sizes = params.max_new_tokens, params.batch_tokens
     started = time.perf_counter()
-    sizes = params.max_new_tokens, params.batch_size
-    made = generate(model, tokenizer, asked, llm.system_prompt, *sizes, f"{llm.quantize}: answers")
+    made = generate(
+        model, tokenizer, asked, llm.system_prompt, *sizes, label=f"{llm.quantize}: answers", references=references
+    )
     speed = sum(answer.tokens for answer in made) / (time.perf_counter() - started)
-    label = f"{llm.quantize}: likelihood"
-    nll = answer_nll(model, tokenizer, asked, references, llm.system_prompt, params.batch_size, label)
-    del model
+    del base, model
     gc.collect()  # the next base needs the memory
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    answers = Answers([answer.text for answer in made], truncated=[answer.truncated for answer in made], nll=nll)
-    return BaseResult(answers, size, speed)
-
-
-def base_bytes(tuned: PeftModel) -> int:
-    """Bytes of the base's weights and buffers, without the adapter's weights."""
-    adapter = sum(weight.nbytes for name, weight in tuned.named_parameters() if tuned.base_model.prefix in name)
-    return tuned.get_memory_footprint() - adapter
+    return BaseResult(Answers.of_model(made), size, speed)

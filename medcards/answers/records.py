@@ -20,7 +20,7 @@ class AnswerParams(Block):
     systems: list[str] = Field(min_length=1)
     questions: PositiveInt
     max_new_tokens: PositiveInt
-    batch_size: PositiveInt
+    batch_tokens: PositiveInt
     context_cards: Annotated[int, Field(ge=1, le=MAX_CONTEXT_CARDS)]
 
 
@@ -40,6 +40,12 @@ class Answers:
     read: list[list[str]] | None = None
     truncated: list[bool] | None = None
     nll: list[float] | None = None
+
+    @classmethod
+    def of_model(cls, made: list, read: list[list[str]] | None = None) -> "Answers":
+        """The answers that :func:`medcards.llm.generation.generate` made."""
+        texts, truncated = [answer.text for answer in made], [answer.truncated for answer in made]
+        return cls(texts, read, truncated, [answer.nll for answer in made])
 
 
 def write_answers(questions: pd.DataFrame, answers: dict[str, Answers], file: Path) -> None:

@@ -1,5 +1,6 @@
 """Scores of an answer against a reference answer."""
 
+import itertools
 import math
 import re
 from collections import Counter
@@ -8,8 +9,6 @@ from functools import cache
 
 import numpy as np
 import pandas as pd
-from rouge_score.rouge_scorer import RougeScorer
-from sacrebleu.metrics import CHRF
 
 from medcards import InputError
 from medcards.answers.contradictions import CONTRADICTION_KINDS, contradictions, occasions
@@ -23,8 +22,6 @@ _REFUSAL = re.compile(
 )
 MAX_WORDS = 2000
 """ROUGE-L reads this many words of an answer at most, because its cost grows with the product of both lengths."""
-ENCODED_TOGETHER = 50
-"""Texts that are encoded at a time."""
 
 
 def exact_match(answer: str, reference: str) -> float:
@@ -158,12 +155,14 @@ def answer_scores(answers: pd.DataFrame, weights: TermWeights, encoder) -> dict[
     by system the columns of :func:`score_answer`, ``similarity`` (cosine of the encoder's vectors), and for a language
     model ``nll`` (nats per token of the reference) and ``truncated``.
     """
-    questions, references = answers.question.tolist(), answers.reference.tolist()
-    targets, found = encode(encoder, references, ENCODED_TOGETHER), {}
-    for system in answers.answers[0]:
-        texts = [given[system] for given in answers.answers]
+    questions, references, found = answers.question.tolist(), answers.reference.tolist(), {}
+    given = {system: [of[system] for of in answers.answers] for system in answers.answers[0]}
+    distinct = list(dict.fromkeys(itertools.chain(references, *given.values())))
+    places, vectors = {text: place for place, text in enumerate(distinct)}, encode(encoder, distinct)
+    targets = vectors[[places[text] for text in references]]
+    for system, texts in given.items():
         scores = found[system] = score_answers(texts, references, questions, weights)
-        scores["similarity"] = np.einsum("qd,qd->q", encode(encoder, texts, ENCODED_TOGETHER), targets)
+        scores["similarity"] = np.einsum("qd,qd->q", vectors[[places[text] for text in texts]], targets)
         if system in answers.nll[0]:
             scores["nll"] = [nll[system] for nll in answers.nll]
             scores["truncated"] = [float(truncated[system]) for truncated in answers.truncated]
@@ -171,12 +170,16 @@ def answer_scores(answers: pd.DataFrame, weights: TermWeights, encoder) -> dict[
 
 
 @cache
-def _rouge() -> RougeScorer:
+def _rouge():
+    from rouge_score.rouge_scorer import RougeScorer  # imports nltk, which takes a second
+
     return RougeScorer(["rougeL"], use_stemmer=True)
 
 
 @cache
-def _chrf() -> CHRF:
+def _chrf():
+    from sacrebleu.metrics import CHRF
+
     return CHRF()
 
 

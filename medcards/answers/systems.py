@@ -8,14 +8,12 @@ retrieval and reading, not what was learned.
 """
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.feature_extraction.text import CountVectorizer
 
 from medcards import InputError
 from medcards.answers.records import AnswerParams, Answers
@@ -23,8 +21,7 @@ from medcards.base.files import read_json, sha256_of
 from medcards.base.scratch import fingerprint, scratch_root
 from medcards.deck.cards import card_text
 from medcards.deck.words import squad_tokens
-from medcards.llm.generation import answer_nll, generate
-from medcards.llm.loading import LlmParams, device_name, load_tuned
+from medcards.llm.params import LlmParams
 from medcards.search.context import nearest_training_cards
 from medcards.search.exact import exact_search
 from medcards.search.vectors import Vectors
@@ -97,9 +94,20 @@ class Exam:
         return [deck.loc[answers[card]] for card in self.questions.card_id]
 
     @cached_property
-    def model(self) -> tuple:
-        """The base model with the adapter, which can be switched off, and its tokenizer; loaded once."""
-        return load_tuned(self.llm, self.data / "adapter")
+    def base_model(self):
+        """The base model."""
+        from medcards.llm.loading import load_llm
+
+        return load_llm(self.llm)[0]
+
+    @cached_property
+    def tuned_model(self):
+        """The tuned model. The adapter is put into the loaded base, so that one model is in memory at a time."""
+        from medcards.llm.loading import load_tuned, merged
+
+        tuned, _ = load_tuned(self.llm, self.data / "adapter", self.base_model)
+        del self.base_model  # it is changed: a system that asks for it again loads it again
+        return merged(tuned)
 
     def kept(self, tuned: bool) -> Path:
         """The folder that keeps what the model answered, so that equal inputs are computed once.
@@ -107,6 +115,8 @@ class Exam:
         It changes with the base model, its settings, the device, the adapter (if ``tuned``), the code in medcards/llm,
         and the packages. The names of its files change with the prompts.
         """
+        from medcards.llm.loading import device_name
+
         adapter = self.data / "adapter"
         inputs = {"llm": self.llm.model_dump(), "base": self.base_fingerprint, "device": device_name(self.llm)}
         if tuned:
@@ -121,17 +131,24 @@ class Exam:
         ----------
         label : the name of the system, for the progress bars.
         read : the texts that the model reads before each question.
-        tuned : whether the adapter is switched on.
+        tuned : whether the tuned model is asked, or the base model.
         """
-        model, tokenizer = self.model
-        asked, references = self.questions.question.tolist(), self.questions.answer.tolist()
-        params, prompt, partial = self.params, self.llm.system_prompt, self.kept(tuned)
-        with nullcontext() if tuned else model.disable_adapter():
-            sizes = params.max_new_tokens, params.batch_size
-            made = generate(model, tokenizer, asked, prompt, *sizes, label, read, partial)
-            likelihood = params.batch_size, f"{label}: likelihood", read, partial
-            nll = answer_nll(model, tokenizer, asked, references, prompt, *likelihood)
-        return Answers([answer.text for answer in made], read, [answer.truncated for answer in made], nll)
+        from medcards.llm.generation import generate
+        from medcards.llm.loading import load_tokenizer
+
+        made = generate(
+            lambda: self.tuned_model if tuned else self.base_model,
+            load_tokenizer(self.llm),
+            self.questions.question.tolist(),
+            self.llm.system_prompt,
+            self.params.max_new_tokens,
+            self.params.batch_tokens,
+            label,
+            context=read,
+            references=self.questions.answer.tolist(),
+            kept=self.kept(tuned),
+        )
+        return Answers.of_model(made, read)
 
 
 ANSWERING_SYSTEMS: dict[str, Callable[[Exam], Answers]] = {}
@@ -141,6 +158,9 @@ ANSWERING_SYSTEMS: dict[str, Callable[[Exam], Answers]] = {}
 def chosen_systems(names: list[str]) -> dict[str, Callable[[Exam], Answers]]:
     """The systems of the given names, each once.
 
+    They come in the order of this module: those of the base model before those of the tuned model, so that each model
+    is loaded once.
+
     Raises
     ------
     InputError : there is no system of that name.
@@ -149,7 +169,7 @@ def chosen_systems(names: list[str]) -> dict[str, Callable[[Exam], Answers]]:
         if name not in ANSWERING_SYSTEMS:
             known = ", ".join(ANSWERING_SYSTEMS)
             raise InputError(f"params.yaml: answer.systems: {name} is no answering system; known: {known}")
-    return {name: ANSWERING_SYSTEMS[name] for name in names}
+    return {name: answer for name, answer in ANSWERING_SYSTEMS.items() if name in names}
 
 
 def answering_system(function: Callable[[Exam], Answers]) -> Callable[[Exam], Answers]:
@@ -183,15 +203,15 @@ def base(exam: Exam) -> Answers:
 
 
 @answering_system
-def lora(exam: Exam) -> Answers:
-    """The tuned language model, closed book."""
-    return exam.ask("lora")
-
-
-@answering_system
 def base_rag(exam: Exam) -> Answers:
     """The base model, with the nearest training cards as context."""
     return exam.ask("base_rag", exam.training_context, tuned=False)
+
+
+@answering_system
+def lora(exam: Exam) -> Answers:
+    """The tuned language model, closed book."""
+    return exam.ask("lora")
 
 
 @answering_system
@@ -225,6 +245,8 @@ def best_constant(answers: pd.Series, seed: int) -> str:
     >>> best_constant(pd.Series(["a cyst", "pain", "a cyst of the kidney"]), seed=0)
     'a cyst'
     """
+    from sklearn.feature_extraction.text import CountVectorizer
+
     answers = answers.drop_duplicates()
     answers = answers.sample(min(CONSTANTS, len(answers)), random_state=seed).sort_index()
     bags = CountVectorizer(analyzer=squad_tokens, dtype=np.float32).fit_transform(answers)

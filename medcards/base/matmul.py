@@ -13,8 +13,8 @@ def prefer_onednn() -> bool:
     about twice as fast there. The setting allows oneDNN to compute in bfloat16. It does so on some processors only, and
     this function measures the error of a product: on those processors MKL stays.
 
-    PyTorch's fused attention (``sdpa``) becomes several times slower with oneDNN, so models on a CPU load with ``eager``
-    attention.
+    PyTorch's fused attention (``sdpa``) becomes several times slower with oneDNN. So models on a CPU load with
+    ``eager`` attention.
 
     Returns
     -------

@@ -67,10 +67,10 @@ class Training:
 def training_order(lengths: list[int], params: FinetuneParams, seed: int) -> list[int]:
     """The order of the rows over all epochs: random, and sorted by length within an optimizer step.
 
-    Batches of similar lengths need little padding, and each step has the same cards as without the sorting
-    (``benchmarks/batches.py`` compares the orders). The order depends neither on the number of devices nor on where a
-    run was interrupted, so the result does not depend on them either. Several devices would fill up an incomplete last
-    step with repeated cards; therefore the rows at the end that do not fill a step are left out.
+    Batches of similar lengths need little padding, and each step has the same cards as without the sorting. The order
+    depends neither on the number of devices nor on where a run was interrupted, so the result does not depend on them
+    either. Several devices would fill up an incomplete last step with repeated cards; therefore the rows at the end
+    that do not fill a step are left out.
 
     Parameters
     ----------

@@ -14,6 +14,7 @@ from medcards.search.encoder_training import (
     freeze,
     little_padding,
     training_losses,
+    without_dropout,
 )
 from medcards.search.negatives import hard_negatives, training_pairs
 from medcards.search.projection import add_projection, project, train_projection
@@ -91,6 +92,7 @@ def fine_tune(
     columns |= {f"negative_{number}": texts[rows].tolist() for number, rows in enumerate(negatives.T, start=1)}
 
     freeze(model, params.frozen_layers)
+    without_dropout(model)
     limit, model.max_seq_length = model.max_seq_length, min(params.max_tokens, model.max_seq_length)
     settings = encoder_trainer_settings(params, seed, scratch)
     trainer = SentenceTransformerTrainer(

@@ -14,6 +14,7 @@ from medcards.search.encoder_training import (
     freeze,
     little_padding,
     training_losses,
+    without_dropout,
 )
 from medcards.search.negatives import hard_negatives, training_pairs
 from medcards.search.vectors import Vectors
@@ -76,6 +77,7 @@ def train_reranker(encoder, lists: dict[str, list], params: RerankerParams, seed
     from transformers import set_seed
 
     freeze(encoder, params.frozen_layers)
+    without_dropout(encoder)
     set_seed(seed)  # the linear layer starts with random weights
     width = encoder[0].get_embedding_dimension()
     score = Dense(width, 1, activation_function=torch.nn.Identity(), module_output_name="scores")

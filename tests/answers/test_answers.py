@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import tiny
 
 from medcards import InputError
 from medcards.answers.asker import OTHER_DECK
@@ -24,7 +25,7 @@ from medcards.answers.contradictions import CONTRADICTION_KINDS
 from medcards.answers.records import AnswerParams
 from medcards.answers.scores import TermWeights, score_answers
 from medcards.answers.systems import ANSWERING_SYSTEMS, Exam, best_constant, chosen_systems, copy_nearest, search_open
-from medcards.base.files import write_json
+from medcards.base.files import read_json, write_json
 from medcards.base.stats import Bootstrap
 from medcards.report.answers import warnings
 from medcards.report.page import respond
@@ -170,6 +171,33 @@ def test_an_unknown_system_is_refused_by_name():
     assert list(chosen_systems(["echo", "echo"])) == ["echo"]
 
 
+def test_systems_of_one_model_follow_each_other():
+    names = list(chosen_systems(["lora", "oracle", "base", "lora_rag", "echo", "base_rag"]))
+    assert names == ["echo", "base", "base_rag", "lora", "lora_rag", "oracle"]
+
+
+def test_models_are_loaded_once_and_only_for_what_is_not_kept(exam, tmp_path, monkeypatch):
+    import peft
+
+    from medcards.llm import loading
+
+    folder = tiny.make_llm(tmp_path / "llm")
+    exam.llm = tiny.llm_params(folder)
+    adapter = peft.get_peft_model(loading.load_llm(exam.llm)[0], peft.LoraConfig(r=4, init_lora_weights=False))
+    adapter.save_pretrained(exam.data / "adapter")
+    config = read_json(exam.data / "adapter/adapter_config.json")
+    write_json(exam.data / "adapter/adapter_config.json", config | {"base_model_name_or_path": exam.llm.model})
+    monkeypatch.setenv("MEDCARDS_SCRATCH", str(tmp_path / "scratch"))
+    loads, usual = [], loading.load_llm
+    monkeypatch.setattr(loading, "load_llm", lambda params: loads.append(params) or usual(params))
+    systems = chosen_systems(["base", "lora", "base_rag", "lora_rag"])
+    made = {name: system(exam) for name, system in systems.items()}
+    assert len(loads) == 1
+    assert made["base"].nll != made["lora"].nll and made["base"].nll != made["base_rag"].nll
+    exam.__dict__.pop("tuned_model")
+    assert {name: system(exam) for name, system in systems.items()} == made and len(loads) == 1
+
+
 def test_the_page_says_that_an_adapter_is_another_decks():
     """Where it answers; the base model has none."""
     asker = SimpleNamespace(tuned=True, remark=OTHER_DECK)
@@ -202,7 +230,7 @@ def exam(tmp_path) -> Exam:
     (tmp_path / "rankings").mkdir()
     ranked.assign(split="test", query_set="own", system="hybrid").to_parquet(tmp_path / "rankings/rankings.parquet")
     write_json(tmp_path / "rankings/served.json", {"system": "hybrid"})
-    sizes = {"questions": 2, "max_new_tokens": 8, "batch_size": 2, "context_cards": 2}
+    sizes = {"questions": 2, "max_new_tokens": 8, "batch_tokens": 64, "context_cards": 2}
     params = AnswerParams(systems=["search_open"], **sizes)
     questions = cards[cards.split == "test"].reset_index(drop=True)
     return Exam(cards, questions, vectors, tmp_path, None, params, "", seed=0)

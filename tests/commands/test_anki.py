@@ -36,9 +36,9 @@ def data(tmp_path) -> Path:
     return tmp_path / "data"
 
 
-def anki(data: Path, *arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "medcards", "anki", *arguments, "--data", str(data)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+@pytest.fixture
+def anki(medcards, data):
+    return lambda *arguments, data=data: medcards("anki", *arguments, "--data", data)
 
 
 def imported(file: Path) -> list[tuple[str, str, list[str], str]]:
@@ -57,7 +57,9 @@ def imported(file: Path) -> list[tuple[str, str, list[str], str]]:
 
 
 def test_the_deck(data, tmp_path):
-    done = anki(data, str(tmp_path / "deck.txt"))
+    """Through the shell."""
+    command = [sys.executable, "-m", "medcards", "anki", tmp_path / "deck.txt", "--data", data]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.startswith("anki: 2 notes in "), done.stderr
     assert imported(tmp_path / "deck.txt") == [
         ("What is &lt;b&gt;gout&lt;/b&gt;?", 'Pain, "arthritis" &amp; more.', ["train"], "medcards::deck"),
@@ -65,18 +67,18 @@ def test_the_deck(data, tmp_path):
     ]
 
 
-def test_the_answers_of_a_system(data, tmp_path):
-    done = anki(data, str(tmp_path / "lora.txt"), "--system", "lora")
+def test_the_answers_of_a_system(anki, tmp_path):
+    done = anki(tmp_path / "lora.txt", "--system", "lora")
     assert done.returncode == 0, done.stderr
     back = "A sac.<hr>lora: A &lt;i&gt;bag&lt;/i&gt;<br>of fluid."
     assert imported(tmp_path / "lora.txt") == [("Name a cyst.", back, ["test"], "medcards::lora")]
 
 
-def test_wrong_input_is_one_line(data, tmp_path):
-    done = anki(data, str(tmp_path / "none.txt"), "--system", "lorra")
+def test_wrong_input_is_one_line(anki, tmp_path):
+    done = anki(tmp_path / "none.txt", "--system", "lorra")
     assert done.returncode == 1 and done.stderr == (
         "anki: --system lorra was not asked (asked: echo, lora); see answer.systems\n"
     )
-    done = anki(tmp_path, str(tmp_path / "none.txt"))
+    done = anki(tmp_path / "none.txt", data=tmp_path)
     assert done.returncode == 1 and done.stderr.endswith("is missing: run `dvc repro prepare`\n")
     assert not (tmp_path / "none.txt").exists()

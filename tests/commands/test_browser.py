@@ -14,8 +14,8 @@ from conftest import PATIENCE, Repository, needs, wait
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "chromium")
 VEGA = ("vega@5.20.2", "vega-lite@5.2.0", "vega-embed@6.18.2")
 """The packages that DVC's page fetches from a CDN. Here npm fetches them."""
-NO_DATA = {"Quantisation_trade-off", "Training_loss_of_the_cross-encoder"}
-"""Plots without data in a run on tiny material."""
+NO_DATA = {"Quantisation_trade-off"}
+"""Plots without data in a run: quantise_eval is off by default."""
 QUESTION = "What should a nurse know about gout, case 12?"
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser, needs("playwright", CHROMIUM)]
@@ -93,7 +93,7 @@ def test_two_runs_are_drawn_in_one_picture(finished, browser, vega):
     finished.run("dvc", "plots", "diff", "HEAD~1")
     page = finished.folder / "dvc_plots/index.html"
     assert '"workspace"' in page.read_text() and '"HEAD~1"' in page.read_text()
-    drawn(browser, vega, page, {"Quantisation_trade-off"})  # quantise_eval is off by default
+    drawn(browser, vega, page, NO_DATA)
 
 
 @contextmanager

@@ -18,9 +18,9 @@ from medcards.deck.check import check_deck
 from medcards.deck.splits import PrepareParams
 
 
-def check(*arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "medcards", "check", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+@pytest.fixture
+def check(medcards):
+    return lambda *arguments: medcards("check", *arguments)
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def deck(tmp_path) -> Path:
     return tmp_path / "deck.csv"
 
 
-def test_check_describes_the_deck_and_prints_the_commands(deck):
+def test_check_describes_the_deck_and_prints_the_commands(check, deck):
     done = check(deck)
     assert done.returncode == 0, done.stderr
     assert "123 rows; columns: Front, Back" in done.stdout
@@ -57,7 +57,7 @@ def test_check_describes_the_deck_and_prints_the_commands(deck):
     assert all(one.split("=")[0].split(".")[1] in params[one.split(".")[0]] for one in expected)
 
 
-def test_a_deck_in_the_published_columns_needs_its_path_only(tmp_path):
+def test_a_deck_in_the_published_columns_needs_its_path_only(check, tmp_path):
     cards = [
         {
             "input": f"What about word{number}x{number}?",
@@ -70,7 +70,7 @@ def test_a_deck_in_the_published_columns_needs_its_path_only(tmp_path):
     assert 'PROFILE=own_deck ARGS="-S data.path=decks/deck.json"\n' in done.stdout and "will be wide" not in done.stdout
 
 
-def test_a_sample_in_params_is_undone_in_the_printed_commands(deck):
+def test_a_sample_in_params_is_undone_in_the_printed_commands(check, deck):
     """The check describes the whole deck, so the run must keep the whole deck."""
     (params,) = read_params(ROOT / "params.yaml", prepare=PrepareParams)
     sampled = params.model_copy(update={"max_cards": 40})
@@ -91,7 +91,7 @@ def test_a_sample_in_params_is_undone_in_the_printed_commands(deck):
         ({}, ("--answer", "Other"), "has no column 'Other' (found: Front, Back)"),
     ],
 )
-def test_wrong_input_is_one_line(deck, change, arguments, says):
+def test_wrong_input_is_one_line(check, deck, change, arguments, says):
     pd.read_csv(deck).rename(columns=change).to_csv(deck, index=False)
     done = check(deck, *arguments)
     assert done.returncode == 1 and done.stderr.startswith("check: ") and says in done.stderr
@@ -99,18 +99,20 @@ def test_wrong_input_is_one_line(deck, change, arguments, says):
 
 
 def test_a_missing_file_is_one_line(tmp_path):
-    done = check(tmp_path / "none.csv")
+    """Through the shell."""
+    command = [sys.executable, "-m", "medcards", "check", tmp_path / "none.csv"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr == f"check: {tmp_path / 'none.csv'}: there is no such file\n"
 
 
-def test_a_deck_that_is_too_small_is_refused(deck):
+def test_a_deck_that_is_too_small_is_refused(check, deck):
     pd.read_csv(deck).head(2).to_csv(deck, index=False)
     done = check(deck)
     assert done.returncode == 1 and "the deck is too small to split: 2 cards" in done.stderr
 
 
 @pytest.mark.slow
-def test_the_printed_commands_run(deck, tmp_path):
+def test_the_printed_commands_run(check, deck, tmp_path):
     """Through sh, make and dvc, as a user pastes them, but up to the stage prepare only."""
     repository = Repository.of_files(tmp_path / "clone").with_environment()
     shutil.copy(deck, repository.folder / "decks/deck.csv")

@@ -1,24 +1,27 @@
 """Bad input ends a stage with one line that names the cause and the remedy, and loses no output."""
 
-import importlib
 from pathlib import Path
 
 import pytest
 
-import stages
 from medcards.deck.cards import SPLITS
+from stages import prepare
 
 GOOD = '[{"input": "q", "output": "a"}]'
 
 
-def run_prepare(repository, *expected: str) -> None:
-    """prepare must fail with one line that holds every expected part, and must write no file."""
-    done = repository.run("python", "-m", "stages.prepare", ok=False)
-    assert done.returncode == 1
-    (line,) = done.stderr.strip().splitlines()
-    assert line.startswith("prepare: ")
+def refused(repository, stage: str, *expected: str) -> None:
+    """The stage must end with one line that holds every expected part."""
+    with pytest.raises(SystemExit) as ended:
+        repository.run_here(stage)
+    (line,) = ended.value.code.splitlines()
+    assert line.startswith(f"{stage}: ")
     for part in expected:
         assert part in line
+
+
+def refused_by_prepare(repository, *expected: str) -> None:
+    refused(repository, "prepare", *expected)
     assert not files_in(repository.folder / "data")
 
 
@@ -31,8 +34,10 @@ def files_in(folder: Path) -> dict[Path, bytes]:
 @pytest.fixture
 def broken(repository):
     """The repository; params.yaml and decks/ are restored after the test."""
+    params = repository.folder / "params.yaml"
+    committed = params.read_text()
     yield repository
-    repository.run("git", "checkout", "-q", "params.yaml")
+    params.write_text(committed)
     for file in (repository.folder / "decks").glob("bad*"):
         file.unlink()
 
@@ -61,7 +66,15 @@ def broken(repository):
 )
 def test_prepare_refuses_bad_params(broken, params, expected):
     broken.set_params(**params)
-    run_prepare(broken, *expected)
+    refused_by_prepare(broken, *expected)
+
+
+def test_a_refusal_is_one_line_and_exit_status_1(broken):
+    broken.set_params(data__sorce="file")
+    done = broken.run("python", "-m", "stages.prepare", ok=False)
+    assert done.returncode == 1 and done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("prepare: ") and "data.sorce" in line
 
 
 @pytest.mark.parametrize(
@@ -83,7 +96,7 @@ def test_prepare_refuses_bad_params(broken, params, expected):
 def test_prepare_refuses_bad_decks(broken, name, content, expected):
     (broken.folder / "decks" / name).write_text(content)
     broken.set_params(data__path=f"decks/{name}")
-    run_prepare(broken, *expected)
+    refused_by_prepare(broken, *expected)
 
 
 def test_prepare_without_access_to_the_hub(broken):
@@ -96,35 +109,28 @@ def test_prepare_without_access_to_the_hub(broken):
     assert "data.source=ontology" in line
 
 
-def test_a_stage_that_fails_while_it_writes_keeps_its_old_outputs(broken):
-    broken.run("python", "-m", "stages.prepare")
+def test_a_stage_that_fails_while_it_writes_keeps_its_old_outputs(broken, monkeypatch):
+    broken.run_here("prepare")
     kept = files_in(broken.folder / "data")
     cards, figures = broken.folder / "data/cards", broken.folder / "data/figures/prepare"
     expected = [cards / f"{split}.parquet" for split in SPLITS] + [cards / "manifest.json"]
     expected += [figures / name for name in ("metrics.json", "cost.json", "cleaning.md")]
     assert sorted(kept) == sorted(expected)
     broken.set_params(seed=7)
-    full = (
-        "import stages.prepare as s; real = s.save_cards; s.save_cards = lambda *given: (real(*given), 1 / 0); s.main()"
-    )
-    assert "ZeroDivisionError" in broken.run("python", "-c", full, ok=False).stderr
+    real = prepare.save_cards
+    monkeypatch.setattr(prepare, "save_cards", lambda *given: (real(*given), 1 / 0))
+    with pytest.raises(ZeroDivisionError):
+        broken.run_here("prepare")
     assert files_in(broken.folder / "data") == kept
 
 
 @pytest.fixture
-def prepared(broken, monkeypatch):
-    """The repository after the stages prepare, models, embed and rows. The test runs in its folder."""
-    monkeypatch.chdir(broken.folder)
-    monkeypatch.setattr("sys.argv", ["stages"])
-    if not Path("data/rows").exists():
+def prepared(broken):
+    """The repository after the stages prepare, models, embed and rows."""
+    if not (broken.folder / "data/rows").exists():
         for stage in ("prepare", "models", "embed", "rows"):
-            run_stage(stage)
+            broken.run_here(stage)
     return broken
-
-
-def run_stage(name: str) -> None:
-    """Run a stage in this process. Imports that some stages need take ten seconds."""
-    stages.run(name, importlib.import_module(f"stages.{name}").main)
 
 
 @pytest.mark.parametrize(
@@ -152,13 +158,8 @@ def run_stage(name: str) -> None:
 def test_later_stages_refuse_bad_params_and_missing_inputs(prepared, stage, params, expected):
     prepared.set_params(**params)
     if stage != "models":
-        run_stage("models")
-    with pytest.raises(SystemExit) as ended:
-        run_stage(stage)
-    (line,) = ended.value.code.splitlines()
-    assert line.startswith(f"{stage}: ")
-    for part in expected:
-        assert part in line
+        prepared.run_here("models")
+    refused(prepared, stage, *expected)
 
 
 def test_help_of_a_stage_runs_nothing(broken):

@@ -116,6 +116,29 @@ def test_every_stage_says_what_it_is(stage):
     assert STAGES[stage]["cmd"] == f"{python} -m stages.{stage}"
 
 
+def stages_after(stage: str) -> set[str]:
+    """The stages that read what a stage wrote, or what such a stage wrote."""
+    outs = STAGES[stage]["outs"]
+    readers = {name for name in COMPUTING if any(dep in outs for dep in STAGES[name]["deps"])}
+    return readers.union(*(stages_after(reader) for reader in readers))
+
+
+@pytest.mark.parametrize(
+    ("stage", "runs"),
+    [
+        ("adapt", {"index", "rerank_train", "rerank_eval", "answer", "evaluate"}),
+        ("rerank_eval", {"answer", "evaluate"}),
+        ("finetune", {"answer", "quantise_eval", "evaluate"}),
+        ("eda", set()),
+        ("audit", set()),
+        ("evaluate", set()),
+    ],
+)
+def test_a_change_runs_no_stage_that_does_not_use_it(stage, runs):
+    """A search experiment trains no language model, an adaptation explores nothing, and a score asks no question."""
+    assert stages_after(stage) == runs
+
+
 def test_every_script_is_a_stage():
     assert {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__"} == set(STAGES)
 

@@ -83,8 +83,8 @@ def s3(monkeypatch) -> Iterator[Server]:
     server.stop()
 
 
-def pulls_and_runs_nothing(repository: Repository, folder: Path, *setting: str) -> None:
-    """Check a clone that has the decks and models, which git ignores, and pulls everything else from the remote."""
+def pulls_and_runs_nothing(repository: Repository, folder: Path, *setting: str) -> Repository:
+    """Check and return a clone that has decks and models, which git ignores, and pulls all else from the remote."""
     folder.mkdir()
     other = Repository(folder)
     other.run("git", "clone", "-q", str(repository.folder), ".")
@@ -94,7 +94,7 @@ def pulls_and_runs_nothing(repository: Repository, folder: Path, *setting: str) 
         other.run("dvc", "remote", "modify", "--local", *setting)
     other.run("dvc", "pull")
     assert other.stages_run(other.run("dvc", "repro")) == []
-    assert "1." in other.run("python", "-m", "medcards", "search", "gout").stdout
+    return other
 
 
 @needs("sshd", "ssh-keygen", "dvc_ssh")
@@ -113,7 +113,8 @@ def test_over_ssh_with_a_server_that_goes_away(finished, ssh, tmp_path):
     server.start()
     finished.run("dvc", "push")
     assert "in sync" in finished.run("dvc", "status", "--cloud").stdout
-    pulls_and_runs_nothing(finished, tmp_path / "other", "machine", "keyfile", str(key))
+    other = pulls_and_runs_nothing(finished, tmp_path / "other", "machine", "keyfile", str(key))
+    assert "1." in other.run("python", "-m", "medcards", "search", "gout").stdout
 
 
 @needs("dvc_s3", "moto", "flask", "flask_cors")
