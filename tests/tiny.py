@@ -14,6 +14,31 @@ FACTS = (
     "children with {} need a diet rich in vitamins",
 )
 
+PARAMS = {
+    "data__source": "file",
+    "prepare__near_duplicate_threshold": 0.95,  # the tiny deck's cards are made from a few sentences
+    "embed__model": "path:models/encoder/tiny",
+    "adapt__enabled": True,
+    "adapt__questions": 60,
+    "adapt__batch_size": 16,
+    "adapt__frozen_layers": 0,
+    "eda__clusters": [2, 3],
+    "eda__topics": [2, 3],
+    "eda__min_document_frequency": 1,
+    "eda__tsne_sample": 50,
+    "reranker__model": "train",
+    "reranker__questions": 40,
+    "reranker__frozen_layers": 0,
+    "llm__model": "path:models/llm/tiny",
+    "lora__r": 4,
+    "rows__train_cards": 16,
+    "rows__validation_cards": 4,
+    "finetune__evaluate_steps": 1,
+    "answer__questions": 4,
+    "answer__max_new_tokens": 8,
+}
+"""Changes of params.yaml for a pipeline on the tiny deck and models, see :meth:`conftest.Repository.set_params`."""
+
 
 def deck(cards: int = 120) -> list[dict[str, str]]:
     """Cards in the published deck's schema, no two alike."""

@@ -29,7 +29,7 @@ from medcards.llm.prompts import answer_ids, prompt_ids
 # changes a logit by up to 1.8, which hides faults, so every merge is checked in float32 first.
 LOGIT_BOUNDS = {"float32": 0.001, "bfloat16": 2.0}
 AGREEMENT = 0.95
-MAX_NEW_TOKENS, BATCH_SIZE = 48, 16
+MAX_NEW_TOKENS, TOKENS_AT_A_TIME = 48, 4096
 _SAMPLING = ("temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff")
 _EXPORTED = ({"parity.json"}, {"adapter_model.safetensors", "README.md"})
 """Files that mark a folder as an earlier export: of a merged model, or of an adapter. data/adapter has no README.md."""
@@ -195,7 +195,7 @@ def greedy_answers(
     label: str,
 ) -> list[str]:
     """The model's greedy answers to the cards' questions."""
-    sizes = MAX_NEW_TOKENS, BATCH_SIZE
+    sizes = MAX_NEW_TOKENS, TOKENS_AT_A_TIME
     made = generate(model, tokenizer, cards.question.tolist(), llm.system_prompt, *sizes, f"{label}: answers")
     return [answer.text for answer in made]
 

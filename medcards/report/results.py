@@ -133,12 +133,13 @@ def headlines(metrics: dict[str, dict]) -> dict[str, object]:
     learned, baseline, openly = (best_system(asked, names) for names in (LEARNED, BASELINES, OPEN))
     tuning = qa["differences"].get("lora-base", {})
     copying = qa["differences"].get(f"{learned}-{baseline}", {})
+    yardstick = "dense_before" if "dense_before" in own else "dense_exact"
     return {
         "leak": {kind: leaked_share(audit, kind, "questions", "bi-encoder") for kind in ("group", "random")},
         "leak_difference": leaked_share(audit, "differences", "questions", "bi-encoder"),
-        "mrr": {name: own[name]["mrr@10"] for name in dict.fromkeys(("bm25", "dense_exact", served))},
+        "mrr": {name: own[name]["mrr@10"] for name in dict.fromkeys(("bm25", yardstick, served))},
         "served": served,
-        "served_difference": own["differences"].get(f"{served}-dense_exact", {}).get("mrr@10"),
+        "served_difference": own["differences"].get(f"{served}-{yardstick}", {}).get("mrr@10"),
         "hnsw_recall": metrics["index"]["served"]["test"]["recall@10"],
         "hnsw_speed": metrics["cost/index"]["ratios"]["hnsw_to_exact"],
         "sound_f1": {name: asked[name][HEADLINE] for name in (baseline, "base", learned, openly) if name in asked},
@@ -218,7 +219,9 @@ def topic_rows(eda: dict) -> dict[str, dict]:
     number, agreement = str(eda["topics"]["best"]["topics"]), eda.get("agreement_with_branches", {})
     rows = {}
     for method, grid in eda["topics"]["grid"].items():
-        rows[method] = grid[number] | {"c_v by seed": " ".join(f"{value:.3f}" for value in grid[number]["c_v_by_seed"])}
+        rows[method] = dict(grid[number])
+        if by_seed := rows[method].pop("c_v_by_seed", None):  # where there are several
+            rows[method]["c_v by seed"] = " ".join(f"{value:.3f}" for value in by_seed)
         if method in agreement:
             rows[method]["agreement with branches"] = agreement[method]
     return rows
