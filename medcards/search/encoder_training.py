@@ -65,7 +65,8 @@ def little_padding(transformer) -> Iterator[None]:
     """Inside the block, a transformer on a CPU reads a batch in parts of texts of similar lengths.
 
     A trainer pads all texts of a batch to the longest one. The transformer returns the same token vectors, so the loss
-    is the same. On a GPU nothing changes, because one large batch is faster there.
+    is the same. On a GPU nothing changes, because one large batch is faster there; nor where texts are padded on the
+    left.
 
     Parameters
     ----------
@@ -77,7 +78,7 @@ def little_padding(transformer) -> Iterator[None]:
 
     def read_in_parts(features: dict[str, object], **options: object) -> dict[str, object]:
         mask = features["attention_mask"]
-        if mask.device.type != "cpu":
+        if mask.device.type != "cpu" or not mask[:, 0].all():  # padded on the left
             return read(features, **options)
         lengths = mask.sum(dim=1).tolist()
         batches = token_batches(lengths, BATCH_TOKENS)

@@ -164,6 +164,18 @@ def test_the_transformer_reads_a_batch_in_parts_with_equal_results(tmp_path):
     assert "forward" not in vars(encoder[0])
 
 
+def test_the_transformer_reads_texts_that_are_padded_on_the_left_as_they_are(tmp_path):
+    import torch
+
+    encoder = load_encoder(tiny.make_encoder(tmp_path / "encoder")).eval()
+    encoder.tokenizer.padding_side = "left"
+    features = encoder.preprocess(["one two", "one two three four five six seven"])
+    assert features["attention_mask"][0, 0] == 0
+    whole = encoder(dict(features))["sentence_embedding"]
+    with little_padding(encoder[0]):
+        assert torch.equal(encoder(dict(features))["sentence_embedding"], whole)
+
+
 def test_a_cross_encoder_learns_and_comes_back(cards, tmp_path, no_near_duplicates):
     import torch
 
