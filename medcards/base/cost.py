@@ -2,6 +2,7 @@
 
 import sys
 import time
+from contextlib import suppress
 
 import psutil
 
@@ -13,7 +14,10 @@ def cost() -> dict[str, float]:
 
     ``peak_memory_mb`` is the peak of this process and what its workers hold now.
     """
-    workers = sum(child.memory_info().rss for child in psutil.Process().children(recursive=True))
+    workers = 0
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it has just ended
+            workers += child.memory_info().rss
     seconds = round(time.perf_counter() - STARTED, 1)
     return {"seconds": seconds, "peak_memory_mb": round((peak_memory() + workers) / 1e6)}
 

@@ -1,9 +1,25 @@
-"""Matrix products of float32 on a CPU, by the faster of PyTorch's two libraries."""
+"""The fast way to run a transformer on a CPU: matrix products by the faster of PyTorch's two libraries."""
 
 import torch
 
 TOLERANCE = 1e-5
 """Largest error of a float32 product, as a share of its largest value. bfloat16 has an error of about 1e-3."""
+
+
+def attention_on(device: str) -> str | None:
+    """The attention with which a transformer loads, after PyTorch's products are set up for the device.
+
+    On a CPU it is ``eager``, because PyTorch's fused attention (``sdpa``) becomes several times slower with oneDNN (see
+    :func:`prefer_onednn`). On a GPU it is None: transformers chooses.
+
+    Parameters
+    ----------
+    device : ``cpu`` or ``cuda``.
+    """
+    if device != "cpu":
+        return None
+    prefer_onednn()
+    return "eager"
 
 
 def prefer_onednn() -> bool:
@@ -13,13 +29,12 @@ def prefer_onednn() -> bool:
     about twice as fast there. The setting allows oneDNN to compute in bfloat16. It does so on some processors only, and
     this function measures the error of a product: on those processors MKL stays.
 
-    PyTorch's fused attention (``sdpa``) becomes several times slower with oneDNN. So models on a CPU load with
-    ``eager`` attention.
-
     Returns
     -------
     whether oneDNN multiplies from now on.
     """
+    if not torch.backends.mkldnn.is_available():  # for example on macOS
+        return False
     generator = torch.Generator().manual_seed(0)
     one, other = (torch.randn(256, 256, generator=generator) for _ in range(2))
     exact = one.double() @ other.double()

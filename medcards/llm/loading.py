@@ -18,8 +18,9 @@ from transformers import (
 
 from medcards import InputError, reason_of
 from medcards.base.files import atomic, read_json, sha256_of
-from medcards.base.matmul import prefer_onednn
+from medcards.base.matmul import attention_on
 from medcards.base.references import cache_folder, reading, resolve
+from medcards.llm.attention import group_attention
 from medcards.llm.params import LlmParams
 from medcards.llm.prompts import PLAIN_TEMPLATE
 
@@ -55,13 +56,6 @@ def compute_dtype(params: LlmParams) -> torch.dtype:
     return torch.bfloat16 if has_it else torch.float32
 
 
-def attention(params: LlmParams) -> str | None:
-    """``params.attention``; ``auto`` is eager attention on a CPU, and what transformers finds (None) on a GPU."""
-    if params.attention != "auto":
-        return params.attention
-    return "eager" if device(params) == "cpu" else None
-
-
 def load_llm(params: LlmParams) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load the base model and its tokenizer.
 
@@ -75,8 +69,6 @@ def load_llm(params: LlmParams) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
     InputError : the reference is no language model, or the machine lacks what a parameter asks for.
     """
     folder = _model_folder(params)
-    if device(params) == "cpu" and attention(params) == "eager":
-        prefer_onednn()
     sharded = os.environ.get("ACCELERATE_USE_FSDP") == "true"
     gpu = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     quantization = None
@@ -97,7 +89,7 @@ def load_llm(params: LlmParams) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
                 dtype=compute_dtype(params),
                 quantization_config=quantization,
                 device_map=None if sharded else {"": gpu if device(params) == "cuda" else "cpu"},
-                attn_implementation=attention(params),
+                attn_implementation=attention_on(device(params)) if params.attention == "auto" else params.attention,
                 local_files_only=True,
             )
         except ImportError as error:
@@ -106,6 +98,8 @@ def load_llm(params: LlmParams) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
     tokenizer = load_tokenizer(params)
     if len(tokenizer) > (known := model.get_input_embeddings().num_embeddings):
         raise InputError(f"{params.model}: its tokenizer has {len(tokenizer)} tokens, but the model knows {known}")
+    if params.attention == "auto" and device(params) == "cpu":
+        group_attention(model)
     model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
     return model, tokenizer
 

@@ -6,10 +6,8 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import PretrainedConfig, PreTrainedModel
 
-ARCHITECTURES = frozenset(
-    ("gemma", "gpt2", "gpt_neox", "granite", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3")
-)
-"""Architectures whose every layer obeys a mask of four dimensions. A test compares each with TRL's padded rows."""
+from medcards.llm.attention import ARCHITECTURES, GROUPED
+
 LONGEST = 2048
 """Largest number of tokens in a packed row. The cost of attention grows with the square of a row's length."""
 IGNORED = -100
@@ -27,7 +25,7 @@ def can_pack(config: PretrainedConfig, tokens: int) -> bool:
     tokens : largest number of tokens that are packed into a row.
     """
     window = getattr(config, "sliding_window", None) or LONGEST
-    attention = config._attn_implementation in ("eager", "sdpa")
+    attention = config._attn_implementation in (GROUPED, "eager", "sdpa")
     return config.model_type in ARCHITECTURES and attention and tokens <= min(window, LONGEST)
 
 

@@ -57,19 +57,13 @@ def load_encoder(folder: Path, name: str = ""):
         return SentenceTransformer(str(folder), local_files_only=True, model_kwargs=attention_settings())
 
 
-def attention_settings() -> dict[str, str]:
-    """Settings of a transformer for this machine's device, after PyTorch's products are set up for a CPU.
-
-    See :func:`medcards.base.matmul.prefer_onednn`.
-    """
+def attention_settings() -> dict[str, str | None]:
+    """The settings with which the transformer of a bi-encoder or of a cross-encoder loads."""
     import torch
 
-    from medcards.base.matmul import prefer_onednn
+    from medcards.base.matmul import attention_on
 
-    if torch.cuda.is_available():
-        return {}
-    prefer_onednn()
-    return {"attn_implementation": "eager"}
+    return {"attn_implementation": attention_on("cuda" if torch.cuda.is_available() else "cpu")}
 
 
 def check_encoder(vectors: Vectors, encoder: TextEncoder, cards: pd.DataFrame) -> None:

@@ -58,18 +58,20 @@ class ExportedModel:
 
     def __call__(self, texts: list) -> np.ndarray:
         """Unit vectors of texts, shape (texts, dimension), or scores of pairs, shape (pairs,)."""
-        lengths = [sum(tokens.attention_mask) for tokens in self._tokenizer.encode_batch(texts)]
-        return in_token_batches(self._read, texts, lengths, SEARCH_BATCH_TOKENS)
-
-    def _read(self, texts: list) -> np.ndarray:
         found = self._tokenizer.encode_batch(texts)
         tokens = {
-            "input_ids": [text.ids for text in found],
-            "token_type_ids": [text.type_ids for text in found],
-            "attention_mask": [text.attention_mask for text in found],
+            "input_ids": np.array([text.ids for text in found]),
+            "token_type_ids": np.array([text.type_ids for text in found]),
+            "attention_mask": np.array([text.attention_mask for text in found]),
         }
-        (rows,) = self._session.run(None, {name: np.array(tokens[name], dtype=np.int64) for name in self._inputs})
-        return rows
+
+        def read(places: list[int]) -> np.ndarray:
+            used = tokens["attention_mask"][places].any(axis=0)
+            (rows,) = self._session.run(None, {name: tokens[name][places][:, used] for name in self._inputs})
+            return rows
+
+        lengths = tokens["attention_mask"].sum(axis=1)
+        return in_token_batches(read, list(range(len(texts))), lengths, SEARCH_BATCH_TOKENS)
 
 
 def search_encoder(folder: Path, threads: int = 0) -> TextEncoder:

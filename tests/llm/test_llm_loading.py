@@ -94,6 +94,10 @@ def test_dtype_attention_and_device_are_checked(llama, tmp_path):
 
     assert compute_dtype(tiny.llm_params(llama, dtype="bfloat16")) == torch.bfloat16
     assert load_llm(tiny.llm_params(llama, attention="eager"))[0].config._attn_implementation == "eager"
+    automatic = load_llm(tiny.llm_params(llama, device="cpu"))[0]
+    assert automatic.config._attn_implementation == "grouped"
+    automatic.save_pretrained(tmp_path / "saved")  # other programs do not know the name
+    assert "grouped" not in (tmp_path / "saved/config.json").read_text(encoding="utf-8")
     assert load_llm(tiny.llm_params(llama, dtype="bfloat16", device="cpu"))[0].dtype == torch.bfloat16
     with pytest.raises(InputError, match="llm.attention=flash_attention_2"):
         load_llm(tiny.llm_params(llama, attention="flash_attention_2", device="cpu"))

@@ -11,7 +11,8 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 from trl import SFTConfig, SFTTrainer
 
-from medcards.llm.packing import ARCHITECTURES, IGNORED, LONGEST, can_pack, pack
+from medcards.llm.attention import ARCHITECTURES, GROUPED, group_attention
+from medcards.llm.packing import IGNORED, LONGEST, can_pack, pack
 from medcards.llm.trainer import CardTrainer, validation_nll
 
 VOCABULARY = 96
@@ -46,14 +47,20 @@ def config(architecture: str, attention: str = "eager", **changes):
     return made
 
 
-def trained(kind: type[SFTTrainer], scratch, architecture: str, attention: str = "eager", **changes) -> SFTTrainer:
+def trained(
+    kind: type[SFTTrainer], scratch, architecture: str, attention: str = "eager", grouped: bool = False, **changes
+) -> SFTTrainer:
     """Two optimizer steps, the first on two batches of three rows, the second on the rest. The adapter starts at
     random. Plain gradient descent, so that the weights show the gradients."""
     words = Tokenizer(WordLevel({str(word): word for word in range(VOCABULARY)}, unk_token="0"))
     made = config(architecture, attention, **changes)
     torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(made, attn_implementation=attention)
+    if grouped:
+        group_attention(model)
+        assert model.config._attn_implementation == GROUPED
     trainer = kind(
-        model=AutoModelForCausalLM.from_config(made, attn_implementation=attention),
+        model=model,
         args=SFTConfig(
             output_dir=str(scratch),
             use_cpu=True,
@@ -127,12 +134,19 @@ def test_pack():
     assert packed["row_tokens"] == 9
 
 
-@pytest.mark.parametrize(
-    ("architecture", "attention"),
-    [*((name, "eager") for name in sorted(ARCHITECTURES)), ("llama", "sdpa"), ("gpt2", "sdpa")],
-)
+@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
+def test_packed_training_with_grouped_attention_equals_trl(tmp_path, architecture):
+    assert_training_is_equal(
+        trained(SFTTrainer, tmp_path, architecture), trained(CardTrainer, tmp_path, architecture, grouped=True)
+    )
+
+
+@pytest.mark.parametrize(("architecture", "attention"), [("llama", "eager"), ("llama", "sdpa"), ("gpt2", "sdpa")])
 def test_packed_training_equals_trl(tmp_path, architecture, attention):
-    plain, packed = (trained(kind, tmp_path, architecture, attention) for kind in (SFTTrainer, CardTrainer))
+    assert_training_is_equal(*(trained(kind, tmp_path, architecture, attention) for kind in (SFTTrainer, CardTrainer)))
+
+
+def assert_training_is_equal(plain: SFTTrainer, packed: CardTrainer) -> None:
     assert packed.packed and len(losses(packed)) == 2
     assert losses(packed) == pytest.approx(losses(plain), abs=1e-5)
     assert (adapter(packed) - adapter(plain)).abs().max() < 1e-5
@@ -173,6 +187,7 @@ def test_validation_before_the_first_step_is_that_of_the_base(tmp_path):
         ("llama", "flash_attention_2", 100, {}, False),
         ("mistral", "eager", 100, {"sliding_window": 99}, False),
         ("mistral", "eager", 100, {"sliding_window": None}, True),
+        ("mistral", GROUPED, 100, {"sliding_window": None}, True),
         ("mamba", "eager", 100, {}, False),
         ("jamba", "eager", 100, {}, False),
         ("falcon", "eager", 100, {}, False),

@@ -188,7 +188,7 @@ def test_a_cross_encoder_learns_and_comes_back(cards, tmp_path, no_near_duplicat
         negatives=3,
         epochs=20.0,
         batch_size=8,
-        learning_rate=0.01,
+        learning_rate=0.003,
         frozen_layers=0,
         max_tokens=32,
     )
