@@ -18,12 +18,12 @@ from benchmarks.material import DATA, Deck, blocks, plain_llm
 from benchmarks.measure import Benchmark, Way
 from medcards.answers.records import AnswerParams
 from medcards.llm.generation import generate
-from medcards.llm.loading import load_tuned, merged
+from medcards.llm.loading import load_tuned, merge_if_exact
 from medcards.llm.params import LlmParams
 from medcards.llm.prompts import answer_ids, prompt_ids
 from medcards.search.context import nearest_training_cards
 
-CARDS = 24
+CARDS = 48
 
 
 def benchmarks(cards: int) -> Iterator[Benchmark]:
@@ -33,7 +33,10 @@ def benchmarks(cards: int) -> Iterator[Benchmark]:
     context = nearest_training_cards(asked, train, deck.unadapted, params.context_cards)
     context = [texts if place % 2 else [] for place, texts in enumerate(context)]
     base, tokenizer = plain_llm(llm)
-    plain, ours = PeftModel.from_pretrained(base, DATA / "adapter").eval(), merged(load_tuned(llm, DATA / "adapter")[0])
+    plain, ours = (
+        PeftModel.from_pretrained(base, DATA / "adapter").eval(),
+        merge_if_exact(load_tuned(llm, DATA / "adapter")[0]),
+    )
     prompts, references = [], []
     for question, answer, texts in zip(asked.question, asked.answer, context, strict=True):
         prompts.append(prompt_ids(tokenizer, question, llm.system_prompt, texts))

@@ -1,4 +1,4 @@
-"""Several ways to do the same work, timed in turns in one process, beside the machine's limit."""
+"""Several ways to do the same work, timed in turns in one process and compared with the machine's limit."""
 
 import statistics
 import time

@@ -1,4 +1,4 @@
-"""Time the pipeline's code against the plain way, and write benchmarks/results.md.
+"""Time the pipeline's code against the plain way. A run of all benchmarks writes benchmarks/results.md.
 
     python -m benchmarks.run
     python -m benchmarks.run embed scoring --cards 500 --repeats 1
@@ -76,7 +76,9 @@ def main() -> None:
             measured += ways
     except InputError as error:
         sys.exit(f"benchmarks: {error}")
-    origin = f"Written by `python -m benchmarks.run`: medians of {given.repeats} runs of every way."
+    if given.names or given.cards:
+        return
+    origin = f"Written by `python -m benchmarks.run --repeats {given.repeats}`: medians of the runs of every way."
     page = ["# Benchmarks", "", origin, "", *machine(rates), "", *results_table(measured)]
     RESULTS.write_text("\n".join(page) + "\n", encoding="utf-8")
 

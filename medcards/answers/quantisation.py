@@ -47,11 +47,11 @@ def answer_on_base(questions: pd.DataFrame, llm: LlmParams, adapter: Path, param
     import torch
 
     from medcards.llm.generation import generate
-    from medcards.llm.loading import load_llm, load_tuned, merged
+    from medcards.llm.loading import load_llm, load_tuned
 
     base, tokenizer = load_llm(llm)
     size = base.get_memory_footprint()
-    model = merged(load_tuned(llm, adapter, base)[0])
+    model, _ = load_tuned(llm, adapter, base)  # not merged, so that the bases compute the same layers
     asked, references = questions.question.tolist(), questions.answer.tolist()
     sizes = params.max_new_tokens, params.batch_tokens
     started = time.perf_counter()

@@ -103,11 +103,11 @@ class Exam:
     @cached_property
     def tuned_model(self):
         """The tuned model. The adapter is put into the loaded base, so that one model is in memory at a time."""
-        from medcards.llm.loading import load_tuned, merged
+        from medcards.llm.loading import load_tuned, merge_if_exact
 
         tuned, _ = load_tuned(self.llm, self.data / "adapter", self.base_model)
         del self.base_model  # it is changed: a system that asks for it again loads it again
-        return merged(tuned)
+        return merge_if_exact(tuned)
 
     def kept(self, tuned: bool) -> Path:
         """The folder that keeps what the model answered, so that equal inputs are computed once.

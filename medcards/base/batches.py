@@ -9,8 +9,8 @@ def token_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
     Parameters
     ----------
     lengths : number of tokens of each text.
-    budget : largest number of texts of a batch times the length of its longest text. A longer text is a batch of its
-        own.
+    budget : largest number of texts of a batch times the length of its longest text. A longer text is alone in
+        its batch.
 
     Returns
     -------

@@ -6,20 +6,20 @@ TOLERANCE = 1e-5
 """Largest error of a float32 product, as a share of its largest value. bfloat16 has an error of about 1e-3."""
 
 
-def attention_on(device: str) -> str | None:
-    """The attention with which a transformer loads, after PyTorch's products are set up for the device.
+def fastest_attention(device: str) -> str | None:
+    """Set up PyTorch's products for a device, and name the attention that is fastest with them.
 
-    On a CPU it is ``eager``, because PyTorch's fused attention (``sdpa``) becomes several times slower with oneDNN (see
-    :func:`prefer_onednn`). On a GPU it is None: transformers chooses.
+    PyTorch's fused attention (``sdpa``) becomes several times slower with oneDNN (see :func:`prefer_onednn`).
 
     Parameters
     ----------
     device : ``cpu`` or ``cuda``.
+
+    Returns
+    -------
+    ``eager`` where oneDNN multiplies; else None, and transformers chooses.
     """
-    if device != "cpu":
-        return None
-    prefer_onednn()
-    return "eager"
+    return "eager" if device == "cpu" and prefer_onednn() else None
 
 
 def prefer_onednn() -> bool:

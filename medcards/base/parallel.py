@@ -27,8 +27,9 @@ def side_by_side(calls: list[Callable], title: str, threads: bool = False) -> li
     [8, 16]
     """
     from joblib import Parallel, cpu_count, delayed, parallel_config
+    from threadpoolctl import threadpool_limits
 
     place = {"backend": "threading"} if threads else {"backend": "loky", "inner_max_num_threads": 1}
-    with parallel_config(**place):
+    with parallel_config(**place), threadpool_limits(1 if threads else None):
         done = Parallel(n_jobs=min(cpu_count(), WORKERS), return_as="generator")(delayed(call)() for call in calls)
         return list(tqdm(done, desc=title, total=len(calls), delay=1))

@@ -1,7 +1,8 @@
-"""Pairs of sets of words with a large Jaccard similarity, found in time that grows with the number of words.
+"""Pairs of sets of words with a large Jaccard similarity.
 
 MinHash LSH proposes pairs (Broder, 1997; Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, chapter 3;
-library: datasketch). The similarity of each proposed pair is then computed exactly.
+library: datasketch). The similarity of each proposed pair is then computed exactly. The time grows with the number of
+words and with the number of proposed pairs.
 """
 
 from collections.abc import Iterable, Iterator

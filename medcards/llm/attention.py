@@ -16,8 +16,11 @@ GROUPED = "grouped"
 
 
 def group_attention(model: PreTrainedModel) -> None:
-    """Let a model compute its attention by :func:`grouped_attention`, if its architecture is known."""
-    if model.config.model_type in ARCHITECTURES:
+    """Let a model compute its attention by :func:`grouped_attention`, if its architecture is known.
+
+    GPT-2 can compute attention in float32 where the model computes in half precision. Such a model stays as it is.
+    """
+    if model.config.model_type in ARCHITECTURES and not getattr(model.config, "reorder_and_upcast_attn", False):
         AttentionInterface.register(GROUPED, grouped_attention)
         AttentionMaskInterface.register(GROUPED, eager_mask)
         model.set_attn_implementation(GROUPED)

@@ -30,9 +30,9 @@ from medcards.llm.prompts import answer_ids, prompt_ids
 
 Model = PreTrainedModel | PeftModel
 READ_SHARE = 16
-"""Prompts and references are read in parts of a batch. A part has this share of the batch's tokens.
+"""On a CPU, prompts and references are read in parts of a batch. A batch has this many times the tokens of a part.
 
-A processor generates fastest in large batches, and reads fastest in small ones that fit its cache.
+A CPU generates fastest in large batches, and reads fastest in small ones that fit its cache.
 """
 
 
@@ -71,7 +71,7 @@ def generate(
     ----------
     model : the model, or a function that loads it when there is something to compute.
     max_new_tokens : tokens of an answer, at most.
-    batch_tokens : tokens that the model holds at a time, at most: prompts, answers and padding.
+    batch_tokens : tokens of a batch, at most: prompts, the longer of answer and reference, and padding.
     label : name of the progress bar.
     context : for each question, the texts that the model reads before it; none by default.
     references : for each question, the answer whose likelihood is asked; none by default.
@@ -91,9 +91,9 @@ def generate(
         prompts.append(prompt_ids(tokenizer, question, system_prompt, context[row] if context else ()))
         tails.append(answer_ids(tokenizer, question, references[row], system_prompt) if references else [])
     made: dict[int, Generated] = {}
-    lengths = [len(prompt) + max_new_tokens for prompt in prompts]
+    lengths = [len(prompt) + max(max_new_tokens, len(tail)) for prompt, tail in zip(prompts, tails, strict=True)]
     for rows in tqdm(token_batches(lengths, batch_tokens), desc=label):
-        asked = [prompts[row] for row in rows], [tails[row] for row in rows], max_new_tokens, batch_tokens // READ_SHARE
+        asked = [prompts[row] for row in rows], [tails[row] for row in rows], max_new_tokens, batch_tokens
         results = _kept(kept, asked, lambda inputs=asked: _answer_batch(_loaded(model), tokenizer, *inputs))
         made |= zip(rows, (Generated(**result) for result in results), strict=True)
     for row, question in enumerate(questions):
@@ -132,9 +132,10 @@ def _answer_batch(
     prompts: list[list[int]],
     references: list[list[int]],
     max_new_tokens: int,
-    part_tokens: int,
+    batch_tokens: int,
 ) -> list[dict]:
     """The fields of :class:`Generated` for each prompt, longest prompt first. Empty references are not scored."""
+    part_tokens = batch_tokens // READ_SHARE if model.device.type == "cpu" else batch_tokens
     batch = _padded(model, tokenizer, prompts, "left")
     greedy, nll = {"max_new_tokens": max_new_tokens, "do_sample": False, "num_beams": 1}, [None] * len(prompts)
     if _cache_can_be_shared(model):

@@ -18,7 +18,7 @@ from transformers import (
 
 from medcards import InputError, reason_of
 from medcards.base.files import atomic, read_json, sha256_of
-from medcards.base.matmul import attention_on
+from medcards.base.matmul import fastest_attention
 from medcards.base.references import cache_folder, reading, resolve
 from medcards.llm.attention import group_attention
 from medcards.llm.params import LlmParams
@@ -68,7 +68,8 @@ def load_llm(params: LlmParams) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
     ------
     InputError : the reference is no language model, or the machine lacks what a parameter asks for.
     """
-    folder = _model_folder(params)
+    folder, automatic = _model_folder(params), params.attention == "auto"
+    attention = fastest_attention(device(params)) if automatic else params.attention
     sharded = os.environ.get("ACCELERATE_USE_FSDP") == "true"
     gpu = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     quantization = None
@@ -89,7 +90,7 @@ def load_llm(params: LlmParams) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
                 dtype=compute_dtype(params),
                 quantization_config=quantization,
                 device_map=None if sharded else {"": gpu if device(params) == "cuda" else "cpu"},
-                attn_implementation=attention_on(device(params)) if params.attention == "auto" else params.attention,
+                attn_implementation=attention,
                 local_files_only=True,
             )
         except ImportError as error:
@@ -98,7 +99,7 @@ def load_llm(params: LlmParams) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
     tokenizer = load_tokenizer(params)
     if len(tokenizer) > (known := model.get_input_embeddings().num_embeddings):
         raise InputError(f"{params.model}: its tokenizer has {len(tokenizer)} tokens, but the model knows {known}")
-    if params.attention == "auto" and device(params) == "cpu":
+    if automatic and attention == "eager":
         group_attention(model)
     model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
     return model, tokenizer
@@ -132,7 +133,7 @@ def load_tuned(
         ) from error
 
 
-def merged(tuned: PeftModel) -> PreTrainedModel | PeftModel:
+def merge_if_exact(tuned: PeftModel) -> PreTrainedModel | PeftModel:
     """The tuned model with its adapter merged into the base's weights, which computes less.
 
     The adapter stays apart where merging would round the weights: on a quantised base, and on one in half precision. It

@@ -137,9 +137,13 @@ def headlines(metrics: dict[str, dict]) -> dict[str, object]:
     return {
         "leak": {kind: leaked_share(audit, kind, "questions", "bi-encoder") for kind in ("group", "random")},
         "leak_difference": leaked_share(audit, "differences", "questions", "bi-encoder"),
-        "mrr": {name: own[name]["mrr@10"] for name in dict.fromkeys(("bm25", yardstick, served))},
+        "mrr": {name: own[name]["mrr@10"] for name in dict.fromkeys(("bm25", yardstick, "dense_exact", served))},
         "served": served,
+        "yardstick": yardstick,
         "served_difference": own["differences"].get(f"{served}-{yardstick}", {}).get("mrr@10"),
+        "difference_to_adapted": own["differences"].get(f"{served}-dense_exact", {}).get("mrr@10")
+        if yardstick != "dense_exact"
+        else None,
         "hnsw_recall": metrics["index"]["served"]["test"]["recall@10"],
         "hnsw_speed": metrics["cost/index"]["ratios"]["hnsw_to_exact"],
         "sound_f1": {name: asked[name][HEADLINE] for name in (baseline, "base", learned, openly) if name in asked},

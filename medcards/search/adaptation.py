@@ -42,8 +42,8 @@ def adapt(
 ) -> tuple[Vectors, dict]:
     """Adapt a sentence-transformers model in place, on training cards only.
 
-    With ``params.questions``, the transformer is fine-tuned on so many questions. With ``params.projection_epochs``, a
-    linear layer after it is trained on all of them.
+    If ``params.questions`` is not 0, the transformer is fine-tuned on this number of questions. If
+    ``params.projection_epochs`` is not 0, a linear layer after it is trained on all training questions.
 
     Parameters
     ----------

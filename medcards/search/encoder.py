@@ -61,9 +61,9 @@ def attention_settings() -> dict[str, str | None]:
     """The settings with which the transformer of a bi-encoder or of a cross-encoder loads."""
     import torch
 
-    from medcards.base.matmul import attention_on
+    from medcards.base.matmul import fastest_attention
 
-    return {"attn_implementation": attention_on("cuda" if torch.cuda.is_available() else "cpu")}
+    return {"attn_implementation": fastest_attention("cuda" if torch.cuda.is_available() else "cpu")}
 
 
 def check_encoder(vectors: Vectors, encoder: TextEncoder, cards: pd.DataFrame) -> None:

@@ -1,13 +1,14 @@
 """The models of the search without PyTorch: exported to ONNX once, then run by ONNX Runtime.
 
 The import of PyTorch and sentence-transformers takes longer than a search. The exported models lie in the per-user
-cache. The name of a model's folder is a hash of its manifest, so another model has another folder.
+cache. The name of a model's folder is a hash of its manifest and of the versions that export and run it.
 """
 
 import hashlib
 import logging
 from collections.abc import Callable
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,12 @@ from medcards.search.encoder import TextEncoder, encode, in_token_batches, load_
 
 log = logging.getLogger(__name__)
 
+PACKAGES = ("torch", "sentence-transformers", "onnxscript", "onnxruntime")
+"""Packages that export and run a model. Another version makes another export."""
+EXPORT = 1
+"""Number of the way in which :mod:`medcards.search.onnx_export` exports. Another way has another number."""
+REFUSED = "not_exportable.txt"
+"""File with the reason, in the folder of a model that cannot be exported."""
 KEPT = 8
 """Number of exported models that the cache keeps. The oldest ones are removed."""
 SEARCH_BATCH_TOKENS = 256
@@ -100,30 +107,34 @@ def _exported(folder: Path, role: str, load: Callable, read: Callable, threads: 
     """The exported model that a manifest names. It is exported now if it is not in the cache.
 
     PyTorch runs a model that cannot be exported. The results are the same, and a warning says why the start is slow.
+    The cache keeps the reason, so that the export is tried once.
     """
     manifest = read_manifest(folder)
     if manifest["model"] == "none":
         return None
-    home = cache_folder() / "onnx" / hashlib.sha256(to_json([role, manifest]).encode()).hexdigest()[:16]
-    try:
-        if not home.exists():
-            log.info("exporting the %s to %s, once", role, home)
-            _export(load(model_folder(folder)), read, home)
-    except NotExportable as reason:
-        log.warning("PyTorch runs the %s, which starts slowly: %s", role, reason)
+    made_of = [role, manifest, EXPORT, {name: version(name) for name in PACKAGES}]
+    home = cache_folder() / "onnx" / hashlib.sha256(to_json(made_of).encode()).hexdigest()[:16]
+    if not home.exists():
+        log.info("exporting the %s to %s, once", role, home)
+        _export(load(model_folder(folder)), read, home)
+    if (refused := home / REFUSED).exists():
+        log.warning("PyTorch runs the %s, which starts slowly: %s", role, refused.read_text(encoding="utf-8"))
         return partial(read, load(model_folder(folder)))
     return _load(home, threads)
 
 
 def _export(model, read: Callable, home: Path) -> None:
-    """Export a model, unless another process did so meanwhile, and remove the oldest exports."""
+    """Export a model, or write why not, unless another process did so meanwhile. The oldest exports are removed."""
     from medcards.search.onnx_export import export_to_onnx
 
     home.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(home.parent / ".lock"):
         if not home.exists():
             with atomic(home) as scratch:
-                export_to_onnx(model, partial(read, model), scratch)
+                try:
+                    export_to_onnx(model, partial(read, model), scratch)
+                except NotExportable as reason:
+                    (scratch / REFUSED).write_text(str(reason), encoding="utf-8")
         homes = sorted((path for path in home.parent.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
         for old in homes[:-KEPT]:
             remove(old)
@@ -135,6 +146,8 @@ def _load(home: Path, threads: int) -> ExportedModel:
     try:
         model = ExportedModel(home, threads)
         found = model([known["text"]])[0]
+    except ImportError:
+        raise
     except Exception as error:  # the runtime and the tokenizer raise many types of errors
         raise InputError(f"{home} is damaged, delete it: {reason_of(error)}") from error
     if not np.allclose(found, known["result"], rtol=1e-3, atol=1e-3):

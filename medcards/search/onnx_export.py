@@ -13,8 +13,13 @@ from medcards import reason_of
 from medcards.base.files import write_json
 from medcards.search.exported import ExportedModel, NotExportable
 
-PROBES = ["What is gout?", "A painful inflammation of the joints, most often of the big toe.", "pain " * 600]
-"""Texts that both models read: two that are padded, and one that most models cut."""
+PROBES = [
+    "What is gout?",
+    "A painful inflammation of the joints, most often of the big toe.",
+    *("b", "Qu'est-ce que c'est ? 10⁹/L", "痛风是什么？", "A (β-)blocker; 5 mg/day, or 2.5%." * 5),
+    "pain " * 600,
+]
+"""Texts that both models read: of several lengths and scripts, and one that most models cut."""
 PARITY = 1e-4
 """Largest difference between the results of the exported model and of the original, absolute and relative."""
 

@@ -30,7 +30,8 @@ def train_projection(
     Parameters
     ----------
     pairs : training questions, see :func:`medcards.search.negatives.training_pairs`.
-    answers : the corpus, in the order of ``vectors.answers``. Equal texts count as one answer.
+    answers : the corpus, in the order of ``vectors.answers``. Equal texts count as one answer. An answer to the same
+        question, or of the same concept, counts neither as right nor as wrong.
     epochs : passes over the questions.
 
     Returns
@@ -48,6 +49,9 @@ def train_projection(
     right = torch.from_numpy(pd.Index(first.index).get_indexer(code[pairs.row]))
     questions = torch.from_numpy(vectors.questions_of(pairs.card_id))
     searched = torch.from_numpy(vectors.answers[first.to_numpy()])
+    asked, concepts = (torch.from_numpy(_codes(answers, name)) for name in ("question", "concept"))
+    row_of = torch.from_numpy(first.to_numpy())  # of each text, its row in the corpus
+    own_row = torch.from_numpy(pairs.row.to_numpy())
 
     random = torch.Generator().manual_seed(seed)
     layer = torch.eye(searched.shape[1], requires_grad=True)
@@ -60,12 +64,23 @@ def train_projection(
             rows, places = torch.cat([right[batch], others]).unique(return_inverse=True)
             found = normalize(searched[rows] @ layer.T, dim=1)
             similarity = normalize(questions[batch] @ layer.T, dim=1) @ found.T
+            also_right = torch.zeros(similarity.shape, dtype=torch.bool)
+            for code_of in (asked, concepts):
+                also_right |= code_of[own_row[batch]][:, None] == code_of[row_of[rows]]
+            also_right[torch.arange(len(batch)), places[: len(batch)]] = False
+            similarity = similarity.masked_fill(also_right, -torch.inf)
             loss = cross_entropy(SCALE * similarity, places[: len(batch)])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             losses.append(loss.item())
     return layer.detach().numpy(), losses
+
+
+def _codes(answers: pd.DataFrame, name: str) -> np.ndarray:
+    """A number for each value of a column; an empty value has a number of its own in each row."""
+    values = answers[name].map(normalise)
+    return pd.factorize(values.where(values != "", answers.card_id))[0]
 
 
 def project(vectors: Vectors, matrix: np.ndarray) -> Vectors:

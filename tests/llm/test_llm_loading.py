@@ -54,14 +54,14 @@ def test_merging_changes_no_answer(llama, tmp_path, changes):
     from peft import PeftModel
 
     from medcards.llm.generation import generate
-    from medcards.llm.loading import load_llm, merged
+    from medcards.llm.loading import load_llm, merge_if_exact
 
     done, _ = tune(llama, tmp_path, lora_params(**changes), epochs=0.25)
     base, tokenizer = load_llm(tiny.llm_params(llama))
     tuned = PeftModel.from_pretrained(base, done.best)
     asked, references = (tokenizer, VALIDATION.question.tolist(), "", 6, 1000), VALIDATION.answer.tolist()
     apart = generate(tuned, *asked, references=references)
-    whole = merged(tuned)
+    whole = merge_if_exact(tuned)
     assert not isinstance(whole, PeftModel) and not any("lora" in name for name, _ in whole.named_modules())
     made = generate(whole, *asked, references=references)
     assert [one.text for one in made] == [one.text for one in apart]
@@ -70,21 +70,21 @@ def test_merging_changes_no_answer(llama, tmp_path, changes):
 
 @pytest.mark.parametrize("changes", [{"quantize": "nf4"}, {"quantize": "int8"}, {"dtype": "bfloat16"}])
 def test_an_adapter_stays_apart_where_merging_rounds(adapter, llama, changes):
-    from medcards.llm.loading import load_tuned, merged
+    from medcards.llm.loading import load_tuned, merge_if_exact
 
     tuned, _ = load_tuned(tiny.llm_params(llama, **changes), adapter)
-    assert merged(tuned) is tuned
+    assert merge_if_exact(tuned) is tuned
 
 
 def test_an_adapter_of_the_head_stays_apart(llama):
     """The head may share its weights with the embeddings."""
     from peft import get_peft_model
 
-    from medcards.llm.loading import load_llm, merged
+    from medcards.llm.loading import load_llm, merge_if_exact
     from medcards.llm.lora import lora_config
 
     tuned = get_peft_model(load_llm(tiny.llm_params(llama))[0], lora_config(lora_params(target_modules=["lm_head"])))
-    assert merged(tuned) is tuned
+    assert merge_if_exact(tuned) is tuned
 
 
 def test_dtype_attention_and_device_are_checked(llama, tmp_path):

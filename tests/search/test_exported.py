@@ -77,9 +77,22 @@ def test_a_model_that_cannot_be_exported_is_run_by_pytorch(tmp_path, cache, monk
     write_manifest(tmp_path / "encoder", f"path:{folder}")
     monkeypatch.setattr("torch.onnx.export", None)
     found = search_encoder(tmp_path / "encoder")(TEXTS)
-    assert "PyTorch runs the bi-encoder, which starts slowly: it could not be exported" in caplog.text
+    said = "PyTorch runs the bi-encoder, which starts slowly: it could not be exported"
+    assert said in caplog.text
     assert np.array_equal(found, encode(load_encoder(folder), TEXTS))
-    assert not [path for path in cache.iterdir() if path.is_dir()]
+    caplog.clear()
+    monkeypatch.delattr("medcards.search.onnx_export.export_to_onnx")  # a later search does not try again
+    assert np.array_equal(search_encoder(tmp_path / "encoder")(TEXTS), found) and said in caplog.text
+
+
+def test_another_version_of_a_package_exports_again(tmp_path, cache, monkeypatch):
+    write_manifest(tmp_path / "encoder", f"path:{tiny.make_encoder(tmp_path / 'model')}")
+    for _ in range(2):
+        search_encoder(tmp_path / "encoder")
+        assert len([path for path in cache.iterdir() if path.is_dir()]) == 1
+    monkeypatch.setattr("medcards.search.exported.version", lambda name: "0.0")
+    search_encoder(tmp_path / "encoder")
+    assert len([path for path in cache.iterdir() if path.is_dir()]) == 2
 
 
 def test_the_cache_keeps_the_newest_exports(tmp_path, cache, exported, monkeypatch):

@@ -133,9 +133,17 @@ def test_adaptation_brings_questions_to_their_answers(way, cards, tmp_path, no_n
     assert np.allclose(read_again.questions, after.questions, atol=1e-5)
 
 
-def test_the_projection_does_not_separate_equal_answers():
-    """Three questions share one answer text. If its copies counted as wrong, their loss could not fall below log 3."""
-    table = pd.DataFrame({"card_id": list("abcd"), "split": "train", "answer": ["Yes.", "yes", "Yes!", "A cyst."]})
+@pytest.mark.parametrize(
+    "equal",
+    [{"answer": ["Yes.", "yes", "Yes!"]}, {"question": ["Why?", "why", "Why"]}, {"concept": ["T:1"] * 3}],
+    ids=str,
+)
+def test_the_projection_does_not_separate_relevant_answers(equal):
+    """Three cards have one answer, one question or one concept, and one vector. If their answers counted as wrong for
+    each other, the loss could not fall below log 3."""
+    rows = {"card_id": list("abcd"), "split": "train", "concept": ["", "", "", "T:2"]}
+    rows |= {side: [f"{side} {number}" for number in range(4)] for side in ("question", "answer")}
+    table = pd.DataFrame(rows | {column: [*values, "other"] for column, values in equal.items()})
     rows = unit(np.array([[1, 0.1], [1, 0.1], [1, 0.1], [0.1, 1]], dtype=np.float32))
     ids, counts = table.card_id.to_numpy(dtype=np.str_), np.zeros(4)
     vectors = Vectors(ids, rows, counts, ids, rows, counts, 8)
