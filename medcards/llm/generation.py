@@ -134,7 +134,7 @@ def _answer_batch(
     max_new_tokens: int,
     batch_tokens: int,
 ) -> list[dict]:
-    """The fields of :class:`Generated` for each prompt, longest prompt first. Empty references are not scored."""
+    """The fields of :class:`Generated` for each prompt. Empty references are not scored."""
     part_tokens = batch_tokens // READ_SHARE if model.device.type == "cpu" else batch_tokens
     batch = _padded(model, tokenizer, prompts, "left")
     greedy, nll = {"max_new_tokens": max_new_tokens, "do_sample": False, "num_beams": 1}, [None] * len(prompts)
@@ -174,7 +174,7 @@ def _positions(mask: torch.Tensor) -> torch.Tensor:
 def _read(
     model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor, part_tokens: int
 ) -> tuple[DynamicCache, torch.Tensor]:
-    """Read prompts in parts. They are padded on the left, longest first.
+    """Read prompts in parts. They are padded on the left.
 
     Returns
     -------
@@ -182,18 +182,20 @@ def _read(
     logits : (prompts, 1, vocabulary) logits of the first tokens of the answers.
     """
     lengths, parts = mask.sum(dim=1).tolist(), []
+    batches = token_batches(lengths, part_tokens)
     last = torch.tensor([-1], device=ids.device)  # the number 1 makes a strided slice, which a head reads row by row
-    for rows in token_batches(lengths, part_tokens):
+    for rows in batches:
         seen = mask[rows, -lengths[rows[0]] :]
         inputs = {"input_ids": ids[rows, -lengths[rows[0]] :], "attention_mask": seen, "position_ids": _positions(seen)}
         parts.append(model(**inputs, use_cache=True, logits_to_keep=last))
+    places = torch.tensor([row for rows in batches for row in rows], device=ids.device).argsort()
     for layers in zip(*(part.past_key_values.layers for part in parts), strict=True):
         longest = layers[0].keys.shape[-2]
         missing = [longest - layer.keys.shape[-2] for layer in layers]
         for name in ("keys", "values"):
             states = [pad(getattr(layer, name), (0, 0, left, 0)) for layer, left in zip(layers, missing, strict=True)]
-            setattr(layers[0], name, torch.cat(states))
-    return parts[0].past_key_values, torch.cat([part.logits for part in parts])
+            setattr(layers[0], name, torch.cat(states)[places])
+    return parts[0].past_key_values, torch.cat([part.logits for part in parts])[places]
 
 
 def _nll_after(

@@ -11,7 +11,8 @@ import tiny
 from medcards import InputError
 
 QUESTIONS = ["What is gout?", "What should a nurse know about asthma, case 1, and what comes next?", "Why?"]
-REFERENCES = ["a fever", "rest", "a blood test tells gout from sepsis"]
+REFERENCES = ["a fever", "rest", "a blood test tells gout from sepsis, " * 9]
+"""The shortest question has the longest reference, so that prompts and rows of a batch are not in one order."""
 READ = [["gout is a fever"], [], []]
 
 
