@@ -37,11 +37,14 @@ def summaries() -> str:
 
 def run_benchmark(name: str, cards: int | None, repeats: int) -> tuple[list, dict[str, float]]:
     """The measured ways of a benchmark, and the rates of matrix products before it."""
+    from joblib.externals.loky import get_reusable_executor
+
     from benchmarks.measure import gemm_rates, measure
 
     module = importlib.import_module(f"benchmarks.{name}")
     rates = gemm_rates()
     found = [measure(benchmark, repeats, rates) for benchmark in module.benchmarks(cards or module.CARDS)]
+    get_reusable_executor().shutdown()  # joblib's processes would keep this one alive for five minutes
     return [one for ways in found for one in ways], rates
 
 
