@@ -14,14 +14,19 @@ help:  ## list these commands
 
 try: override PROFILE = tiny
 try: run  ## run every stage on 400 cards (PROFILE=tiny)
-	@echo 'REPORT.md and plots/ hold the results. Next: source .venv/bin/activate; python -m medcards search "crooked teeth"'
+	@echo 'REPORT.md and plots/ hold the results. Next: source .venv/bin/activate; python -m medcards search "low blood sugar"'
 
-run: .venv/installed  ## run a profile on the committed parameters: PROFILE=NAME [ARGS="-S lora.r=8"] [STAGE=NAME]
+run: .venv/installed  ## run a profile on the committed parameters: PROFILE=NAME [DECK=FILE] [ARGS="-S lora.r=8"] [STAGE=NAME]
 	@test -f "profiles/$(PROFILE).args" || { echo 'PROFILE=$(PROFILE) is not a profile; profiles: $(PROFILES)' >&2; exit 2; }
-	@git diff --quiet HEAD -- params.yaml || cmp -s params.yaml $(LAST_RUN) || { echo 'params.yaml has changes of your own, and a' \
+	@case "$$DECK" in *[!A-Za-z0-9_./-]*) echo "DECK=$$DECK: the name of the file has other characters than letters, digits" \
+	    'and _ . / -; `python -m medcards check FILE --write` writes a copy with a plain name' >&2; exit 2;; esac
+	@for pid in $$(grep -ohs '"pid": [0-9]*' .dvc/tmp/rwlock .dvc/tmp/exps/rwlock | grep -o '[0-9]*' | sort -u); do \
+	    ! kill -0 $$pid 2>/dev/null || { echo "a run is in progress (process $$pid), and a second one would change its parameters:" \
+	    'wait until it ends, or use another clone' >&2; exit 2; }; done
+	@git diff --quiet HEAD -- params.yaml || cmp -s params.yaml $(LAST_RUN) || { echo 'params.yaml has changes of your own or of an experiment, and a' \
 	    'profile starts from the committed file: commit them, drop them with `make reset`, or run them with `make repro`' >&2; exit 2; }
 	@git restore --staged --worktree params.yaml
-	set -f; dvc exp run $(shell cat profiles/$(PROFILE).args 2>/dev/null) $(ARGS) $(STAGE); \
+	set -f; dvc exp run $(shell cat profiles/$(PROFILE).args 2>/dev/null) $(if $(DECK),-S data.source=file -S data.path=$(DECK)) $(ARGS) $(STAGE); \
 	    status=$$?; mkdir -p .scratch; cp params.yaml $(LAST_RUN); \
 	    test $$status = 0 || { echo 'The run failed. `make reset` goes back to the last commit.' >&2; exit $$status; }
 

@@ -146,9 +146,21 @@ def resolve(reference: str, repo_type: RepoType = "model") -> Path:
     return path
 
 
-def _resolve_pypi(reference: str, parsed: Reference) -> Path:
+def fetched(reference: str) -> Path | None:
+    """What :func:`resolve` returns for a path, or for a wheel that is in the cache; None for anything else."""
+    parsed = parse(reference)
+    path = _unpacked(reference, parsed) / parsed.path if parsed.kind == "pypi" else Path(parsed.path or ".absent")
+    return path if parsed.kind != "hub" and path.exists() else None
+
+
+def _unpacked(reference: str, parsed: Reference) -> Path:
+    """The folder in the cache where a wheel is unpacked."""
     unique = hashlib.sha256(reference.encode()).hexdigest()[:12]
-    home = cache_folder() / "pypi" / f"{parsed.name}-{parsed.version}-{unique}"
+    return cache_folder() / "pypi" / f"{parsed.name}-{parsed.version}-{unique}"
+
+
+def _resolve_pypi(reference: str, parsed: Reference) -> Path:
+    home = _unpacked(reference, parsed)
     target = home / parsed.path
     home.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{home}.lock"):

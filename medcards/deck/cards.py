@@ -21,6 +21,7 @@ import pandas as pd
 
 from medcards import InputError
 from medcards.base.files import read_json, write_json
+from medcards.deck.markup import without_clozes, without_html, without_media
 
 CARD_COLUMNS = ["card_id", "question", "answer", "group", "concept", "branch", "query_set", "source"]
 SPLITS = ["train", "validation", "test"]
@@ -34,8 +35,9 @@ _INVISIBLE = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u200b\u200e\
 def clean(raw: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int], pd.DataFrame]:
     """Clean raw cards.
 
-    Invisible characters are removed, Unicode is brought to NFC, and white space becomes single spaces.
-    Rows with a blank side and exact duplicates are dropped.
+    Pictures and sounds of flashcard programs are removed, HTML becomes text, and cloze deletions are filled in (see
+    :mod:`medcards.deck.markup`). Invisible characters are removed, Unicode is brought to NFC, and white space becomes
+    single spaces. Rows with a blank side and exact duplicates are dropped.
 
     Parameters
     ----------
@@ -53,6 +55,9 @@ def clean(raw: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int], pd.DataFrame
     InputError : no usable row is left.
     """
     steps = {
+        "changed_media": without_media,
+        "changed_html": without_html,
+        "changed_cloze": without_clozes,
         "changed_invisible": lambda text: _INVISIBLE.sub("", text),
         "changed_unicode": lambda text: unicodedata.normalize("NFC", text),
         "changed_whitespace": lambda text: " ".join(text.split()),

@@ -1,45 +1,36 @@
-"""Check whether a deck can be used: its contents, the rows that would be dropped, and the commands that run it."""
+"""Check whether a deck can be used: what was recognised, which rows would be dropped, and the command for a run."""
 
+import hashlib
+import html
+import json
 import re
+import shlex
+import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from medcards import InputError
 from medcards.deck.cards import clean
-from medcards.deck.sources import read_files, read_table
+from medcards.deck.columns import AUTO
+from medcards.deck.markup import is_html
+from medcards.deck.sources import read_files
 from medcards.deck.splits import PrepareParams, group_cards, near_duplicates, split_by_group
-from medcards.deck.words import STOP_WORDS, words
+from medcards.deck.words import words
 
-QUESTION_COLUMNS = ("input", "question", "front", "prompt", "query", "term")
-ANSWER_COLUMNS = ("output", "answer", "back", "response", "completion", "definition")
-"""Usual names of the columns of a deck, the most frequent name first."""
-DOCUMENT_FREQUENCIES = (20, 10, 5, 2)
-"""Values of eda.min_document_frequency that the check recommends, the default first."""
-MIN_VOCABULARY = 200
-"""Number of words that the topic models need."""
+DECKS = Path("decks")
+"""The folder of the user's decks, which DVC watches."""
 FEW_TEST_QUESTIONS = 100
 """Number of test questions below which intervals are wide."""
-
-
-def find_column(table: pd.DataFrame, names: tuple[str, ...], option: str) -> str:
-    """The first column of the table that has one of the usual names, in upper or lower case.
-
-    Parameters
-    ----------
-    names : the usual names.
-    option : the command's option that names the column, for the error.
-
-    Raises
-    ------
-    InputError : the table has no such column.
-    """
-    for name in names:
-        for column in map(str, table.columns):
-            if column.strip().lower() == name:
-                return column
-    found = ", ".join(map(str, table.columns)) or "none"
-    raise InputError(f"no column is called {' or '.join(names)} (found: {found}): name the column with --{option}")
+TOKENS_PER_WORD, PROMPT_TOKENS = 1.5, 100
+"""Tokens of a word, about; and tokens of a training row's system prompt, template and answer, at least."""
+BYTES_PER_WORD = TOKENS_PER_WORD * 49_152 * 3 * 4
+"""Memory per word of an answer whose likelihood is scored: the logits of its tokens over the default model's
+vocabulary, three copies of 4 bytes."""
+MUCH_MEMORY = 1e9
+"""Number of bytes from which the memory is said."""
+_SAFE = re.compile(r"[A-Za-z0-9_./-]+")
 
 
 def describe_lengths(texts: pd.Series) -> str:
@@ -48,83 +39,125 @@ def describe_lengths(texts: pd.Series) -> str:
     >>> describe_lengths(pd.Series(["a b", "a b c", "a b c d"]))
     '2 to 4 words, median 3'
     """
-    counts = texts.str.split().str.len()
+    counts = texts.map(words).map(len)
     return f"{counts.min():,} to {counts.max():,} words, median {counts.median():,.0f}"
 
 
-def min_document_frequency(answers: pd.Series) -> int:
-    """The largest of :data:`DOCUMENT_FREQUENCIES` that leaves :data:`MIN_VOCABULARY` words, or the smallest."""
-    found = pd.Series([word for text in answers for word in set(words(text)) - STOP_WORDS]).value_counts()
-    enough = (limit for limit in DOCUMENT_FREQUENCIES if (found >= limit).sum() >= MIN_VOCABULARY)
-    return next(enough, DOCUMENT_FREQUENCIES[-1])
-
-
-def check_deck(file: Path, question: str, answer: str, seed: int, params: PrepareParams) -> tuple[list[str], list[str]]:
+def check_deck(
+    path: Path, question: str, answer: str, seed: int, params: PrepareParams, max_length: int
+) -> tuple[list[str], pd.DataFrame, list[str]]:
     """Read, clean, group and split a whole deck as the pipeline does.
 
     Parameters
     ----------
-    question, answer : names of columns. If empty, the usual names are looked for.
+    path : a file, or a folder of files.
+    question, answer : names of columns, or ``auto``.
+    max_length : tokens of a training row, at most.
 
     Returns
     -------
     findings : lines for the reader.
-    overrides : each ``block.key=value`` that a run of this deck needs in addition to the profile own_deck.
+    cards : the usable cards.
+    overrides : each ``block.key=value`` that a run of the whole deck needs.
 
     Raises
     ------
     InputError : the pipeline would refuse the deck.
     """
-    if not file.is_file():
-        raise InputError(f"{file}: there is no such file")
-    table = read_table(file)
-    question = question or find_column(table, QUESTION_COLUMNS, "question")
-    answer = answer or find_column(table, ANSWER_COLUMNS, "answer")
-    raw, _ = read_files(file, question, answer)
+    raw, material = read_files(path, question, answer)
     cards, counts, _ = clean(raw)
-    cards["group"] = group_cards(
-        cards, near_duplicates(cards, params.near_duplicate_threshold, seed), params.join_share, params.stop_share
-    )
+    pairs = near_duplicates(cards, params.near_duplicate_threshold, seed)
+    cards["group"] = group_cards(cards, pairs, params.join_share)
     splits = split_by_group(cards, params.validation_share, params.test_share, seed).value_counts()
     sizes = cards.group.value_counts()
     other = [f"{name} {count:,}" for name, count in counts.items() if name not in ("rows_read", "kept") and count]
-    findings = [
-        f"{len(table):,} rows; columns: {', '.join(map(str, table.columns))}",
-        f"questions in column '{question}': {describe_lengths(cards.question)}",
-        f"answers in column '{answer}': {describe_lengths(cards.answer)}",
+    findings = [line for name, file in material["files"].items() for line in _recognised(name, file)]
+    findings += [
+        f"questions: {describe_lengths(cards.question)}",
+        f"answers: {describe_lengths(cards.answer)}",
         f"usable: {counts['kept']:,} of {counts['rows_read']:,} rows" + (f" ({', '.join(other)})" if other else ""),
         f"near-duplicates: {len(sizes):,} groups; the largest has {sizes.iloc[0]:,} cards ({sizes.index[0]})",
         f"splits: {', '.join(f'{splits[name]:,} {name}' for name in ('train', 'validation', 'test'))}",
+        f"first card: {_short(cards.question[0])} / {_short(cards.answer[0])}",
     ]
+    if (memory := cards.answer.map(words).map(len).max() * BYTES_PER_WORD) > MUCH_MEMORY:
+        findings.append(f"the longest answer takes about {memory / 1e9:.0f} GB of memory when its likelihood is scored")
     if splits["test"] < FEW_TEST_QUESTIONS:
         findings.append(f"the deck is small: intervals over {splits['test']} test questions will be wide")
-    if Path("decks").absolute() not in file.absolute().parents:
-        findings.append(
-            "the file is not in decks/, the folder that DVC watches: copy it there before you run a command"
-        )
-        file = Path("decks", file.name)
-    overrides = [f"data.path={file}"]
-    overrides += [f"data.question_column={question}"] if question != "input" else []
-    overrides += [f"data.answer_column={answer}"] if answer != "output" else []
-    overrides += ["prepare.max_cards=0"] if params.max_cards else []  # params.yaml keeps a sample only
-    frequency = min_document_frequency(cards.answer)
-    overrides += [f"eda.min_document_frequency={frequency}"] if frequency != DOCUMENT_FREQUENCIES[0] else []
-    return findings, overrides
+    overrides = ["prepare.max_cards=0"] if params.max_cards else []  # params.yaml keeps a sample only
+    long = cards.question.map(words).map(len).quantile(0.95)
+    if (needed := TOKENS_PER_WORD * long + PROMPT_TOKENS) > max_length:
+        findings.append("the questions are long: training rows need more tokens than finetune.max_length")
+        overrides.append(f"finetune.max_length={2 ** int(np.ceil(np.log2(needed)))}")
+    return findings, cards, overrides
 
 
-def run_command(overrides: list[str], stage: str = "") -> str:
-    """The shell command that runs the profile own_deck with overrides, up to a stage or to the end.
+def _recognised(name: str, file: dict) -> list[str]:
+    """What was recognised in a file, as lines."""
+    columns = file["columns"]
+    lines = [f"{name}: {file['read_as']}; question: {columns['question']}; answer: {columns['answer']}"]
+    several = {"several_questions": "questions", "several_answers": "answers", "several_turns": "turns"}
+    lines += [
+        f"{columns[count]:,} rows hold several {what}; the first is taken"
+        for count, what in several.items()
+        if columns.get(count)
+    ]
+    lines += [
+        f"row {row}: a quote that is not closed swallows {swallowed} rows; close or double the quote"
+        for row, swallowed in file["open_quotes"].items()
+    ]
+    return lines
 
-    >>> run_command(["data.path=decks/mine.csv"], "rerank_eval")
-    'make run PROFILE=own_deck ARGS="-S data.path=decks/mine.csv" STAGE=rerank_eval'
 
-    Raises
-    ------
-    InputError : a value has characters that the shell or DVC would change.
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def run_command(path: Path, question: str, answer: str, copy: Path, overrides: Sequence[str] = ()) -> str:
+    """The shell command that runs a deck to the end, whatever its file and its columns are called.
+
+    A file in decks/ with a plain name, whose columns are found, runs as it is. Of any other, a copy is written first.
+
+    Parameters
+    ----------
+    copy : see :func:`copy_of`.
+    overrides : see :func:`check_deck`.
+
+    >>> run_command(Path("decks/mine.csv"), "auto", "auto", Path("decks/mine-1.jsonl"))
+    'make run PROFILE=own_deck DECK=decks/mine.csv'
+    >>> run_command(Path("My deck.csv"), "auto", "0", Path("decks/My-deck-1.jsonl"))
+    "python -m medcards check 'My deck.csv' --answer=0 --write && make run PROFILE=own_deck DECK=decks/My-deck-1.jsonl"
     """
-    for override in overrides:
-        key, _, value = override.partition("=")
-        if not re.fullmatch(r"[\w./-]+", value):
-            raise InputError(f"{key}: '{value}' needs another name, of letters, digits and _ . / - only")
-    added = " ".join(f"-S {override}" for override in overrides)
-    return f'make run PROFILE=own_deck ARGS="{added}"' + (f" STAGE={stage}" if stage else "")
+    added = f' ARGS="{" ".join(f"-S {override}" for override in overrides)}"' if overrides else ""
+    inside = DECKS.resolve() in (path.resolve(), *path.resolve().parents)
+    if inside and (question, answer) == (AUTO, AUTO) and _SAFE.fullmatch(str(path)):
+        return f"make run PROFILE=own_deck DECK={path}{added}"
+    names = {"--question": question, "--answer": answer}
+    arguments = [str(path), *(f"{option}={name}" for option, name in names.items() if name != AUTO), "--write"]
+    return f"python -m medcards check {shlex.join(arguments)} && make run PROFILE=own_deck DECK={copy}{added}"
+
+
+def copy_of(path: Path, content: str) -> Path:
+    """The file in decks/ for a clean copy of a deck. Its name has ASCII letters, digits, _ and - only.
+
+    >>> copy_of(Path("Prüfung 1.csv"), "").as_posix()
+    'decks/Prufung-1-e3b0c4.jsonl'
+
+    Parameters
+    ----------
+    content : what :func:`clean_lines` returned. Another content has another name, so that no copy is overwritten.
+    """
+    plain = unicodedata.normalize("NFKD", path.stem).encode("ascii", "ignore").decode()
+    stem = re.sub(r"[^A-Za-z0-9_]+", "-", plain).strip("-") or "deck"
+    return DECKS / f"{stem}-{hashlib.sha256(content.encode()).hexdigest()[:6]}.jsonl"
+
+
+def clean_lines(cards: pd.DataFrame) -> str:
+    """Clean cards as JSON lines of ``question`` and ``answer``. Text that looks like HTML is escaped."""
+
+    def line(card: tuple) -> str:
+        sides = {"question": card.question, "answer": card.answer}
+        sides = {side: html.escape(text, quote=False) if is_html(text) else text for side, text in sides.items()}
+        return json.dumps(sides, ensure_ascii=False)
+
+    return "\n".join(map(line, cards.itertuples())) + "\n"

@@ -6,17 +6,18 @@ only its source knows, or empty. The readers clean and drop nothing, see :func:`
 """
 
 import hashlib
-import json
 import re
 from pathlib import Path
 from typing import Literal
 
 import pandas as pd
 
-from medcards import InputError, reason_of
+from medcards import InputError
 from medcards.base.files import sha256_of
 from medcards.base.params import Block
 from medcards.base.references import ReferenceText, parse, pin, reading, resolve
+from medcards.deck.columns import read_cards
+from medcards.deck.tables import FILE_FORMATS, read_table
 
 DEFINITION_QUESTIONS = (
     "What is {}?",
@@ -26,7 +27,6 @@ DEFINITION_QUESTIONS = (
 )
 """Questions for the definition of a term. The id of the term selects one of them."""
 LAYPERSON_QUESTION = "What does '{}' mean?"
-FILE_FORMATS = (".json", ".jsonl", ".csv", ".parquet")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _LAYPERSON = re.compile(r'"((?:[^"\\]|\\.)*)" [A-Z]+ layperson\b')
 
@@ -163,9 +163,10 @@ def read_hub(reference: str, question_column: str, answer_column: str) -> tuple[
     folder = resolve(pinned, "dataset")
     with reading(reference, "a data set with a train split"):
         table = datasets.load_dataset(str(folder), split="train").to_pandas()
-    raw = _table_to_cards(table, reference, question_column, answer_column, f"hub:{parse(reference).name}")
+    raw, columns = _raw_cards(table, question_column, answer_column, reference, f"hub:{parse(reference).name}")
     digest = hashlib.sha256("\x1e".join(raw.question + "\x1f" + raw.answer).encode()).hexdigest()
-    return raw, {"reference": pinned, "rows": len(raw), "sha256_of_content": digest, "licence": _licence(folder)}
+    facts = {"reference": pinned, "rows": len(raw), "sha256_of_content": digest, "licence": _licence(folder)}
+    return raw, facts | {"columns": columns}
 
 
 def _licence(folder: Path) -> str:
@@ -178,7 +179,14 @@ def _licence(folder: Path) -> str:
 
 
 def read_files(path: Path, question_column: str, answer_column: str) -> tuple[pd.DataFrame, dict]:
-    """Read cards from a JSON, JSONL, CSV or Parquet file, or from every such file in a folder.
+    """Read cards from a file, or from every file of a known format in a folder.
+
+    Returns
+    -------
+    raw : the table that the module's docstring describes. A row whose quote is not closed holds other rows, and is
+        marked for dropping.
+    material : number of rows, and for each file ``sha256``, ``read_as`` (see :class:`medcards.deck.tables.Table`),
+        ``columns`` (see :func:`medcards.deck.columns.read_cards`) and ``open_quotes`` (row, number of rows it holds).
 
     Raises
     ------
@@ -193,76 +201,25 @@ def read_files(path: Path, question_column: str, answer_column: str) -> tuple[pd
             raise InputError(
                 f"data.path={path}: the folder holds no {', '.join(FILE_FORMATS)} file; put your deck there"
             )
-    tables = [
-        _table_to_cards(read_table(file), str(file), question_column, answer_column, f"file:{file.name}")
-        for file in files
-    ]
+    tables, described = [], {}
+    for file in files:
+        table = read_table(file)
+        raw, columns = _raw_cards(table.cells, question_column, answer_column, str(file), f"file:{file.name}")
+        raw.loc[list(table.swallowed), "drop"] = "open_quote"
+        tables.append(raw)
+        described[file.name] = {
+            "sha256": sha256_of(file),
+            "read_as": table.read_as,
+            "columns": columns,
+            "open_quotes": {str(place + 1): rows for place, rows in table.swallowed.items()},
+        }
     raw = pd.concat(tables, ignore_index=True)
-    return raw, {"files": {file.name: sha256_of(file) for file in files}, "rows": len(raw)}
+    return raw, {"files": described, "rows": len(raw)}
 
 
-def read_table(file: Path) -> pd.DataFrame:
-    """Read all columns of a JSON, JSONL, CSV or Parquet file.
-
-    Raises
-    ------
-    InputError : the file is of another format, empty or malformed.
-    """
-    suffix = file.suffix.lower()
-    if suffix not in FILE_FORMATS:
-        raise InputError(f"{file}: unknown format '{suffix}'; a deck is one of {', '.join(FILE_FORMATS)}")
-    if file.stat().st_size == 0:
-        raise InputError(f"{file}: the file is empty")
-    try:
-        if suffix == ".csv":
-            table = pd.read_csv(file, dtype=str, keep_default_na=False)
-            if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus fields as row labels
-                raise ValueError("a row has more fields than the header; quote texts that contain commas")
-            return table
-        if suffix == ".parquet":
-            return pd.read_parquet(file)
-        text = file.read_text(encoding="utf-8-sig")
-        records = json.loads(text) if suffix == ".json" else _read_lines(text)
-    except (ValueError, OSError) as error:  # pandas, pyarrow and json raise these on a malformed file
-        raise InputError(f"{file}: could not be read as {suffix[1:]} ({reason_of(error)})") from None
-    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
-        raise InputError(f"{file}: must hold a list of objects, each with a question and an answer")
-    return pd.DataFrame(records, dtype=object)
-
-
-def _read_lines(text: str) -> list:
-    records = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            try:
-                records.append(json.loads(line))
-            except ValueError as error:
-                raise ValueError(f"line {number}: {error}") from None
-    return records
-
-
-def _table_to_cards(
-    table: pd.DataFrame, where: str, question_column: str, answer_column: str, source: str
-) -> pd.DataFrame:
-    if question_column == answer_column:
-        raise InputError(f"data.question_column and data.answer_column are both '{question_column}': name two columns")
-    for parameter, column in (("question_column", question_column), ("answer_column", answer_column)):
-        if column not in table:
-            found = ", ".join(map(str, table.columns)) or "none"
-            raise InputError(f"{where}: has no column '{column}' (found: {found}); set data.{parameter}")
-    questions, answers = (_texts(table[column], where) for column in (question_column, answer_column))
-    own = {"concept": "", "branch": "", "query_set": "own", "source": source, "drop": ""}
-    return pd.DataFrame({"question": questions, "answer": answers} | own)
-
-
-def _texts(column: pd.Series, where: str) -> list[str]:
-    """The values of a column as texts; a missing value becomes an empty text."""
-    texts = ["" if value is None or value is pd.NA or value != value else str(value) for value in column]
-    for number, text in enumerate(texts, start=1):
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise InputError(
-                f"{where}: row {number} holds half of a surrogate pair, which is not a character"
-            ) from None
-    return texts
+def _raw_cards(
+    cells: pd.DataFrame, question_column: str, answer_column: str, where: str, source: str
+) -> tuple[pd.DataFrame, dict]:
+    """The cards of a table, and the rules that found them (see :func:`medcards.deck.columns.read_cards`)."""
+    cards, rules = read_cards(cells, question_column, answer_column, where)
+    return cards.assign(concept="", branch="", query_set="own", source=source, drop=""), rules

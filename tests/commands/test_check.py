@@ -1,6 +1,7 @@
 """The command check, on a deck of the user's own."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -10,11 +11,11 @@ import pandas as pd
 import pytest
 import tiny
 from conftest import ROOT, Repository
-from ruamel.yaml import YAML
 
-from medcards.base.files import read_json
 from medcards.base.params import read_params
-from medcards.deck.check import check_deck
+from medcards.deck.cards import clean, load_cards
+from medcards.deck.check import check_deck, run_command
+from medcards.deck.sources import read_files
 from medcards.deck.splits import PrepareParams
 
 
@@ -34,61 +35,88 @@ def deck(tmp_path) -> Path:
     return tmp_path / "deck.csv"
 
 
-def test_check_describes_the_deck_and_prints_the_commands(check, deck):
+def test_check_describes_the_deck_and_prints_one_command(check, deck):
     done = check(deck)
     assert done.returncode == 0, done.stderr
-    assert "123 rows; columns: Front, Back" in done.stdout
-    assert "questions in column 'Front': 8 to 8 words" in done.stdout and "answers in column 'Back'" in done.stdout
+    first, *_ = done.stdout.splitlines()
+    assert first == "deck.csv: CSV, separator comma; question: column 'Front'; answer: column 'Back'"
+    assert "questions: 8 to 8 words" in done.stdout
     cleaned = "changed_whitespace 1, dropped_blank_question 1, dropped_blank_answer 1, dropped_duplicate 1"
     assert f"usable: 120 of 123 rows ({cleaned})" in done.stdout
     assert "splits: 96 train, 12 validation, 12 test" in done.stdout and "will be wide" in done.stdout
-    assert "not in decks/" in done.stdout
-    expected = [
-        "data.path=decks/deck.csv",
-        "data.question_column=Front",
-        "data.answer_column=Back",
-        "eda.min_document_frequency=2",
-    ]
-    search, run = [line.strip() for line in done.stdout.splitlines() if "make run" in line]
-    overrides = " ".join(f"-S {one}" for one in expected)
-    assert run == f'make run PROFILE=own_deck ARGS="{overrides}"'
-    assert search == f'make run PROFILE=own_deck ARGS="{overrides} -S reranker.model=none" STAGE=rerank_eval'
-    params = YAML(typ="safe").load(ROOT / "params.yaml")
-    assert all(one.split("=")[0].split(".")[1] in params[one.split(".")[0]] for one in expected)
+    assert "first card: What about word0x0" in done.stdout
+    command = re.escape(f"python -m medcards check {deck} --write && make run PROFILE=own_deck DECK=decks/deck-")
+    assert re.fullmatch(command + r"[0-9a-f]{6}\.jsonl", done.stdout.splitlines()[-1].strip())
 
 
-def test_a_deck_in_the_published_columns_needs_its_path_only(check, tmp_path):
-    cards = [
-        {
-            "input": f"What about word{number}x{number}?",
-            "output": " ".join(f"word{(number + step) % 250}" for step in range(20)),
-        }
-        for number in range(1000)
-    ]
-    (tmp_path / "deck.json").write_text(json.dumps(cards))
-    done = check(tmp_path / "deck.json")
-    assert 'PROFILE=own_deck ARGS="-S data.path=decks/deck.json"\n' in done.stdout and "will be wide" not in done.stdout
-
-
-def test_a_sample_in_params_is_undone_in_the_printed_commands(check, deck):
+def test_a_sample_in_params_is_undone_in_the_printed_command(deck):
     """The check describes the whole deck, so the run must keep the whole deck."""
     (params,) = read_params(ROOT / "params.yaml", prepare=PrepareParams)
     sampled = params.model_copy(update={"max_cards": 40})
-    findings, overrides = check_deck(deck, "Front", "Back", 42, sampled)
-    assert any(line.startswith("usable: 120 of 123") for line in findings) and "prepare.max_cards=0" in overrides
-    assert "prepare.max_cards=0" not in check_deck(deck, "Front", "Back", 42, params)[1]
+    findings, _, overrides = check_deck(deck, "auto", "auto", 42, sampled, 256)
+    assert any(line.startswith("usable: 120 of 123") for line in findings) and overrides == ["prepare.max_cards=0"]
+    assert check_deck(deck, "auto", "auto", 42, params, 256)[2] == []
+    command = run_command(Path("decks/a.csv"), "auto", "auto", Path("decks/b.jsonl"), [*overrides, "seed=1"])
+    assert command == 'make run PROFILE=own_deck DECK=decks/a.csv ARGS="-S prepare.max_cards=0 -S seed=1"'
+
+
+def test_long_questions_get_longer_training_rows(check, deck):
+    rows = pd.read_csv(deck)
+    rows["Front"] += " and so on" * 100
+    rows.to_csv(deck, index=False)
+    assert check(deck).stdout.splitlines()[-1].endswith('ARGS="-S finetune.max_length=1024"')
+
+
+def test_write_puts_a_clean_copy_into_decks(check, deck, tmp_path, monkeypatch):
+    rows = pd.read_csv(deck)
+    rows.loc[5, "Back"] = "Write &lt;b&gt; for a &amp; b"
+    rows.to_csv(deck, index=False)
+    monkeypatch.setattr("medcards.deck.check.DECKS", tmp_path / "decks")
+    (tmp_path / "decks").mkdir()
+    done = check(deck, "--write")
+    (copy,) = (tmp_path / "decks").iterdir()
+    assert f"{copy} holds 120 clean cards" in done.stdout
+    assert done.stdout.splitlines()[-1].strip() == f"make run PROFILE=own_deck DECK={copy}"
+    before = clean(read_files(deck, "auto", "auto")[0])[0]
+    assert clean(read_files(copy, "auto", "auto")[0])[0][["question", "answer"]].equals(before[["question", "answer"]])
+    assert before.answer[5] == "Write <b> for a & b"
+    rows = pd.read_csv(deck)
+    rows.loc[7, "Back"] = "Another answer."
+    rows.to_csv(deck, index=False)
+    check(deck, "--write")
+    assert len(list((tmp_path / "decks").iterdir())) == 2  # the copy of other cards has another name
+
+
+def test_a_folder_is_checked(check, deck, tmp_path):
+    (tmp_path / "more").mkdir()
+    shutil.copy(deck, tmp_path / "more/a.csv")
+    (tmp_path / "more/b.jsonl").write_text('{"question": "What is gout?", "answer": "An arthritis of the joints."}')
+    done = check(tmp_path / "more")
+    assert "usable: 121 of 124" in done.stdout and "b.jsonl: JSON" in done.stdout
+
+
+def test_head_may_close_the_pipe(deck):
+    """Through the shell, as a user types it."""
+    line = f"{sys.executable} -m medcards check {deck} | head -1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", line], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.startswith("deck.csv: CSV") and "Traceback" not in done.stderr
+
+
+def test_a_deck_that_the_encoder_cannot_read_is_said(check, tmp_path, monkeypatch):
+    tiny.make_encoder(tmp_path / "encoder")
+    monkeypatch.setattr("medcards.base.references.fetched", lambda reference: tmp_path / "encoder")
+    rows = [
+        {"question": f"{chr(0x4E00 + number)}部感染{number}？", "answer": f"应考虑{number}"} for number in range(60)
+    ]
+    (tmp_path / "deck.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert "the bi-encoder does not know" in check(tmp_path / "deck.jsonl").stdout
 
 
 @pytest.mark.parametrize(
     ("change", "arguments", "says"),
     [
-        (
-            {"Front": "Side A"},
-            (),
-            "no column is called input or question or front or prompt or query or term (found: Side A, Back)",
-        ),
-        ({"Front": "Side A"}, ("--question", "Side A"), "data.question_column: 'Side A' needs another name"),
-        ({}, ("--answer", "Other"), "has no column 'Other' (found: Front, Back)"),
+        ({}, ("--answer", "Other"), "has no column 'Other' (found: Front, Back); set data.answer_column"),
+        ({}, ("--answer", "Front", "--question", "Front"), "are both 'Front': name two columns"),
     ],
 )
 def test_wrong_input_is_one_line(check, deck, change, arguments, says):
@@ -102,7 +130,17 @@ def test_a_missing_file_is_one_line(tmp_path):
     """Through the shell."""
     command = [sys.executable, "-m", "medcards", "check", tmp_path / "none.csv"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 1 and done.stderr == f"check: {tmp_path / 'none.csv'}: there is no such file\n"
+    assert (
+        done.returncode == 1
+        and done.stderr == f"check: data.path={tmp_path / 'none.csv'}: there is no such file or folder\n"
+    )
+
+
+def test_the_memory_of_long_answers_is_said(check, deck):
+    rows = pd.read_csv(deck)
+    rows.loc[3, "Back"] = "word " * 1941
+    rows.to_csv(deck, index=False)
+    assert "the longest answer takes about 2 GB of memory" in check(deck).stdout
 
 
 def test_a_deck_that_is_too_small_is_refused(check, deck):
@@ -111,17 +149,28 @@ def test_a_deck_that_is_too_small_is_refused(check, deck):
     assert done.returncode == 1 and "the deck is too small to split: 2 cards" in done.stderr
 
 
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory) -> Repository:
+    return Repository.of_files(tmp_path_factory.mktemp("clone")).with_environment()
+
+
 @pytest.mark.slow
-def test_the_printed_commands_run(check, deck, tmp_path):
-    """Through sh, make and dvc, as a user pastes them, but up to the stage prepare only."""
-    repository = Repository.of_files(tmp_path / "clone").with_environment()
-    shutil.copy(deck, repository.folder / "decks/deck.csv")
-    search, run = [line.strip() for line in check(deck).stdout.splitlines() if "make run" in line]
-    assert "rerank_eval" in YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
-    for command, reranker in ((search.removesuffix(" STAGE=rerank_eval"), "none"), (run, "train")):
-        repository.run("sh", "-c", f"{command} STAGE=prepare")
-        params = YAML(typ="safe").load(repository.folder / "params.yaml")
-        assert params["data"]["path"] == "decks/deck.csv" and params["data"]["source"] == "file"
-        assert params["data"]["question_column"] == "Front" and params["eda"]["min_document_frequency"] == 2
-        assert params["reranker"]["model"] == reranker
-        assert read_json(repository.folder / "data/cards/manifest.json")["cards"] == 120
+@pytest.mark.parametrize(
+    ("name", "head", "arguments"),
+    [
+        ("Prüfung.csv", ("Vorderseite", "Rückseite"), ()),
+        ("my deck's cards.csv", ("null", "True"), ()),
+        ("three.csv", ("null", "True", "0"), ("--question", "null", "--answer", "True")),
+    ],
+)
+def test_the_printed_command_runs(deck, clone, name, head, arguments):
+    """Through sh, make and dvc, as a user pastes it, but up to the stage prepare only."""
+    table = pd.read_csv(deck)
+    table["id"] = range(len(table))
+    table = table.iloc[:, : len(head)].set_axis(head, axis=1)
+    table.to_csv(clone.folder / name, index=False)
+    said = clone.run("python", "-m", "medcards", "check", name, *arguments).stdout
+    command = said.splitlines()[-1].strip()
+    clone.run("sh", "-c", f"{command} STAGE=prepare")
+    cards = load_cards(clone.folder / "data/cards")
+    assert len(cards) == 120 and cards.question.str.startswith("What").all()

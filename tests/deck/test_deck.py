@@ -155,6 +155,9 @@ def test_cleaning_counts_every_change_and_drop():
     assert table.answer.tolist() == ["a", "b c", "b c!"]
     assert counts == {
         "rows_read": 7,
+        "changed_media": 0,
+        "changed_html": 0,
+        "changed_cloze": 0,
         "changed_unicode": 1,
         "changed_invisible": 1,
         "changed_whitespace": 2,
@@ -222,10 +225,13 @@ def test_missing_cards_and_manifest_name_the_stage(tmp_path):
 def test_description_counts_duplicates_groups_and_splits():
     table = twenty_cards()
     table.loc[1, ["question", "group"]] = ["Q0!", table.group[0]]  # equal to q0 after normalisation
+    table.loc[[0, 1, 2, 19], "answer"] = ["Yes.", "yes", "Yes", "Yes!"]  # cards 0 and 1 are in one group
     pairs = pd.DataFrame({"first": [0, 2, 15], "second": [1, 3, 16]})
     assert count_duplicates(table, pairs) == {
         "cards_with_equal_question": 2,
-        "cards_with_equal_answer": 0,
+        "cards_with_equal_answer": 4,
+        "cards_with_equal_answer_in_another_group": 4,
+        "test_cards_with_equal_answer_in_training": 1,
         "near_duplicate_pairs": 3,
         "near_duplicate_pairs_across_groups": 2,
         "near_duplicate_pairs_across_splits": 1,
@@ -234,6 +240,6 @@ def test_description_counts_duplicates_groups_and_splits():
     assert split_contents(table)["train"] == {
         "cards": 16,
         "groups": 15,
-        "answer_characters_quartiles": [2, 2, 3],
+        "answer_characters_quartiles": [2, 3, 3],
         "own": 16,
     }

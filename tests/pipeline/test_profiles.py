@@ -1,7 +1,9 @@
 """The profiles in profiles/, and the commands `make run` and `make reset`, through the real make and dvc."""
 
 import json
+import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -140,6 +142,45 @@ def test_make_run_refuses_to_overwrite_params(prepared):
         assert said.startswith("params.yaml has changes") and "`make reset`" in said and "`make repro`" in said
     assert "r: 17" in file.read_text()
     file.write_text(committed)
+
+
+@pytest.mark.parametrize(
+    ("typed", "value"),
+    [
+        ("data.question_column='Rückseite, lang'", "Rückseite, lang"),
+        ('llm.system_prompt="It\'s short."', "It's short."),
+        ("llm.system_prompt=''", ""),
+        ("llm.system_prompt='a=b: c'", "a=b: c"),
+    ],
+)
+def test_values_with_commas_and_apostrophes_in_quotes(tmp_path, typed, value):
+    """As docs/YOUR_DECK.md writes them, after the shell has taken its own quotes."""
+    file = shutil.copy(ROOT / "params.yaml", tmp_path)
+    apply_overrides(file, [typed])
+    block, name = typed.split("=")[0].split(".")
+    assert YAML(typ="safe", pure=True).load(Path(file))[block][name] == value
+
+
+def test_make_run_refuses_while_a_run_is_on(prepared):
+    """DVC's lock file names the processes that read and write. A killed run leaves its number there."""
+    lock = prepared.folder / ".dvc/tmp/rwlock"
+    with subprocess.Popen(["true"]) as ended:
+        ended.wait()
+    for pid, running in ((os.getpid(), True), (ended.pid, False)):
+        lock.write_text(json.dumps({"write": {"data/x": {"pid": pid, "cmd": "dvc repro"}}, "read": {}}))
+        done = run_profile(prepared, "-S prepare.max_cards=60", ok=not running)
+        if running:
+            assert refusal(done).startswith(f"a run is in progress (process {pid})")
+    lock.unlink(missing_ok=True)
+
+
+def test_make_run_takes_a_deck(prepared):
+    tiny.write_deck(prepared.folder / "decks/other.json", cards=90)
+    prepared.run("make", "run", "PROFILE=own_deck", "STAGE=prepare", "DECK=decks/other.json")
+    assert state(prepared)[0] == 90
+    said = refusal(prepared.run("make", "run", "PROFILE=own_deck", "DECK=my deck's.csv", ok=False))
+    assert said.startswith("DECK=my deck's.csv: the name of the file") and "--write" in said
+    prepared.run("make", "reset")
 
 
 def test_make_reset_returns_after_a_run(prepared):
