@@ -30,7 +30,7 @@ def prepare(seed: int, data: DataParams, params: PrepareParams) -> tuple[pd.Data
     if params.max_cards:
         cards = sample_concepts(cards, params.max_cards, seed)
     pairs = near_duplicates(cards, params.near_duplicate_threshold, seed)
-    cards["group"] = group_cards(cards, pairs, params.join_share, params.stop_share)
+    cards["group"] = group_cards(cards, pairs, params.join_share)
     cards["split"] = split_by_group(cards, params.validation_share, params.test_share, seed)
     threshold = {"near_duplicate_threshold": params.near_duplicate_threshold}
     metrics = {

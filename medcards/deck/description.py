@@ -11,7 +11,7 @@ SHOWN_CHARACTERS = 300
 
 
 def count_duplicates(cards: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, int]:
-    """Count the cards that repeat a question or an answer, and the pairs of near-duplicates.
+    """Count the cards that repeat a question or an answer, and the pairs of near-duplicates; and what is kept apart.
 
     Parameters
     ----------
@@ -19,6 +19,8 @@ def count_duplicates(cards: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, int]
     pairs : the near-duplicates that :func:`medcards.deck.splits.near_duplicates` found.
     """
     repeated = {side: cards[side].map(normalise).duplicated(keep=False) for side in ("question", "answer")}
+    answers = cards.answer.map(normalise)
+    in_training = answers.isin(set(answers[cards.split == "train"]))
     across = {
         by: int((cards[by].to_numpy()[pairs["first"]] != cards[by].to_numpy()[pairs["second"]]).sum())
         for by in ("group", "split")
@@ -26,6 +28,8 @@ def count_duplicates(cards: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, int]
     return {
         "cards_with_equal_question": int(repeated["question"].sum()),
         "cards_with_equal_answer": int(repeated["answer"].sum()),
+        "cards_with_equal_answer_in_another_group": int((cards.group.groupby(answers).transform("nunique") > 1).sum()),
+        "test_cards_with_equal_answer_in_training": int((in_training & (cards.split == "test")).sum()),
         "near_duplicate_pairs": len(pairs),
         "near_duplicate_pairs_across_groups": across["group"],
         "near_duplicate_pairs_across_splits": across["split"],

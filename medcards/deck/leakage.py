@@ -114,11 +114,7 @@ def new_splits(cards: pd.DataFrame, seed: int) -> list[pd.Series]:
 
     Returns
     -------
-    the split of each card, by card id; fewer splits where a small deck leaves one empty.
-
-    Raises
-    ------
-    InputError : the deck is too small for a single new split.
+    the split of each card, by card id; fewer splits where a small deck leaves one empty; the old split where all do.
     """
     shares, splits = cards.split.value_counts(normalize=True), []
     for number in range(1, NEW_SPLITS + 1):
@@ -127,9 +123,7 @@ def new_splits(cards: pd.DataFrame, seed: int) -> list[pd.Series]:
             splits.append(split.set_axis(cards.card_id))
         except InputError as error:
             log.warning("new split %d: %s", number, error)
-    if not splits:
-        raise InputError(f"the deck is too small to split its {cards.group.nunique()} groups again: add cards")
-    return splits
+    return splits or [cards.split.set_axis(cards.card_id)]
 
 
 def similarity_in_splits(

@@ -1,7 +1,7 @@
 """Groups of cards that must stay in one split, and the split by these groups.
 
-A group holds cards with one question, one answer or one concept, and near-duplicates. A group that lay in both the
-training and the test split would leak answers.
+A group holds cards with one question or one concept, few cards with one answer, and near-duplicates. A group that lay
+in both the training and the test split would leak answers.
 """
 
 from collections import Counter
@@ -18,6 +18,8 @@ from medcards.deck.words import STOP_WORDS, normalise
 
 SMALL_GROUP = 20
 """Number of cards that may form a group in a deck of any size."""
+STOCK_SHARE = 0.05
+"""An answer of more than :data:`SMALL_GROUP` cards, or of more than this share of the cards, is a stock answer."""
 TEMPLATE_SHARE = 0.1
 """A word in more than this share of the questions belongs to the template of the questions."""
 LENGTH_STRATA = 4
@@ -30,7 +32,6 @@ class PrepareParams(Block):
     max_cards: NonNegativeInt
     near_duplicate_threshold: float = Field(ge=0.2, le=1)
     join_share: float = Field(gt=0, le=1)
-    stop_share: float = Field(gt=0, le=1)
     validation_share: float = Field(gt=0, lt=0.5)
     test_share: float = Field(gt=0, lt=0.5)
 
@@ -48,7 +49,8 @@ def near_duplicates(cards: pd.DataFrame, threshold: float, seed: int) -> pd.Data
     """Find pairs of cards whose questions share most words, or whose questions with answers share most words.
 
     The template of the questions is removed first: stop words, and words in more than :data:`TEMPLATE_SHARE` of all
-    questions ("What is", "Define"). Then :func:`medcards.deck.similar_sets.similar_sets` compares the sets of words.
+    questions ("What is", "Define"). Stock answers are left out. Then
+    :func:`medcards.deck.similar_sets.similar_sets` compares the sets of words.
 
     Parameters
     ----------
@@ -65,56 +67,60 @@ def near_duplicates(cards: pd.DataFrame, threshold: float, seed: int) -> pd.Data
     limit = max(TEMPLATE_SHARE * len(cards), SMALL_GROUP)
     template = STOP_WORDS | {word for word, count in counts.items() if count > limit}
     asked = [frozenset(words) - template or frozenset(words) for words in questions]
-    whole = [words.union(normalise(text).split()) for words, text in zip(asked, cards.answer, strict=True)]
+    told = cards.answer.map(normalise).where(~stock_answers(cards), "")
+    whole = [words.union(text.split()) for words, text in zip(asked, told, strict=True)]
     found = [similar_sets(sets, threshold, seed, side) for sets, side in ((asked, "questions"), (whole, "cards"))]
     pairs = pd.concat(found).groupby(["first", "second"], as_index=False).similarity.max()
     return pairs.sort_values(["similarity", "first", "second"], ascending=[False, True, True], ignore_index=True)
 
 
-def group_cards(cards: pd.DataFrame, pairs: pd.DataFrame, join_share: float, stop_share: float) -> pd.Series:
+def stock_answers(cards: pd.DataFrame) -> pd.Series:
+    """Which cards have an answer of so many cards that it does not tell what a card is about ("yes", "recessive")."""
+    answers = cards.answer.map(normalise)
+    return answers.map(answers.value_counts()) > max(2, min(SMALL_GROUP, STOCK_SHARE * len(cards)))
+
+
+def group_cards(cards: pd.DataFrame, pairs: pd.DataFrame, join_share: float) -> pd.Series:
     """Find the group of each card.
 
-    Cards with an equal question, an equal answer (after :func:`medcards.deck.words.normalise`) or the same concept are
-    always in one group. Then near-duplicates join, the most similar pair first, while the joined group stays within a
-    size limit (single linkage). Without the limit, chains of near-duplicates would join a quarter of the ontology
-    deck. The limit can keep near-duplicates in different groups; the stage audit measures the leakage.
+    Cards with an equal question (after :func:`medcards.deck.words.normalise`) or the same concept are always in one
+    group. Then all cards with an equal answer join, if it is no stock answer and the joined group stays within a size
+    limit. Then near-duplicates join, the most
+    similar pair first, while the joined group stays within the limit (single linkage). Without the limit, chains of
+    near-duplicates would join a quarter of the ontology deck. The limit can keep equal answers and near-duplicates in
+    different groups; the stage audit measures the leakage.
 
     Parameters
     ----------
     pairs : table that :func:`near_duplicates` returned.
-    join_share : largest share of the cards in one group of near-duplicates. A group of :data:`SMALL_GROUP` cards is
-        allowed in any deck.
-    stop_share : share of the cards above which a group is an error.
+    join_share : largest share of the cards in a group that equal answers or near-duplicates join. A group of
+        :data:`SMALL_GROUP` cards is allowed in any deck.
 
     Returns
     -------
     groups : the name of each card's group: its smallest concept, or its smallest card id where a card has no concept.
-
-    Raises
-    ------
-    InputError : a group holds more than ``stop_share`` of the cards and more than :data:`SMALL_GROUP` cards.
     """
     from scipy.cluster.hierarchy import DisjointSet
 
-    groups = DisjointSet(range(len(cards)))
-    concepts = _concepts(cards)
-    for key in (cards.question.map(normalise), cards.answer.map(normalise), concepts):
-        first = np.unique(pd.factorize(key)[0], return_index=True)[1]
-        for place, code in enumerate(pd.factorize(key)[0]):
-            groups.merge(int(first[code]), place)
+    groups, concepts = DisjointSet(range(len(cards))), _concepts(cards)
     limit = max(SMALL_GROUP, join_share * len(cards))
+    always = [places for key in (cards.question.map(normalise), concepts) for places in _equal(key)]
+    answers = _equal(cards.answer.map(normalise).where(~stock_answers(cards), cards.card_id))
+    for places, largest in [(places, np.inf) for places in always] + [(places, limit) for places in answers]:
+        if sum(map(groups.subset_size, {groups[place] for place in places})) <= largest:
+            for place in places[1:]:
+                groups.merge(places[0], place)
     for one, other in zip(pairs["first"].tolist(), pairs["second"].tolist(), strict=True):
         if not groups.connected(one, other) and groups.subset_size(one) + groups.subset_size(other) <= limit:
             groups.merge(one, other)
     roots = pd.Series([groups[place] for place in range(len(cards))], index=cards.index)
-    sizes = roots.value_counts()
-    if sizes.iloc[0] > max(SMALL_GROUP, stop_share * len(cards)):
-        example = cards.question[roots == sizes.index[0]].iloc[:2].tolist()
-        raise InputError(
-            f"{sizes.iloc[0]} of {len(cards)} cards form one group, for example {example}: they share a question, an "
-            f"answer or a concept; correct the deck, or raise prepare.stop_share={stop_share}"
-        )
     return concepts.groupby(roots).transform("min")
+
+
+def _equal(key: pd.Series) -> list[list[int]]:
+    """The places of each value that occurs several times, in the order of their first places."""
+    codes = pd.factorize(key)[0]
+    return [places.tolist() for places in pd.Series(codes).groupby(codes).indices.values() if len(places) > 1]
 
 
 def _concepts(cards: pd.DataFrame) -> pd.Series:
@@ -162,8 +168,11 @@ def split_by_group(cards: pd.DataFrame, validation_share: float, test_share: flo
         lacking[chosen[row]] -= counts
     split = pd.Series(names[chosen][group], index=cards.index)
     if missing := [name for name in SPLITS if not (split == name).any()]:
+        largest = cards.question[group == sizes.argmax()].iloc[0]
         raise InputError(
-            f"the deck is too small to split: {len(cards)} cards in {len(content)} groups leave '{missing[0]}' empty; "
-            "add cards (prepare.max_cards=0 keeps all), or raise prepare.validation_share and prepare.test_share"
+            f"the deck is too small to split: {len(cards)} cards in {len(content)} groups leave '{missing[0]}' empty, "
+            f"since cards of one question stay together ({sizes.max()} cards at most, such as '{largest[:80]}'); "
+            "add cards of other questions (prepare.max_cards=0 keeps all), or raise prepare.validation_share and "
+            "prepare.test_share"
         )
     return split

@@ -54,7 +54,8 @@ def hard_negatives(pairs: pd.DataFrame, answers: pd.DataFrame, vectors: Vectors,
 
     Candidates are the training answers among the :data:`MINING_DEPTH` nearest answers, without the relevant answers
     (see :func:`medcards.deck.relevance.relevant_answers`) and without near-duplicates of the right answer. Where a
-    question has too few candidates, random training answers fill up.
+    question has too few candidates, random training answers fill up; where these are too few as well, near-duplicates
+    of the right answer count, as far as they are not relevant.
 
     Parameters
     ----------
@@ -75,14 +76,16 @@ def hard_negatives(pairs: pd.DataFrame, answers: pd.DataFrame, vectors: Vectors,
     ids, training = answers.card_id.to_numpy(), (answers.split == "train").to_numpy()
     everything, negatives = np.arange(len(answers)), np.empty((len(pairs), count), dtype=np.int64)
 
-    def wrong_among(rows: np.ndarray, answer: int, right: set[str]) -> np.ndarray:
+    def wrong_among(rows: np.ndarray, answer: int, right: set[str], below: float = SAME_ANSWER) -> np.ndarray:
         rows = rows[training[rows] & ~np.isin(ids[rows], list(right))]
-        return rows[vectors.answers[rows] @ vectors.answers[answer] < SAME_ANSWER]
+        return rows[vectors.answers[rows] @ vectors.answers[answer] < below]
 
     for place, (found, right) in enumerate(zip(near, relevant_answers(pairs, answers), strict=True)):
         candidates = wrong_among(found, pairs.row[place], right)[:HARDEST]
         if len(candidates) < count:
             others = np.setdiff1d(wrong_among(everything, pairs.row[place], right), candidates)
+            if len(candidates) + len(others) < count:
+                others = np.setdiff1d(wrong_among(everything, pairs.row[place], right, np.inf), candidates)
             if len(candidates) + len(others) < count:
                 raise InputError(f"a training question has no {count} wrong answers: lower the parameter negatives")
             candidates = np.concatenate([candidates, random.choice(others, count - len(candidates), replace=False)])

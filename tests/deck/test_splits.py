@@ -11,6 +11,7 @@ from test_deck import raw
 
 from medcards import InputError
 from medcards.deck.cards import clean
+from medcards.deck.description import count_duplicates
 from medcards.deck.leakage import (
     character_vectors,
     leaked_shares,
@@ -26,11 +27,11 @@ from medcards.deck.splits import group_cards, near_duplicates, sample_concepts, 
 FILLER = [(f"What is thing{n}?", f"It is explained by fact{n} alone.") for n in range(300)]
 
 
-def grouped(*rows, threshold=0.6, join_share=0.005, stop_share=0.02, **columns) -> pd.DataFrame:
+def grouped(*rows, threshold=0.6, join_share=0.005, **columns) -> pd.DataFrame:
     """Clean cards of the given rows, with their groups."""
     cards, _, _ = clean(raw(*rows, **columns))
     pairs = near_duplicates(cards, threshold, seed=0)
-    return cards.assign(group=group_cards(cards, pairs, join_share, stop_share))
+    return cards.assign(group=group_cards(cards, pairs, join_share))
 
 
 def same(cards: pd.DataFrame, *questions: str) -> bool:
@@ -149,18 +150,40 @@ def test_a_family_of_near_duplicates_forms_groups_of_limited_size():
     assert (sizes[cards.group[:200].unique()] > 1).all()
 
 
-def test_a_group_above_stop_share_is_an_error():
-    rows = [(f"thing{n} other{n}?", "Yes.") for n in range(30)]
-    with pytest.raises(InputError, match=r"30 of 330 cards form one group, .*raise prepare.stop_share=0.02") as error:
-        grouped(*FILLER, *rows)
-    assert "\n" not in str(error.value)
-    assert grouped(*FILLER, *rows, stop_share=0.1).group.value_counts().iloc[0] == 30
-    assert grouped(*FILLER, *rows[:20]).group.value_counts().iloc[0] == 20  # SMALL_GROUP cards are allowed
+@pytest.mark.parametrize(("filler", "count", "groups"), [(600, 20, 1), (600, 21, 21), (190, 10, 1), (190, 11, 11)])
+def test_a_stock_answer_ties_no_cards(filler, count, groups):
+    """20 cards may form a group in any deck. An answer of more cards, or of more than 5% of them, is a stock answer."""
+    many = [(f"What is thing{n}?", f"It is explained by fact{n} alone.") for n in range(filler)]
+    cards = grouped(*many, *[(f"thing{n} other{n}?", "Autosomal recessive.") for n in range(count)])
+    assert cards.group[filler:].nunique() == groups
 
 
-def test_a_deck_with_one_answer_is_an_error():
-    with pytest.raises(InputError, match="100 of 100 cards form one group"):
-        grouped(*[(f"thing{n}", "Yes") for n in range(100)])
+def test_a_long_stock_answer_makes_no_near_duplicates():
+    listed = "Fatigue, nausea, jaundice, itching, fever, anorexia, pruritus, oedema."
+    cards = grouped(*FILLER, *[(f"Signs of illness{n} type{n}?", listed) for n in range(200)], threshold=0.5)
+    assert cards.group[300:].nunique() == 200
+
+
+def test_equal_answers_do_not_grow_a_group_beyond_its_limit():
+    """15 cards ask one question, 15 another. The answer that two of them share would join 30."""
+    rows = [("What is gout?", f"fact{n} of{n} gout{n}") for n in range(14)] + [("What is gout?", "A disease.")]
+    rows += [("What is asthma?", f"thing{n} about{n} asthma{n}") for n in range(14)] + [
+        ("What is asthma?", "A disease.")
+    ]
+    cards = grouped(*FILLER, *rows)
+    assert cards.group[300:].value_counts().tolist() == [15, 15]
+
+
+def test_a_deck_of_stock_answers_is_split():
+    cards = grouped(*[(f"Is thing{n} other{n} inherited?", ("Yes.", "No.")[n % 2]) for n in range(100)])
+    split = split_by_group(cards, 0.1, 0.1, seed=0)
+    assert split.value_counts().to_dict() == {"train": 80, "validation": 10, "test": 10}
+
+
+def test_a_deck_of_one_question_is_an_error_that_names_it():
+    cards = grouped(*[("What is this?", f"fact{n} of{n}") for n in range(100)])
+    with pytest.raises(InputError, match=r"100 cards in 1 groups .* one question stay together .*'What is this\?'"):
+        split_by_group(cards, 0.1, 0.1, seed=0)
 
 
 @pytest.mark.parametrize("text", ["这是什么病{}？", "Τι είναι η νόσος{};", "ما هو المرض{}؟", "?!{}", "🩺 {} 🩺"])
@@ -211,7 +234,7 @@ def test_splits_agree_in_size_query_sets_and_answer_lengths(seed):
 
 def test_a_deck_too_small_to_split_is_an_error():
     with pytest.raises(InputError, match="too small to split: 6 cards in 2 groups"):
-        split_by_group(cards_of([0, 0, 0, 1, 1, 1], [1] * 6), 0.1, 0.1, seed=0)
+        split_by_group(cards_of([0, 0, 0, 1, 1, 1], [1] * 6).assign(question="Why?"), 0.1, 0.1, seed=0)
 
 
 def test_draw_concepts_takes_whole_concepts():
@@ -230,7 +253,7 @@ TEXTS = st.lists(
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(TEXTS.map("".join), TEXTS.map(" ".join)), min_size=1, max_size=60), st.integers(0, 99))
 def test_any_deck_is_cleaned_grouped_and_split(rows, seed):
-    """For any deck, counts add up, cards are clean, and each group and each text lies in one split."""
+    """For any deck, counts add up, cards are clean, and each group and each question lies in one split."""
     try:
         cards, counts, examples = clean(raw(*rows))
     except InputError:
@@ -246,12 +269,12 @@ def test_any_deck_is_cleaned_grouped_and_split(rows, seed):
         assert side.map(lambda text: unicodedata.is_normalized("NFC", text)).all()
         assert (side.str.len() > 0).all() and (side.map(lambda text: " ".join(text.split())) == side).all()
     pairs = near_duplicates(cards, 0.6, seed)
-    cards["group"] = group_cards(cards, pairs, 0.005, 1)
+    cards["group"] = group_cards(cards, pairs, 0.005)
     try:
         cards["split"] = split_by_group(cards, 0.2, 0.2, seed)
     except InputError:
         return
-    for column in ("group", "question", "answer"):
+    for column in ("group", "question"):
         assert cards.groupby(column).split.nunique().max() == 1
     assert cards.split.value_counts().sum() == len(cards)
 
@@ -314,3 +337,25 @@ def test_leaked_shares_find_planted_copies():
     again = leaked_shares(cards, similarity_in_splits(cards, splits, {"bi-encoder": vectors}, seed=0), seed=0)
     difference = again["group-random"]["bi-encoder"]["leaked@0.9"]
     assert difference["lo"] < 0 < difference["hi"] and difference["n"] > 250
+
+
+def test_a_deck_like_medquad_is_grouped_and_split():
+    """Long answers, and a third of the questions with one of three stock answers (after Ben Abacha and
+    Demner-Fushman, 2019): prepare, and what the audit says of the stock answers."""
+    random = np.random.default_rng(0)
+    vocabulary = np.array([f"word{n}" for n in range(4000)])
+    rows = []
+    for n in range(600):
+        name = f"disorder{n} type{n % 7}"
+        stock = ("Autosomal recessive inheritance.", "Autosomal dominant inheritance.", "The inheritance is unknown.")
+        rows.append((f"How is {name} inherited?", stock[n % 3]))
+        rows.append((f"What are the symptoms of {name}?", " ".join(random.choice(vocabulary, 140))))
+        rows.append((f"What is {name}?", " ".join(random.choice(vocabulary, 90))))
+    cards = grouped(*rows, threshold=0.5)
+    assert cards.group.value_counts().iloc[0] <= 20
+    cards["split"] = split_by_group(cards, 0.1, 0.1, seed=0)
+    assert cards.split.value_counts()["test"] == pytest.approx(180, abs=3)
+    counts = count_duplicates(cards, near_duplicates(cards, 0.5, seed=0))
+    assert counts["cards_with_equal_answer_in_another_group"] == 600
+    tested = ((cards.split == "test") & cards.question.str.startswith("How")).sum()
+    assert counts["test_cards_with_equal_answer_in_training"] == tested > 30
