@@ -32,7 +32,7 @@ def benchmarks(cards: int) -> Iterator[Benchmark]:
     deck = Deck(seed)
     vectors, asked = deck.vectors.answers[:cards], deck.questions(cards // 10, "validation")
     queries, bootstrap = deck.vectors.questions_of(asked.card_id), Bootstrap(asked.group, seed)
-    exact = exact_search(queries, vectors, RECALL_DEPTH)[0]
+    exact = exact_search(queries, vectors, RECALL_DEPTH)[1]
 
     def plain(threads: int) -> tuple[dict, pd.DataFrame]:
         indexes, rows = {}, []
@@ -42,7 +42,7 @@ def benchmarks(cards: int) -> Iterator[Benchmark]:
             index.add_items(vectors, np.arange(len(vectors)), num_threads=threads)
             for ef_search in params.ef_search:
                 index.set_ef(ef_search)
-                found = index.knn_query(queries, k=RECALL_DEPTH, num_threads=threads)[0]
+                found = 1 - index.knn_query(queries, k=RECALL_DEPTH, num_threads=threads)[1]
                 rows.append((m, ef_construction, ef_search, recall_per_query(found, exact).mean()))
         return indexes, pd.DataFrame(rows, columns=["m", "ef_construction", "ef_search", "mean"])
 

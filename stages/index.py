@@ -37,11 +37,11 @@ def main() -> dict:
     vectors = search_vectors(DATA, cards)
     asked = {split: card_tables.sample(cards, split, MEASURED_QUERIES, seed, "own") for split in ("validation", "test")}
     queries = {split: vectors.questions_of(table.card_id) for split, table in asked.items()}
-    # What :func:`index_recall` compares an index on: queries, their exact neighbours, and the bootstrap.
+    # What :func:`index_recall` compares an index on: queries, similarities of their exact neighbours, and bootstrap.
     measured = {
         split: (
             queries[split],
-            exact_search(queries[split], vectors.answers, RECALL_DEPTH)[0],
+            exact_search(queries[split], vectors.answers, RECALL_DEPTH)[1],
             Bootstrap(table.group, seed),
         )
         for split, table in asked.items()
@@ -62,7 +62,7 @@ def main() -> dict:
         "grid": grid_metrics(grid),
         "served": index.settings
         | recall_metrics(grid.to_dict("records")[served])
-        | {"test": test, "bytes": index.bytes, "answers": len(index)},
+        | {"test": test, "target_recall": params.target_recall, "bytes": index.bytes, "answers": len(index)},
     }
     with figures("index") as folder:
         write_json(folder / "metrics.json", metrics)

@@ -20,7 +20,30 @@ from medcards.report.style import (
 )
 
 SETTING = ["m", "ef_construction", "ef_search"]
+OFTEN_UNKNOWN = 0.05
+"""Share of unknown tokens from which the report warns."""
 MEASURES_SHOWN = ("mrr@10", "ndcg@10", "recall@1", "recall@5", "recall@10", "recall@50")
+
+
+def search_warnings(metrics: dict[str, dict]) -> list[str]:
+    """What a reader must know of the search before believing the tables.
+
+    Parameters
+    ----------
+    metrics : see :func:`medcards.report.results.read_figures`.
+    """
+    found, served = [], metrics["index"]["served"]
+    if (unknown := max(metrics["embed"]["unknown_tokens"].values())) > OFTEN_UNKNOWN:
+        found.append(
+            f"Unknown words: the bi-encoder's tokenizer does not know {unknown:.0%} of the tokens, and their "
+            "differences are lost. Use an encoder of the deck's language (`embed.model`)."
+        )
+    if (recall := served["recall@10"]["mean"]) < served["target_recall"]:
+        found.append(
+            f"Index: no setting reaches the recall@10 of {served['target_recall']}; the best has {recall:.3f} and is "
+            "served. Add larger values to `index.ef_search` or `index.m`."
+        )
+    return found
 
 
 def draw_index(figures: Path, index: dict, exact: dict, folder: Path, cost_folder: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from medcards import InputError
 from medcards.base.manifests import model_folder
 from medcards.base.references import reading
 from medcards.search.encoder import BATCH_TOKENS, attention_settings, in_token_batches
@@ -31,11 +32,21 @@ def load_scorer(folder: Path, batch_tokens: int = BATCH_TOKENS) -> Scorer | None
 
 
 def load_cross_encoder(folder: Path):
-    """The sentence-transformers cross-encoder in a folder, on the device that the machine has."""
+    """The sentence-transformers cross-encoder in a folder, on the device that the machine has.
+
+    Raises
+    ------
+    InputError : the folder holds no cross-encoder, or one with several outputs.
+    """
     from sentence_transformers import CrossEncoder
 
     with reading(str(folder), "a cross-encoder"):
-        return CrossEncoder(str(folder), local_files_only=True, model_kwargs=attention_settings())
+        model = CrossEncoder(str(folder), local_files_only=True, model_kwargs=attention_settings())
+    if model.num_labels != 1:
+        raise InputError(
+            f"reranker.model gives {model.num_labels} scores per pair: use a cross-encoder with one output"
+        )
+    return model
 
 
 def score(model, pairs: list[tuple[str, str]], batch_tokens: int = BATCH_TOKENS) -> np.ndarray:

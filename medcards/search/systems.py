@@ -56,8 +56,8 @@ class Bm25:
     def __init__(self, answers: list[str]):
         import bm25s
 
-        self._index, self._answers = bm25s.BM25(), len(answers)
-        self._index.index(stems(answers), show_progress=False)
+        self._index, self._answers, words = bm25s.BM25(), len(answers), stems(answers)
+        self._index.index(words if any(words) else [["\0"]], show_progress=False)  # bm25s needs a word
 
     def search(self, questions: list[str], depth: int = RANKING_DEPTH) -> Ranking:
         """Rank the answers for each question. An answer that shares no stem with the question is not found."""

@@ -33,6 +33,26 @@ def test_bm25_does_not_fill_up_with_answers_that_share_no_word():
     assert Bm25(ANSWERS).scores(["gout"], np.array([[1, 0]]))[0].tolist() == pytest.approx([scores[0, 0], 0])
 
 
+def test_bm25_over_answers_without_a_word():
+    """A word of one character is no stem."""
+    rows, scores = Bm25(["A", "B", "C"]).search(["A", "gout"], depth=2)
+    assert rows.tolist() == [[-1, -1], [-1, -1]]
+    assert Bm25(["A", "B", "C"]).scores(["A"], np.array([[1, 0]])).tolist() == [[0, 0]]
+
+
+def test_bm25_finds_chinese():
+    answers = ["应考虑肺的毒素性疾病", "应考虑脑的缺乏性疾病", "A disease of the lung"]
+    assert Bm25(answers).search(["什么是脑的缺乏？"], depth=1)[0].tolist() == [[1]]
+
+
+def test_a_cross_encoder_with_two_outputs_is_refused(tmp_path):
+    from medcards.search.cross_encoder import load_cross_encoder
+
+    tiny._bert(tmp_path / "model", "BertForSequenceClassification", 0, num_labels=2)
+    with pytest.raises(InputError, match="reranker.model gives 2 scores per pair"):
+        load_cross_encoder(tmp_path / "model")
+
+
 def test_reciprocal_rank_fusion():
     one, other = (np.array([[3, 1, 2]]), None), (np.array([[1, 4, -1]]), None)
     rows, scores = reciprocal_rank_fusion([one, other], [0.5, 0.5], depth=5)
