@@ -22,9 +22,9 @@ CARDS = 4000
 def benchmarks(cards: int) -> Iterator[Benchmark]:
     seed, params = blocks(eda=EdaParams)
     deck = Deck(seed)
-    answers, vectors = deck.corpus.answer[:cards], deck.vectors.answers[:cards]
-    least = max(2, params.min_document_frequency * len(answers) // len(deck.corpus))
-    bags, counted = topic_texts(answers, least)
+    sample, vectors = deck.corpus[:cards], deck.vectors.answers[:cards]
+    least = max(2, params.min_document_frequency * len(sample) // len(deck.corpus))
+    bags, counted = topic_texts(sample, least)
     seeds = range(seed, seed + params.seeds)
 
     def plain(_: object) -> float:
@@ -39,7 +39,7 @@ def benchmarks(cards: int) -> Iterator[Benchmark]:
 
     fits = len(bags) * len(params.topics) * len(seeds)
     ways = {"one fit after another": Way(plain), "ours": Way(ours, ours=True)}
-    yield Benchmark("topics", f"{fits} models of {len(answers):,} answers", ways, quality)
+    yield Benchmark("topics", f"{fits} models of {len(sample):,} answers", ways, quality)
 
 
 def plain_coherence(

@@ -12,7 +12,7 @@ from medcards.base.params import Seed
 from medcards.deck import cards as card_tables
 from medcards.explore.clusters import describe_clusters
 from medcards.explore.overview import EdaParams, map_and_agreement
-from medcards.explore.topics import describe_topics, fit_topic_models, score_coherence, topic_texts
+from medcards.explore.topics import describe_topics, fit_topic_models, no_topics, score_coherence, topic_texts
 from medcards.explore.vocabulary import describe_words
 from medcards.search.vectors import Vectors
 from stages import DATA, figures, load_params, run
@@ -25,13 +25,15 @@ def main() -> None:
     cards = card_tables.corpus(cards)
 
     metrics, tables = describe_words(cards, vectors.question_tokens_of(cards.card_id), vectors.answer_tokens)
-    bags, counted = topic_texts(cards.answer, params.min_document_frequency)
+    bags, counted = topic_texts(cards, params.min_document_frequency)
     clusters, metrics["kmeans"], tables["cluster_names"] = describe_clusters(
         cards, vectors.answers, bags["embeddings"], params.clusters, seed
     )
-    models = fit_topic_models(bags, vectors.answers, params.topics, params.seeds, seed, clusters)
-    scores = score_coherence(models, counted)
-    topics, topic, metrics["topics"], topic_tables = describe_topics(models, scores, bags, seed)
+    described = no_topics(bags, len(cards))
+    if described is None:
+        models = fit_topic_models(bags, vectors.answers, params.topics, params.seeds, seed, clusters)
+        described = describe_topics(models, score_coherence(models, counted), bags, seed)
+    topics, topic, metrics["topics"], topic_tables = described
 
     labelled = pd.DataFrame({"card_id": cards.card_id, "cluster": clusters[metrics["kmeans"]["k"]], "topic": topic})
     labels = {"kmeans": labelled.cluster.to_numpy()} | topics

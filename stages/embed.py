@@ -9,7 +9,7 @@ from medcards.base.files import atomic, write_json
 from medcards.base.manifests import pinned_model
 from medcards.base.references import resolve
 from medcards.deck import cards as card_tables
-from medcards.search.encoder import EmbedParams, embed_cards, load_encoder
+from medcards.search.encoder import EmbedParams, embed_cards, load_encoder, unknown_share
 from stages import DATA, figures, load_params, run
 
 
@@ -17,7 +17,9 @@ def main() -> None:
     (params,) = load_params(embed=EmbedParams)
     reference = pinned_model(DATA, "encoder")
     cards = card_tables.load_cards(DATA / "cards")
-    vectors = embed_cards(load_encoder(resolve(reference), reference), cards, params.batch_tokens)
+    model = load_encoder(resolve(reference), reference)
+    vectors = embed_cards(model, cards, params.batch_tokens)
+    texts = {"answers": card_tables.corpus(cards).answer.tolist(), "questions": cards.question.tolist()}
 
     with atomic(DATA / "vectors") as folder:
         vectors.save(folder)
@@ -29,6 +31,7 @@ def main() -> None:
         "max_tokens": vectors.max_tokens,
         "answers_cut": int((vectors.answer_tokens > vectors.max_tokens).sum()),
         "questions_cut": int((vectors.question_tokens > vectors.max_tokens).sum()),
+        "unknown_tokens": {name: unknown_share(model.tokenizer.backend_tokenizer, of) for name, of in texts.items()},
     }
     with figures("embed") as folder:
         write_json(folder / "metrics.json", metrics)

@@ -53,7 +53,7 @@ def report_page(metrics: dict[str, dict], parts: pd.DataFrame, system: str, to_r
     return render(
         "report.md.jinja",
         metrics=metrics,
-        warnings=answers.warnings(qa, leak["questions"]["mean"]),
+        warnings=search.search_warnings(metrics) + answers.warnings(qa, leak["questions"]["mean"]),
         leak=leak,
         leak_again=again,
         leakage=results.leakage_rows(audit),

@@ -100,15 +100,15 @@ def _quantities(words: list[str]) -> dict[object, dict[float, float]]:
     found: dict[object, dict[float, float]] = defaultdict(dict)
     for place, word in enumerate(words):
         rest = words[place + 1 :]
-        ordinal = word in _ORDINALS or (word[0].isdigit() and rest[:1] and rest[0] in ("st", "nd", "rd", "th"))
-        if word[0].isdigit():
+        ordinal = word in _ORDINALS or (word[0].isdecimal() and rest[:1] and rest[0] in ("st", "nd", "rd", "th"))
+        if word[0].isdecimal():
             value = float(word)
             rest = rest[1:] if ordinal else rest
         elif word in _ORDINALS or word in _CARDINALS:
             value = float(_ORDINALS.get(word) or _CARDINALS[word])
         else:
             continue
-        while rest and (rest[0] in _CONNECTORS or rest[0][0].isdigit() or rest[0] in _CARDINALS):  # of a range
+        while rest and (rest[0] in _CONNECTORS or rest[0][0].isdecimal() or rest[0] in _CARDINALS):  # of a range
             rest = rest[1:]
         if not rest or not (rest[0].isalpha() or rest[0] == "%") or rest[0] in _EMPTY:
             continue

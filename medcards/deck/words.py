@@ -13,6 +13,12 @@ Each function serves one purpose, so each keeps what that purpose needs. One tex
 ['the', 'kidneys', 'beta', 'blocker', 'dose', 'is', '5.0', 'mg', '.']
 >>> stems([text])
 [['kidney', 'beta', 'blocker', 'dose', 'mg']]
+
+Chinese, Japanese, Thai, Lao, Khmer and Burmese have no spaces between words. There a word is a pair of neighbouring
+characters, as in Lucene's CJKAnalyzer; for the scores of an answer it is a character, as in MLQA (Lewis et al., 2020).
+
+>>> words("COPD是肺病"), squad_tokens("肺病")
+(['copd', '是肺', '肺病'], ['肺', '病'])
 """
 
 import re
@@ -24,6 +30,8 @@ STOP_WORDS = frozenset(STOPWORDS_EN_PLUS)
 """English words that carry no content, in lower case (list: bm25s ``STOPWORDS_EN_PLUS``)."""
 _ARTICLES = {"a", "an", "the"}
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_UNSPACED_RUN, _UNSPACED_CHARACTER = re.compile(f"[{_UNSPACED}]+"), re.compile(f"([{_UNSPACED}])")
 _FACT_TOKEN = re.compile(r"\d+(?:\.\d+)?|[^\W\d_]+(?:'t)?|%|[.;:,()]")
 
 
@@ -35,7 +43,7 @@ def words(text: str) -> list[str]:
     >>> words("Anti-HBc: β-blocker's use, 5 mg.")
     ['anti-hbc', "β-blocker's", 'use', '5', 'mg']
     """
-    return re.findall(r"[^\W_]+(?:[-'][^\W_]+)*", text.lower())
+    return re.findall(r"[^\W_]+(?:[-'][^\W_]+)*", _spaced(text.lower()))
 
 
 def normalise(text: str) -> str:
@@ -47,7 +55,26 @@ def normalise(text: str) -> str:
     >>> normalise("A dose > 5 mg.")
     'a dose > 5 mg'
     """
-    return " ".join(re.findall(r"\w+|[<>≤≥=±%]", text.lower())) or text
+    return " ".join(re.findall(r"\w+|[<>≤≥=±%]", _spaced(text.lower()))) or text
+
+
+def unspaced(word: str) -> bool:
+    """Whether a word is of a script without spaces, where two characters are a word.
+
+    >>> unspaced("肺病"), unspaced("of")
+    (True, False)
+    """
+    return bool(_UNSPACED_RUN.fullmatch(word))
+
+
+def _spaced(text: str) -> str:
+    """The text with its runs of a script without spaces as pairs of neighbouring characters."""
+
+    def pairs(run: re.Match) -> str:
+        signs = run[0]
+        return f" {' '.join(map(''.join, zip(signs, signs[1:], strict=False))) or signs} "
+
+    return _UNSPACED_RUN.sub(pairs, text) if _UNSPACED_CHARACTER.search(text) else text
 
 
 def squad_tokens(text: str) -> list[str]:
@@ -59,7 +86,8 @@ def squad_tokens(text: str) -> list[str]:
     >>> squad_tokens("The beta-blocker, a drug")
     ['betablocker', 'drug']
     """
-    return [word for word in text.lower().translate(_PUNCTUATION).split() if word not in _ARTICLES]
+    spaced = _UNSPACED_CHARACTER.sub(r" \1 ", text.lower().translate(_PUNCTUATION))
+    return [word for word in spaced.split() if word not in _ARTICLES]
 
 
 def fact_tokens(text: str) -> list[str]:
@@ -87,4 +115,6 @@ def stems(texts: list[str]) -> list[list[str]]:
     import Stemmer
 
     stemmer = Stemmer.Stemmer("english")
-    return bm25s.tokenize(texts, stopwords="en", stemmer=stemmer, return_ids=False, show_progress=False)
+    return bm25s.tokenize(
+        [_spaced(text) for text in texts], stopwords="en", stemmer=stemmer, return_ids=False, show_progress=False
+    )

@@ -5,7 +5,6 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from medcards import InputError
 from medcards.base.parallel import side_by_side
 from medcards.base.stats import Bootstrap
 from medcards.explore.topic_models import Bags, class_terms, kmeans_labels
@@ -65,7 +64,8 @@ def kmeans_grid(
     ----------
     vectors : unit vectors, shape (cards, dimension).
     groups : the group of each card, shape (cards,). The silhouette's interval resamples groups.
-    grid : numbers of clusters. A number that is too large for the sample, or for half of the cards, is left out.
+    grid : numbers of clusters. A number that is too large for the sample, or for half of the cards, is left out; if all
+        are, the largest that fits is taken.
     sample : number of cards that the silhouette is computed on.
 
     Returns
@@ -73,18 +73,13 @@ def kmeans_grid(
     labels : the cluster of each card, by k.
     scores : mean and interval of each score, by k. ``n`` counts cards for the silhouette, pairs of fits for the
         stability, and fits for Davies-Bouldin.
-
-    Raises
-    ------
-    InputError : every k is too large.
     """
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.permutation(len(vectors))[:sample])
     orders = [rng.permutation(len(vectors)) for _ in range(STABILITY_PAIRS)]
     halves = [np.sort(half) for order in orders for half in np.array_split(order, 2)]
-    small = [k for k in grid if k < min(len(chosen), len(halves[1]))]
-    if not small:
-        raise InputError(f"eda.clusters={grid}: every k is too large for {len(vectors)} answers")
+    most = min(len(chosen), len(halves[1])) - 1
+    small = [k for k in grid if k <= most] or [max(most, 1)]
     slow_first = sorted(set(small), reverse=True)
     fits = [partial(_scored_fit, vectors, k, chosen, seed) for k in slow_first]
     fits += [partial(_scored_refit, vectors, k, half, seed) for k in slow_first for half in halves]

@@ -7,8 +7,7 @@ from functools import partial
 import numpy as np
 from scipy import sparse
 
-from medcards import InputError
-from medcards.deck.words import STOP_WORDS
+from medcards.deck.words import STOP_WORDS, unspaced
 
 TOP_WORDS = 10
 """Number of words that describe a topic."""
@@ -46,10 +45,6 @@ class Bags:
     ----------
     tokens : the words of each text.
     min_document_frequency : a word in fewer texts is left out.
-
-    Raises
-    ------
-    InputError : fewer than :data:`TOP_WORDS` words are left.
     """
 
     def __init__(self, tokens: list[list[str]], min_document_frequency: int):
@@ -58,11 +53,6 @@ class Bags:
 
         self.dictionary = Dictionary(tokens)
         self.dictionary.filter_extremes(no_below=min_document_frequency, no_above=1.0, keep_n=None)
-        if len(self.dictionary) < TOP_WORDS:
-            raise InputError(
-                f"eda.min_document_frequency={min_document_frequency} leaves {len(self.dictionary)} words to model, "
-                "too few: lower it"
-            )
         self.words = [self.dictionary[place] for place in range(len(self.dictionary))]
         self.rows = [self.dictionary.doc2bow(text) for text in tokens]
         self.counts = sparse.csr_array(corpus2csc(self.rows, num_terms=len(self.words)).T)
@@ -166,5 +156,9 @@ def content_words(tokens: Iterable[list[str]]) -> list[list[str]]:
 
 
 def _is_content(word: str) -> bool:
-    """Whether a word, or a part of a joined pair, is not a stop word, not a number, and longer than two letters."""
-    return any(part not in STOP_WORDS and len(part) > 2 and not part.isdigit() for part in word.split("_"))
+    """Whether a word, or a part of a joined pair, is not a stop word, not a number, and longer than two letters.
+
+    Two characters are enough in a script without spaces.
+    """
+    parts = [part for part in word.split("_") if part not in STOP_WORDS and not part.isdigit()]
+    return any(len(part) > 2 or unspaced(part) for part in parts)

@@ -13,46 +13,75 @@ first.
 """
 
 import itertools
+import logging
 from functools import partial
 
 import numpy as np
 import pandas as pd
 
-from medcards import InputError
 from medcards.base.parallel import side_by_side
 from medcards.base.stats import Bootstrap
+from medcards.deck.cards import card_text
 from medcards.deck.words import words
-from medcards.explore.topic_models import Bags, Topics, content_words, fit_embeddings, fit_lda, fit_nmf
+from medcards.explore.topic_models import TOP_WORDS, Bags, Topics, content_words, fit_embeddings, fit_lda, fit_nmf
+
+log = logging.getLogger(__name__)
 
 TOPIC_METHODS = ("lda_raw", "lda", "lda_bigrams", "nmf", "embeddings")
 LDA_PASSES = 2
 """Number of passes of LDA over the texts."""
 LEAST_DIVERSITY = 0.7
 """A model with a lower diversity is not chosen: topics that share stop words are coherent and say nothing."""
+ENOUGH_WORDS = 200
+"""Number of words that the topic models need."""
 PAIR_COUNT, PAIR_THRESHOLD = 20, 0.5
 """Least number of occurrences of a joined pair, and its least normalised PMI."""
 
 
-def topic_texts(texts: pd.Series, min_document_frequency: int) -> tuple[dict[str, Bags], list[list[str]]]:
-    """The words of each text, as the methods model them and as coherence counts them.
+def topic_texts(cards: pd.DataFrame, min_document_frequency: int) -> tuple[dict[str, Bags], list[list[str]]]:
+    """The words of each answer, as the methods model them and as coherence counts them.
+
+    In a deck whose answers have hardly a word ("yes", "B", "42"), the words are those of the cards.
 
     Parameters
     ----------
-    texts : the answers.
-    min_document_frequency : a word in fewer answers is not modelled.
+    cards : table with ``question`` and ``answer``.
+    min_document_frequency : a word in fewer answers is not modelled. In a deck that it leaves fewer than
+        :data:`ENOUGH_WORDS` words, it is halved until they are enough, or down to 1.
 
     Returns
     -------
     bags : the bags of words, by method.
     counted : all words of each text, and each joined pair right after its words.
     """
-    raw = [words(text) for text in texts]
+    raw = [words(text) for text in cards.answer]
+    if len(Bags(content_words(raw), 1).words) < TOP_WORDS:
+        raw = [words(card_text(*sides)) for sides in zip(cards.question, cards.answer, strict=True)]
     joined = _join_pairs(raw)
-    every, content, pairs = (
-        Bags(tokens, min_document_frequency) for tokens in (raw, content_words(raw), content_words(joined))
-    )
+    content = Bags(content_words(raw), min_document_frequency)
+    while len(content.words) < ENOUGH_WORDS and min_document_frequency > 1:
+        min_document_frequency //= 2
+        content = Bags(content_words(raw), min_document_frequency)
+    every, pairs = (Bags(tokens, min_document_frequency) for tokens in (raw, content_words(joined)))
     bags = {"lda_raw": every, "lda": content, "lda_bigrams": pairs, "nmf": content, "embeddings": content}
     return bags, _reference(joined)
+
+
+def no_topics(bags: dict[str, Bags], cards: int) -> tuple[dict, np.ndarray, dict, dict[str, pd.DataFrame]] | None:
+    """What :func:`describe_topics` returns for a deck with too few words for topics; None for any other deck.
+
+    The metrics say why under ``left_out``. All cards have topic 0.
+    """
+    if (found := len(bags["lda"].words)) >= TOP_WORDS:
+        return None
+    reason = f"the cards have {found} words to model, and topics need {TOP_WORDS}"
+    log.warning("topics are left out: %s", reason)
+    tables = {
+        "topic_models": pd.DataFrame(columns=["method", "topics", "seed", "c_v", "npmi", "diversity"]),
+        "coherence": pd.DataFrame(columns=["topics", *TOPIC_METHODS]),
+        "topics": pd.DataFrame({"topic": [0], "c_v": [np.nan], "npmi": [np.nan], "cards": [cards], "terms": [""]}),
+    }
+    return {}, np.zeros(cards, dtype=int), {"left_out": reason}, tables
 
 
 def describe_topics(
@@ -114,22 +143,17 @@ def fit_topic_models(
     ----------
     bags : see :func:`topic_texts`.
     vectors : unit vectors of the answers, shape (texts, dimension).
-    numbers : numbers of topics.
+    numbers : numbers of topics; at most one per text is fitted.
     seeds : number of fits per method and number of topics, each with another seed, from ``seed`` on.
     clusters : the KMeans clusters of the vectors with ``seed``, by their number. They are not fitted again.
 
     Returns
     -------
     models : the models, by (method, number of topics, number of the seed).
-
-    Raises
-    ------
-    InputError : there are more topics than texts.
     """
-    if max(numbers) > len(vectors):
-        raise InputError(f"eda.topics={numbers}: more topics than the {len(vectors)} answers")
+    numbers = sorted({min(number, len(vectors)) for number in numbers})
     fits, known = {}, clusters or {}
-    for method, number, place in itertools.product(TOPIC_METHODS, sorted(set(numbers)), range(seeds)):  # slow first
+    for method, number, place in itertools.product(TOPIC_METHODS, numbers, range(seeds)):  # slow first
         of, drawn = bags[method], seed + place
         if method == "nmf":
             fit = partial(fit_nmf, of, number, drawn)

@@ -45,7 +45,8 @@ def draw_eda(figures: Path, eda: dict, folder: Path) -> None:
         read_figure_table(figures / "first_words.csv"), "share of the questions (%)", folder / "first_words.png"
     )
     plot_clusters(eda["kmeans"], folder / "clusters.png")
-    plot_topic_models(read_figure_table(figures / "topic_models.csv"), folder / "topic_models.png")
+    if "left_out" not in eda["topics"]:
+        plot_topic_models(read_figure_table(figures / "topic_models.csv"), folder / "topic_models.png")
     for name in ("cluster_names", "coherence", "topics"):
         shutil.copyfile(figures / f"{name}.csv", folder / f"{name}.csv")
     points = read_figure_table(figures / "map.csv")
@@ -55,7 +56,8 @@ def draw_eda(figures: Path, eda: dict, folder: Path) -> None:
 
 def short_names(path: Path) -> dict[int, str]:
     """The first words of the terms of each cluster or topic, by its number; ``path`` is a table with ``terms``."""
-    return read_figure_table(path).terms.str.split().str[:NAME_WORDS].str.join(" ").to_dict()
+    terms = read_figure_table(path).terms.fillna("").astype(str)  # a cluster of texts without words has no terms
+    return terms.str.split().str[:NAME_WORDS].str.join(" ").to_dict()
 
 
 def plot_leakage(shares: pd.DataFrame, path: Path) -> None:

@@ -114,7 +114,8 @@ def summarise_run(metrics: dict[str, dict]) -> dict[str, float]:
     nll = metrics["finetune"]["validation_nll"]
     summary = {"cards": metrics["prepare"]["cards"]}
     summary["leaked_questions@0.9"] = leaked_share(metrics["audit"], "group", "questions", "bi-encoder")["mean"]
-    summary["topics_c_v"] = best_topics(metrics["eda"])["c_v"]["mean"]
+    if "left_out" not in metrics["eda"]["topics"]:
+        summary["topics_c_v"] = best_topics(metrics["eda"])["c_v"]["mean"]
     summary["hnsw_recall@10"] = metrics["index"]["served"]["test"]["recall@10"]["mean"]
     summary |= {f"mrr@10_{name}": ranked[name]["mrr@10"]["mean"] for name in HEADLINE_SYSTEMS if name in ranked}
     summary |= {f"validation_nll_{name}": nll[name]["mean"] for name in ("base", "tuned")}
@@ -219,7 +220,9 @@ def best_topics(eda: dict) -> dict:
 
 
 def topic_rows(eda: dict) -> dict[str, dict]:
-    """Rows of the table of topic models, with as many topics as the most coherent model has."""
+    """Rows of the table of topic models, with as many topics as the most coherent model has; none without topics."""
+    if "left_out" in eda["topics"]:
+        return {}
     number, agreement = str(eda["topics"]["best"]["topics"]), eda.get("agreement_with_branches", {})
     rows = {}
     for method, grid in eda["topics"]["grid"].items():

@@ -127,6 +127,19 @@ def in_token_batches(
     return rows[np.argsort(np.concatenate(batches))]
 
 
+def unknown_share(tokenizer, texts: list[str]) -> float:
+    """Share of the texts' tokens that a tokenizer does not know, so that the model cannot tell them apart.
+
+    Parameters
+    ----------
+    tokenizer : a tokenizer of the library tokenizers; those of sentence-transformers hold one as ``backend_tokenizer``.
+    """
+    name = getattr(tokenizer.model, "unk_token", None)
+    unknown = tokenizer.token_to_id(name) if name else getattr(tokenizer.model, "unk_id", None)
+    ids = np.concatenate([text.ids for text in tokenizer.encode_batch(texts, add_special_tokens=False)])
+    return float(np.mean(ids == unknown)) if unknown is not None and len(ids) else 0.0
+
+
 def token_counts(model, texts: list[str]) -> np.ndarray:
     """The length of each text in the model's tokens, special tokens included, before it is cut."""
     found = model.tokenizer(texts, truncation=False, padding=False, verbose=False)["input_ids"]

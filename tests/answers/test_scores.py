@@ -5,6 +5,8 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from medcards import InputError
 from medcards.answers.contradictions import contradictions, occasions
@@ -246,3 +248,29 @@ def test_holm():
     """The smallest of three p values is multiplied by 3, and no adjusted p value is below the one before it."""
     assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "c": 0.06, "b": 0.06})
     assert holm({"a": 0.9}) == {"a": 0.9}
+
+
+@pytest.mark.parametrize("text", ["Platelets below 21 × 10⁹/L.", "① a cyst ② a stone", "½ of them", "٣ mg", "²³ x ⁵"])
+def test_numbers_of_any_script_are_scored(text):
+    """ "⁹" is a digit to Python's str.isdigit, and no number to float."""
+    for answer, reference in ((text, "A cyst of 5 mg."), ("A cyst of 5 mg.", text), (text, text)):
+        scores = score_answer(answer, reference, "What is it?", TermWeights([reference]))
+        assert 0 <= scores["token_f1"] <= 1
+    assert scores["em"] == 1 and scores["contradiction"] == 0
+
+
+UNICODE = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+
+
+@settings(max_examples=300, deadline=None)
+@given(UNICODE, UNICODE, UNICODE)
+def test_no_text_breaks_a_score(answer, reference, question):
+    scores = score_answer(answer, reference, question, TermWeights([reference]))
+    assert all(math.isnan(value) or 0 <= value for value in scores.values())
+    assert all(not value > 1.000001 for name, value in scores.items() if name != "length_ratio")
+
+
+def test_scripts_without_spaces_are_scored_by_characters():
+    assert token_f1("肺部感染", "肺部炎症") == pytest.approx(2 * 2 / (4 + 4))
+    assert exact_match("肺部感染。", "肺部感染") == 0  # SQuAD strips ASCII punctuation only
+    assert token_f1("โรคปอด", "โรคปอด") == 1

@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medcards import InputError
 from medcards.deck.words import words
 from medcards.explore.clusters import agreement, central_cards, choose_k, kmeans_grid
 from medcards.explore.overview import map_and_agreement
@@ -14,6 +13,7 @@ from medcards.explore.topics import (
     coherence_gain,
     describe_topics,
     fit_topic_models,
+    no_topics,
     score_coherence,
     summarise_topics,
     topic_texts,
@@ -82,8 +82,7 @@ def test_kmeans_finds_planted_clusters():
     assert scores[3]["stability"]["mean"] == pytest.approx(1)  # each half of the cards gives the same three
     assert scores[3]["silhouette"]["n"] == 60 and scores[3]["stability"]["n"] == 4
     assert scores[3]["davies_bouldin"]["mean"] < scores[2]["davies_bouldin"]["mean"]
-    with pytest.raises(InputError, match="every k is too large for 120 answers"):
-        kmeans_grid(PLANTED, range(120), [60], sample=60, seed=0)
+    assert list(kmeans_grid(PLANTED[:40], range(40), [60, 50], sample=60, seed=0)[0]) == [19]  # the largest that fits
 
 
 def test_clusters_are_equal_on_one_core(monkeypatch):
@@ -133,6 +132,10 @@ HEART = "heart valve artery vein blood ventricle atrium pulse beat aorta".split(
 KIDNEY = "kidney urine nephron bladder ureter renal stone filter dialysis cortex".split()
 
 
+def answered(texts: pd.Series) -> pd.DataFrame:
+    return pd.DataFrame({"question": "", "answer": texts})
+
+
 def planted_texts(count: int) -> pd.Series:
     """Texts about the heart, then as many about the kidney, with stop words."""
     random = np.random.default_rng(0)
@@ -141,7 +144,7 @@ def planted_texts(count: int) -> pd.Series:
 
 def test_topic_models_find_planted_topics(monkeypatch):
     """60 texts about the heart and 60 about the kidney, and vectors that separate them."""
-    bags, counted = topic_texts(planted_texts(60), min_document_frequency=2)
+    bags, counted = topic_texts(answered(planted_texts(60)), min_document_frequency=2)
     vectors = np.repeat(np.eye(2, 4), 60, axis=0) + np.random.default_rng(0).normal(scale=0.05, size=(120, 4))
     monkeypatch.setattr("medcards.explore.topics.LDA_PASSES", 10)  # a small deck needs more
     models = fit_topic_models(bags, vectors, [2], seeds=3, seed=0)
@@ -163,7 +166,7 @@ def test_topic_models_find_planted_topics(monkeypatch):
 
 
 def test_a_single_seed_shows_no_spread():
-    bags, counted = topic_texts(planted_texts(30), min_document_frequency=2)
+    bags, counted = topic_texts(answered(planted_texts(30)), min_document_frequency=2)
     models = fit_topic_models(bags, PLANTED[:60], [2], seeds=1, seed=0)
     scores = score_coherence(models, counted)
     labels, shown, metrics, tables = describe_topics(models, scores, bags, seed=0)
@@ -177,7 +180,7 @@ def test_a_single_seed_shows_no_spread():
 
 
 def test_a_known_clustering_is_not_fitted_again():
-    bags, _ = topic_texts(planted_texts(30), min_document_frequency=2)
+    bags, _ = topic_texts(answered(planted_texts(30)), min_document_frequency=2)
     known = np.repeat([0, 1], 30)
     models = fit_topic_models(bags, PLANTED[:60], [2], seeds=2, seed=0, clusters={2: known})
     assert (models["embeddings", 2, 0].assign(bags["embeddings"]) == known).all()
@@ -185,9 +188,9 @@ def test_a_known_clustering_is_not_fitted_again():
     assert (models["embeddings", 2, 1].of_text == again.of_text).all()  # of another seed
 
 
-def test_more_topics_than_texts():
-    with pytest.raises(InputError, match=r"eda.topics=\[90\]: more topics than the 60 answers"):
-        fit_topic_models({}, PLANTED[:60], [90], seeds=1, seed=0)
+def test_topics_are_at_most_as_many_as_texts():
+    bags, _ = topic_texts(answered(planted_texts(3)), min_document_frequency=1)
+    assert {number for _, number, _ in fit_topic_models(bags, PLANTED[:6], [4, 90, 80], seeds=1, seed=0)} == {4, 6}
 
 
 def test_map_and_agreement():
@@ -232,9 +235,30 @@ def test_diversity_by_hand():
     assert Topics([["a", "b"], ["a", "c"]], np.array([0])).diversity == 0.75
 
 
-def test_too_few_words():
-    with pytest.raises(InputError, match="eda.min_document_frequency=5 leaves 0 words to model, too few: lower it"):
-        Bags([["a"], ["b"]], 5)
+def test_the_document_frequency_is_halved_where_it_leaves_too_few_words():
+    texts = pd.Series([f"shared{number % 40} once{number} twice{number // 2}" for number in range(400)])
+    modelled = {f"shared{n}" for n in range(40)} | {f"twice{n}" for n in range(200)}
+    assert set(topic_texts(answered(texts), 10)[0]["lda"].words) == modelled
+    assert len(topic_texts(answered(texts[:20]), 10)[0]["lda"].words) == 50  # 10, 5, 2, 1
+
+
+def test_answers_without_words_are_modelled_with_their_questions():
+    cards = pd.DataFrame({"question": [f"Is disease{n} rare?" for n in range(30)], "answer": ["Yes.", "No."] * 15})
+    bags, _ = topic_texts(cards, 5)
+    assert {"disease0", "rare", "yes"} <= set(bags["lda"].words) and no_topics(bags, 30) is None
+
+
+def test_chinese_is_modelled():
+    texts = [f"应考虑{a}的{b}性疾病" for a in "肝肾心肺脑皮" for b in ("感染", "毒素", "外伤", "梗阻", "缺血")]
+    bags, _ = topic_texts(answered(pd.Series(texts)), 2)
+    assert {"感染", "毒素", "疾病"} <= set(bags["lda"].words) and no_topics(bags, 30) is None
+
+
+def test_cards_without_words_have_no_topics(caplog):
+    bags, _ = topic_texts(pd.DataFrame({"question": ["🩺?"] * 20, "answer": ["🩺"] * 20}), 5)
+    labels, topic, metrics, tables = no_topics(bags, 20)
+    assert labels == {} and set(topic) == {0} and "0 words" in metrics["left_out"] and "0 words" in caplog.text
+    assert tables["topics"].cards.tolist() == [20] and tables["coherence"].columns.tolist()[0] == "topics"
 
 
 def test_choose_topic_model_needs_diversity():

@@ -22,6 +22,8 @@ def prepare_metrics(material: dict) -> dict:
     duplicates = {
         "cards_with_equal_question": 3,
         "cards_with_equal_answer": 4,
+        "cards_with_equal_answer_in_another_group": 0,
+        "test_cards_with_equal_answer_in_training": 0,
         "near_duplicate_pairs": 1234,
         "near_duplicate_pairs_across_splits": 0,
         "near_duplicate_threshold": 0.5,
@@ -106,12 +108,18 @@ def finetune_metrics() -> dict:
 
 METRICS = {
     "prepare": prepare_metrics({"source": "file", "rows": 3001, "files": {"decks/a.csv": "00ff"}}),
-    "embed": {"model": "path:models/encoder/a", "answers_cut": 12, "max_tokens": 256},
+    "embed": {
+        "model": "path:models/encoder/a",
+        "answers_cut": 12,
+        "max_tokens": 256,
+        "unknown_tokens": {"answers": 0.0},
+    },
     "adapt": {"model": "path:models/encoder/a", "trained": True, "projection": {"questions": 6000}},
     "audit": audit_metrics(),
     "eda": eda_metrics(),
     "index": {
-        "served": SETTING | {"recall@10": interval(0.9), "test": {"recall@10": interval(0.8), "recall@10_p5": 0.5}}
+        "served": SETTING
+        | {"target_recall": 0.9, "recall@10": interval(0.9), "test": {"recall@10": interval(0.8), "recall@10_p5": 0.5}}
     },
     "rerank_train": {"model": "none", "trained": False, "steps": 0},
     "rerank_eval": retrieval_metrics(),

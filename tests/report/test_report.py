@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from handmade import ANSWERS, CURVES, METRICS, ROOT, SCORES, interval, prepare_metrics, retrieval_metrics, write_run
 
@@ -14,6 +15,7 @@ from medcards.report.answers import answers_to_read, base_rows, systems_by_kind
 from medcards.report.dataset_card import dataset_card
 from medcards.report.render import markdown_table
 from medcards.report.results import query_sets_of, read_figures, read_published, retrieval_systems_of
+from medcards.report.search import search_warnings
 from medcards.report.style import read_figure_table
 from stages import report
 from tools import readme
@@ -133,6 +135,29 @@ def test_report_shows_answers_without_their_markup(run):
     page = (run / "REPORT.md").read_text()
     assert "- lora: &lt;b>bold&lt;/b> \\*text\\*" in page and "- lora: (nothing)" in page
     assert "**What is \\| pain?** (sound F1 0.50)" in page and "- context 1: a card" in page
+
+
+def test_the_report_warns_of_unknown_words_and_of_a_poor_index():
+    metrics = METRICS | {
+        "embed": {"unknown_tokens": {"answers": 0.4, "questions": 0.2}},
+        "index": {"served": {"recall@10": interval(0.9), "target_recall": 0.99}},
+    }
+    unknown, index = search_warnings(metrics)
+    assert "does not know 40% of the tokens" in unknown and "reaches the recall@10 of 0.99; the best has 0.900" in index
+    metrics["embed"]["unknown_tokens"]["answers"], metrics["index"]["served"]["target_recall"] = 0.01, 0.9
+    metrics["embed"]["unknown_tokens"]["questions"] = 0.0
+    assert search_warnings(metrics) == []
+
+
+def test_the_report_says_that_topics_are_left_out(copied):
+    file = copied / "data/figures/eda/metrics.json"
+    eda = json.loads(file.read_text())
+    file.write_text(json.dumps(eda | {"topics": {"left_out": "the cards have 3 words to model"}}))
+    names = copied / "data/figures/eda/cluster_names.csv"
+    pd.read_csv(names).assign(terms="").to_csv(names, index=False)
+    report.main()
+    assert "Topics are left out: the cards have 3 words" in (copied / "REPORT.md").read_text()
+    assert "topics_c_v" not in json.loads((copied / "metrics/summary.json").read_text())
 
 
 def test_answers_to_read_are_the_best_and_the_worst():
