@@ -39,7 +39,7 @@ STAGES = (
     *("rows", "finetune", "answer", "evaluate"),
 )
 SETTINGS = {
-    "data": {"source": "file", "path": "decks", "question_column": "question", "answer_column": "answer"},
+    "data": {"source": "file", "path": "decks"},
     "eda": {"clusters": [20], "topics": [20], "tsne_sample": 500},
     "index": {"m": [16], "ef_construction": [200], "ef_search": [80], "target_recall": 0.5},
     "reranker": {"questions": 64},
@@ -141,6 +141,8 @@ def main() -> None:
     )
     parser.add_argument("--limit", type=float, default=60, help="seconds that a stage may take (default 60)")
     given = parser.parse_args()
+    if given.largest < SIZES[0] or given.limit <= 0:
+        parser.error(f"--largest: at least {SIZES[0]}; --limit: above 0")
     sizes = [size for size in SIZES if size <= given.largest]
     started = time.perf_counter()
     try:

@@ -54,6 +54,13 @@ def in_own_process(function, *arguments: object) -> object:
         return pool.submit(function, *arguments).result()
 
 
+def at_least_one(text: str) -> int:
+    """A whole number of 1 or more, as a type of argparse."""
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{number}: at least 1")
+    return number
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.run",
@@ -62,11 +69,11 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="the benchmarks to run (default: all)")
-    parser.add_argument("--cards", type=int, help="size of the input (default: each benchmark's own)")
-    parser.add_argument("--repeats", type=int, default=3, help="runs of every way (default 3)")
+    parser.add_argument("--cards", type=at_least_one, help="size of the input (default: each benchmark's own)")
+    parser.add_argument("--repeats", type=at_least_one, default=3, help="runs of every way (default 3)")
     given = parser.parse_args()
     if unknown := set(given.names) - set(BENCHMARKS):
-        parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
+        parser.error(f"no such benchmark: {', '.join(sorted(unknown))}; benchmarks: {', '.join(BENCHMARKS)}")
     os.environ.setdefault("TQDM_DISABLE", "1")  # for the processes that are started below
     from benchmarks.page import machine, results_table
     from medcards import InputError

@@ -50,8 +50,8 @@ def train_projection(
     questions = torch.from_numpy(vectors.questions_of(pairs.card_id))
     searched = torch.from_numpy(vectors.answers[first.to_numpy()])
     asked, concepts = (torch.from_numpy(_codes(answers, name)) for name in ("question", "concept"))
-    row_of = torch.from_numpy(first.to_numpy())  # of each text, its row in the corpus
-    own_row = torch.from_numpy(pairs.row.to_numpy())
+    row_of = torch.tensor(first.to_numpy())  # of each text, its row in the corpus
+    own_row = torch.tensor(pairs.row.to_numpy())
 
     random = torch.Generator().manual_seed(seed)
     layer = torch.eye(searched.shape[1], requires_grad=True)

@@ -1,5 +1,6 @@
 """The benchmarks' framework: times in turns, medians, ratios, exponents, tables, and the command's help."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -188,3 +189,20 @@ def test_an_unfinished_run_is_said_in_one_line(tmp_path):
     )
     assert done.returncode == 1
     assert "params.yaml is missing" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "says"),
+    [
+        ("run", ["nosuch"], "no such benchmark: nosuch; benchmarks: near_duplicates, embed"),
+        ("run", ["embed", "--repeats", "0"], "--repeats: 0: at least 1"),
+        ("run", ["embed", "--cards", "-5"], "--cards: -5: at least 1"),
+        ("growth", ["--largest", "100"], "--largest: at least 2000"),
+        ("growth", ["--limit", "-1"], "--limit: above 0"),
+    ],
+)
+def test_wrong_arguments_are_one_line(monkeypatch, capsys, module, arguments, says):
+    monkeypatch.setattr("sys.argv", [module, *arguments])
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(f"benchmarks.{module}").main()
+    assert ended.value.code == 2 and says in capsys.readouterr().err.splitlines()[-1]
