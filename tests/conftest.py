@@ -208,7 +208,8 @@ def tiny_repository(folder: Path) -> Repository:
     """A clone whose deck is a tiny file, with markup in one card, and whose models are tiny and its own."""
     repository = Repository.of_files(folder)
     deck = tiny.write_deck(repository.folder / "decks" / "tiny.json")
-    deck.write_text(deck.read_text().replace("In case 12, ", "In case 12, <b id='injected'>bold</b> "))
+    shown = "In case 12, &lt;b id='injected'&gt;bold&lt;/b&gt; "  # cleaned to tags
+    deck.write_text(deck.read_text().replace("In case 12, ", shown))
     # Drawn wide: under the usual narrow weights, all texts are near-duplicates, and none is a wrong answer.
     tiny.make_encoder(repository.folder / "models" / "encoder" / "tiny", initializer_range=1.0)
     tiny.make_reranker(repository.folder / "models" / "reranker" / "tiny")

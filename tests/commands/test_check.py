@@ -159,8 +159,7 @@ def clone(tmp_path_factory) -> Repository:
     ("name", "head", "arguments"),
     [
         ("Prüfung.csv", ("Vorderseite", "Rückseite"), ()),
-        ("my deck's cards.csv", ("null", "True"), ()),
-        ("three.csv", ("null", "True", "0"), ("--question", "null", "--answer", "True")),
+        ("my deck's cards.csv", ("null", "True", "0"), ("--question", "null", "--answer", "True")),
     ],
 )
 def test_the_printed_command_runs(deck, clone, name, head, arguments):

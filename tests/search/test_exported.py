@@ -85,7 +85,10 @@ def test_a_model_that_cannot_be_exported_is_run_by_pytorch(tmp_path, cache, monk
     assert np.array_equal(search_encoder(tmp_path / "encoder")(TEXTS), found) and said in caplog.text
 
 
-def test_another_version_of_a_package_exports_again(tmp_path, cache, monkeypatch):
+def test_another_version_of_a_package_exports_again(tmp_path, cache, exported, monkeypatch):
+    monkeypatch.setattr(
+        "medcards.search.onnx_export.export_to_onnx", lambda model, read, folder: shutil.copytree(exported[1], folder)
+    )
     write_manifest(tmp_path / "encoder", f"path:{tiny.make_encoder(tmp_path / 'model')}")
     for _ in range(2):
         search_encoder(tmp_path / "encoder")
