@@ -33,13 +33,12 @@ MUCH_MEMORY = 1e9
 _SAFE = re.compile(r"[A-Za-z0-9_./-]+")
 
 
-def describe_lengths(texts: pd.Series) -> str:
-    """The numbers of words of texts: smallest, largest, median.
+def describe_lengths(counts: pd.Series) -> str:
+    """Numbers of words: smallest, largest, median.
 
-    >>> describe_lengths(pd.Series(["a b", "a b c", "a b c d"]))
+    >>> describe_lengths(pd.Series([2, 3, 4]))
     '2 to 4 words, median 3'
     """
-    counts = texts.map(words).map(len)
     return f"{counts.min():,} to {counts.max():,} words, median {counts.median():,.0f}"
 
 
@@ -70,23 +69,23 @@ def check_deck(
     cards["group"] = group_cards(cards, pairs, params.join_share)
     splits = split_by_group(cards, params.validation_share, params.test_share, seed).value_counts()
     sizes = cards.group.value_counts()
+    lengths = cards[["question", "answer"]].map(lambda text: len(words(text)))
     other = [f"{name} {count:,}" for name, count in counts.items() if name not in ("rows_read", "kept") and count]
     findings = [line for name, file in material["files"].items() for line in _recognised(name, file)]
     findings += [
-        f"questions: {describe_lengths(cards.question)}",
-        f"answers: {describe_lengths(cards.answer)}",
+        f"questions: {describe_lengths(lengths.question)}",
+        f"answers: {describe_lengths(lengths.answer)}",
         f"usable: {counts['kept']:,} of {counts['rows_read']:,} rows" + (f" ({', '.join(other)})" if other else ""),
         f"near-duplicates: {len(sizes):,} groups; the largest has {sizes.iloc[0]:,} cards ({sizes.index[0]})",
         f"splits: {', '.join(f'{splits[name]:,} {name}' for name in ('train', 'validation', 'test'))}",
         f"first card: {_short(cards.question[0])} / {_short(cards.answer[0])}",
     ]
-    if (memory := cards.answer.map(words).map(len).max() * BYTES_PER_WORD) > MUCH_MEMORY:
+    if (memory := lengths.answer.max() * BYTES_PER_WORD) > MUCH_MEMORY:
         findings.append(f"the longest answer takes about {memory / 1e9:.0f} GB of memory when its likelihood is scored")
     if splits["test"] < FEW_TEST_QUESTIONS:
         findings.append(f"the deck is small: intervals over {splits['test']} test questions will be wide")
     overrides = ["prepare.max_cards=0"] if params.max_cards else []  # params.yaml keeps a sample only
-    long = cards.question.map(words).map(len).quantile(0.95)
-    if (needed := TOKENS_PER_WORD * long + PROMPT_TOKENS) > max_length:
+    if (needed := TOKENS_PER_WORD * lengths.question.quantile(0.95) + PROMPT_TOKENS) > max_length:
         findings.append("the questions are long: training rows need more tokens than finetune.max_length")
         overrides.append(f"finetune.max_length={2 ** int(np.ceil(np.log2(needed)))}")
     return findings, cards, overrides
@@ -96,12 +95,12 @@ def _recognised(name: str, file: dict) -> list[str]:
     """What was recognised in a file, as lines."""
     columns = file["columns"]
     lines = [f"{name}: {file['read_as']}; question: {columns['question']}; answer: {columns['answer']}"]
-    several = {"several_questions": "questions", "several_answers": "answers", "several_turns": "turns"}
-    lines += [
-        f"{columns[count]:,} rows hold several {what}; the first is taken"
-        for count, what in several.items()
-        if columns.get(count)
-    ]
+    several = {
+        "several_questions": "questions; the first is taken",
+        "several_answers": "answers; the first is taken",
+        "several_turns": "turns; one question and its answer are taken",
+    }
+    lines += [f"{columns[count]:,} rows hold several {what}" for count, what in several.items() if columns.get(count)]
     lines += [
         f"row {row}: a quote that is not closed swallows {swallowed} rows; close or double the quote"
         for row, swallowed in file["open_quotes"].items()

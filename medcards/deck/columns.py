@@ -33,16 +33,16 @@ def read_cards(cells: pd.DataFrame, question: str, answer: str, where: str) -> t
     Returns
     -------
     cards : texts in the columns ``question`` and ``answer``; a missing value becomes an empty text.
-    facts : ``question`` and ``answer`` say which rule found them. Counts of rows: ``several_answers`` whose first
-        answer was taken, ``several_turns`` whose first turns were taken.
+    facts : ``question`` and ``answer`` say which rule found them. Counts of rows: ``several_questions`` and
+        ``several_answers``, whose first text was taken; ``several_turns``, see :func:`_turn_of`.
 
     Raises
     ------
     InputError : a column is missing or not found, or a cell is no text.
     """
     names = {str(column).strip().lower(): column for column in reversed(cells.columns)}
-    chat = next((names[name] for name in CHAT_COLUMNS if name in names), None)
-    if chat is not None and question == answer == AUTO:
+    chat = next((names[name] for name in CHAT_COLUMNS if name in names), None) if question == answer == AUTO else None
+    if chat is not None:
         sides, rules = (cells[chat], cells[chat]), (f"first user's turn in '{chat}'", f"first answer in '{chat}'")
     else:
         asked, said = _columns(cells, names, question, answer, where)

@@ -67,17 +67,17 @@ def near_duplicates(cards: pd.DataFrame, threshold: float, seed: int) -> pd.Data
     limit = max(TEMPLATE_SHARE * len(cards), SMALL_GROUP)
     template = STOP_WORDS | {word for word, count in counts.items() if count > limit}
     asked = [frozenset(words) - template or frozenset(words) for words in questions]
-    told = cards.answer.map(normalise).where(~stock_answers(cards), "")
+    answers = cards.answer.map(normalise)
+    told = answers.where(~stock_answers(answers), "")
     whole = [words.union(text.split()) for words, text in zip(asked, told, strict=True)]
     found = [similar_sets(sets, threshold, seed, side) for sets, side in ((asked, "questions"), (whole, "cards"))]
     pairs = pd.concat(found).groupby(["first", "second"], as_index=False).similarity.max()
     return pairs.sort_values(["similarity", "first", "second"], ascending=[False, True, True], ignore_index=True)
 
 
-def stock_answers(cards: pd.DataFrame) -> pd.Series:
-    """Which cards have an answer of so many cards that it does not tell what a card is about ("yes", "recessive")."""
-    answers = cards.answer.map(normalise)
-    return answers.map(answers.value_counts()) > max(2, min(SMALL_GROUP, STOCK_SHARE * len(cards)))
+def stock_answers(answers: pd.Series) -> pd.Series:
+    """Which of a deck's answers, normalised, are so frequent that they do not tell what a card is about ("yes")."""
+    return answers.map(answers.value_counts()) > max(2, min(SMALL_GROUP, STOCK_SHARE * len(answers)))
 
 
 def group_cards(cards: pd.DataFrame, pairs: pd.DataFrame, join_share: float) -> pd.Series:
@@ -85,10 +85,9 @@ def group_cards(cards: pd.DataFrame, pairs: pd.DataFrame, join_share: float) -> 
 
     Cards with an equal question (after :func:`medcards.deck.words.normalise`) or the same concept are always in one
     group. Then all cards with an equal answer join, if it is no stock answer and the joined group stays within a size
-    limit. Then near-duplicates join, the most
-    similar pair first, while the joined group stays within the limit (single linkage). Without the limit, chains of
-    near-duplicates would join a quarter of the ontology deck. The limit can keep equal answers and near-duplicates in
-    different groups; the stage audit measures the leakage.
+    limit. Then near-duplicates join, the most similar pair first, while the joined group stays within the limit (single
+    linkage). Without the limit, chains of near-duplicates would join a quarter of the ontology deck. The limit can keep
+    equal answers and near-duplicates in different groups; the stage audit measures the leakage.
 
     Parameters
     ----------
@@ -104,9 +103,10 @@ def group_cards(cards: pd.DataFrame, pairs: pd.DataFrame, join_share: float) -> 
 
     groups, concepts = DisjointSet(range(len(cards))), _concepts(cards)
     limit = max(SMALL_GROUP, join_share * len(cards))
+    answers = cards.answer.map(normalise)
     always = [places for key in (cards.question.map(normalise), concepts) for places in _equal(key)]
-    answers = _equal(cards.answer.map(normalise).where(~stock_answers(cards), cards.card_id))
-    for places, largest in [(places, np.inf) for places in always] + [(places, limit) for places in answers]:
+    few = _equal(answers.where(~stock_answers(answers), cards.card_id))
+    for places, largest in [(places, np.inf) for places in always] + [(places, limit) for places in few]:
         if sum(map(groups.subset_size, {groups[place] for place in places})) <= largest:
             for place in places[1:]:
                 groups.merge(places[0], place)

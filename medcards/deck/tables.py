@@ -47,7 +47,7 @@ class Table:
     Parameters
     ----------
     cells : one row per record.
-    read_as : what was recognised, in words, such as ``CSV, separator ';', encoding cp1252``.
+    read_as : what was recognised, in words, such as ``CSV, separator semicolon, encoding cp1252``.
     swallowed : for each row with a quote that is not closed, the number of rows that its cell holds, by place.
     """
 

@@ -55,13 +55,13 @@ def topic_texts(cards: pd.DataFrame, min_document_frequency: int) -> tuple[dict[
     counted : all words of each text, and each joined pair right after its words.
     """
     raw = [words(text) for text in cards.answer]
-    if len(Bags(content_words(raw), 1).words) < TOP_WORDS:
+    if len(set(itertools.chain.from_iterable(content_words(raw)))) < TOP_WORDS:
         raw = [words(card_text(*sides)) for sides in zip(cards.question, cards.answer, strict=True)]
-    joined = _join_pairs(raw)
-    content = Bags(content_words(raw), min_document_frequency)
+    joined, modelled = _join_pairs(raw), content_words(raw)
+    content = Bags(modelled, min_document_frequency)
     while len(content.words) < ENOUGH_WORDS and min_document_frequency > 1:
         min_document_frequency //= 2
-        content = Bags(content_words(raw), min_document_frequency)
+        content = Bags(modelled, min_document_frequency)
     every, pairs = (Bags(tokens, min_document_frequency) for tokens in (raw, content_words(joined)))
     bags = {"lda_raw": every, "lda": content, "lda_bigrams": pairs, "nmf": content, "embeddings": content}
     return bags, _reference(joined)
