@@ -15,7 +15,6 @@ import pandas as pd
 from medcards.answers.comparison import NEAR, SMALLEST_SLICE, answer_systems_of
 from medcards.base.files import atomic
 from medcards.base.params import Seed
-from medcards.base.stats import Bootstrap
 from medcards.report import answer_plots, answers, explore, results, search
 from medcards.report.dataset_card import dataset_card
 from medcards.report.render import render
@@ -48,7 +47,7 @@ def report_page(metrics: dict[str, dict], parts: pd.DataFrame, system: str, to_r
         {side: results.leaked_share(block, "group", side, "bi-encoder") for side in ("questions", "answers")}
         for block in (audit, audit["dealt_again"])
     )
-    topics, systems, judged = results.topic_rows(eda), answer_systems_of(qa), pd.read_csv(JUDGED)
+    topics, systems = results.topic_rows(eda), answer_systems_of(qa)
     columns = ["c_v", "c_v by seed", "npmi", "diversity"]
     return render(
         "report.md.jinja",
@@ -66,7 +65,7 @@ def report_page(metrics: dict[str, dict], parts: pd.DataFrame, system: str, to_r
         all_systems=systems,
         differences=answers.difference_rows(qa),
         difference_columns=[f"{score}{of}" for score in answers.SCORES_TESTED for of in ("", " p", " detectable")],
-        judged=Bootstrap(judged.card_id, seed).interval(judged.contradicts),
+        judged=answers.judged_hits(pd.read_csv(JUDGED), seed),
         near=NEAR,
         far=answer_systems_of(qa["far_from_training"]),
         system=system,

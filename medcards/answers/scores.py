@@ -12,10 +12,12 @@ import pandas as pd
 
 from medcards import InputError
 from medcards.answers.contradictions import CONTRADICTION_KINDS, contradictions, occasions
-from medcards.deck.words import STOP_WORDS, squad_tokens
+from medcards.answers.directions import is_polar
+from medcards.deck.words import STOP_WORDS, fold, squad_tokens
 from medcards.search.encoder import encode
 
-_STOP_WORDS = frozenset(word for text in STOP_WORDS for word in squad_tokens(text))
+_STOP_WORDS = frozenset(word for text in STOP_WORDS if not is_polar(text) for word in squad_tokens(text))
+_NAMED_A = re.compile(r"(?<=[^\W_][ -])A(?![\w'’])(?! [A-Z])")
 _REFUSAL = re.compile(
     r"\b(as an ai|i('m| am) (sorry|unable|not able|not sure)|i (do not|don't) (know|have)|i (cannot|can't|can not)|"
     r"(cannot|can't|unable to) (answer|provide|help))\b"
@@ -50,11 +52,22 @@ def novel_f1(answer: str, reference: str, question: str, weights: "TermWeights |
     >>> novel_f1("Epilepsy is a seizure disorder", "A disorder of the brain", "What is epilepsy?")
     0.5
     """
-    said = set(squad_tokens(question)) | _STOP_WORDS
-    wanted = [word for word in squad_tokens(reference) if word not in said]
+    said = set(content_words(question))
+    wanted = [word for word in content_words(reference) if word not in said]
     if not wanted:
         return math.nan
-    return _f1([word for word in squad_tokens(answer) if word not in said], wanted, weights)
+    return _f1([word for word in content_words(answer) if word not in said], wanted, weights)
+
+
+def content_words(text: str) -> list[str]:
+    """The words of SQuAD without stop words. Directions such as "above" stay, and so does the A of "hepatitis A".
+
+    A capital A within a sentence is a name, and no article, where the next word is not capitalised as in a title.
+
+    >>> content_words("Hepatitis A is a disease above all")
+    ['hepatitis', 'ᴀ', 'disease', 'above']
+    """
+    return [word for word in squad_tokens(_NAMED_A.sub("ᴀ", text)) if word not in _STOP_WORDS]
 
 
 class TermWeights:
@@ -78,7 +91,7 @@ class TermWeights:
 
 def is_refusal(answer: str) -> bool:
     """Whether a model declines, with words such as "I'm sorry", "I don't know", "As an AI" or "cannot provide"."""
-    return bool(_REFUSAL.search(answer.lower().replace("’", "'")))
+    return bool(_REFUSAL.search(fold(answer)))
 
 
 def score_answer(answer: str, reference: str, question: str, weights: TermWeights) -> dict[str, float]:
@@ -94,12 +107,12 @@ def score_answer(answer: str, reference: str, question: str, weights: TermWeight
     length_ratio                words of the answer by words of the reference
     no_answer                   1 for an empty answer and for a refusal
     echoed                      share of the answer's words without stop words that stand in the question
-    contradiction               1 where a number, unit, side or negation contradicts the reference, see
+    contradiction               1 where a number, unit, side, direction or negation contradicts the reference, see
                                 :mod:`medcards.answers.contradictions`
     contradiction_KIND          the same for one kind; NaN where the reference gives no occasion for it
     ==========================  =====================================================================================
     """
-    asked, content = set(squad_tokens(question)), [word for word in squad_tokens(answer) if word not in _STOP_WORDS]
+    asked, content = set(squad_tokens(question)), content_words(answer)
     found, could_be = contradictions(answer, reference), occasions(reference)
     novel = novel_f1(answer, reference, question)
     return {

@@ -10,7 +10,7 @@ Each function serves one purpose, so each keeps what that purpose needs. One tex
 >>> squad_tokens(text)
 ['kidneys', 'betablocker', 'dose', 'is', '50', 'mg']
 >>> fact_tokens(text)
-['the', 'kidneys', 'beta', 'blocker', 'dose', 'is', '5.0', 'mg', '.']
+['the', "kidneys'", 'beta', '-', 'blocker', 'dose', 'is', '>', '5', 'mg', '.']
 >>> stems([text])
 [['kidney', 'beta', 'blocker', 'dose', 'mg']]
 
@@ -23,16 +23,57 @@ characters, as in Lucene's CJKAnalyzer; for the scores of an answer it is a char
 
 import re
 import string
+import unicodedata
 
 from bm25s.stopwords import STOPWORDS_EN_PLUS
 
 STOP_WORDS = frozenset(STOPWORDS_EN_PLUS)
 """English words that carry no content, in lower case (list: bm25s ``STOPWORDS_EN_PLUS``)."""
-_ARTICLES = {"a", "an", "the"}
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _UNSPACED_RUN, _UNSPACED_CHARACTER = re.compile(f"[{_UNSPACED}]+"), re.compile(f"([{_UNSPACED}])")
-_FACT_TOKEN = re.compile(r"\d+(?:\.\d+)?|[^\W\d_]+(?:'t)?|%|[.;:,()]")
+_FRACTION, _SUPERSCRIPT = re.compile("(\\d*) ?([¼-¾⅐-⅞])"), re.compile("[⁺⁻]?[⁰¹²³⁴-⁹]+")
+_FOLDED = str.maketrans(dict.fromkeys("‘’ʼ", "'") | dict.fromkeys("‐‑‒–—−", "-"))
+_NUMBER = r"\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:[.,]\d+)?|(?<!\d)\.\d+"
+_FACT_TOKEN = re.compile(
+    rf"""
+    (?: (?P<factor>{_NUMBER})\ ?[x×*·]\ ? )? 10\^(?P<power>[-+]?\d{{1,2}})
+    | (?P<number>{_NUMBER})
+    | [^\W\d_] (?:[^\W_]|')*
+    | [<>≤≥~%/+.;:,()-]
+    """,
+    re.VERBOSE,
+)
+FUNCTION_WORDS = frozenset(
+    "a all an and any are as at be by can for from in is it its may of on or some that the their this to was".split()
+) | {"with"}
+"""Words that no fact is about."""
+
+
+class _WithoutPunctuation(dict):
+    """A table for ``str.translate`` that deletes what ASCII or Unicode calls punctuation."""
+
+    def __missing__(self, code: int) -> int | None:
+        sign = chr(code)
+        self[code] = None if sign in string.punctuation or unicodedata.category(sign)[0] == "P" else code
+        return self[code]
+
+
+_WITHOUT_PUNCTUATION = _WithoutPunctuation()
+
+
+def fold(text: str) -> str:
+    """The text in lower case, with one form of each sign.
+
+    Compatible characters become one (Unicode's NFKC), so both micro signs are equal. Apostrophes and dashes become
+    those of ASCII. A fraction becomes a decimal number, and a superscript a power.
+
+    >>> fold("It doesn’t exceed 1½ µg – or 10⁹")
+    "it doesn't exceed 1.5 μg - or 10^9"
+    """
+    text = _FRACTION.sub(lambda found: f"{int(found[1] or 0) + unicodedata.numeric(found[2]):g}", text)
+    text = _SUPERSCRIPT.sub(lambda found: f"^{found[0]}", text)
+    return unicodedata.normalize("NFKC", text).lower().translate(_FOLDED)
 
 
 def words(text: str) -> list[str]:
@@ -80,26 +121,39 @@ def _spaced(text: str) -> str:
 def squad_tokens(text: str) -> list[str]:
     """Words after SQuAD's normalisation (Rajpurkar et al., 2016): lower case, no punctuation, no articles.
 
-    Punctuation is deleted, so a hyphenated word becomes one word without the hyphen.
+    On ASCII text the words are those of the SQuAD script. Other text is folded first, see :func:`fold`, and loses what
+    Unicode calls punctuation. Punctuation is deleted, so a hyphenated word becomes one word without the hyphen.
     Used to score an answer against its reference.
 
-    >>> squad_tokens("The beta-blocker, a drug")
+    >>> squad_tokens("The beta-blocker, a “drug”")
     ['betablocker', 'drug']
     """
-    spaced = _UNSPACED_CHARACTER.sub(r" \1 ", text.lower().translate(_PUNCTUATION))
-    return [word for word in spaced.split() if word not in _ARTICLES]
+    text = fold(text).translate(_WITHOUT_PUNCTUATION)
+    return _UNSPACED_CHARACTER.sub(r" \1 ", _ARTICLES.sub(" ", text)).split()
 
 
 def fact_tokens(text: str) -> list[str]:
-    """Words, decimal numbers, percent signs and stops, in lower case; "standard deviation" becomes "sd".
+    """Words, numbers, signs of comparison and stops of the folded text; "standard deviation" becomes "sd".
 
-    A contracted "not" stays whole. Stops are kept because a denial ends at a stop.
-    Used to find numbers, units, sides and negations that contradict a reference.
+    A number is written as a decimal, whatever its form in the text: "1,000" has a separator of thousands, "2,5" a
+    decimal comma. A word may hold digits ("b12"). A contracted "not" stays whole.
+    Used to find facts that contradict a reference.
 
-    >>> fact_tokens("Isn't above 2.5 standard deviations.")
-    ["isn't", 'above', '2.5', 'sds', '.']
+    >>> fact_tokens("Isn't above 1,000 or .5 or 2,5×10⁹ standard deviations.")
+    ["isn't", 'above', '1000', 'or', '0.5', 'or', '2500000000', 'sds', '.']
     """
-    return _FACT_TOKEN.findall(text.lower().replace("standard deviation", "sd"))
+    folded = fold(text).replace("standard deviation", "sd")
+    return [
+        _decimal(found) if found["power"] or found["number"] else found[0] for found in _FACT_TOKEN.finditer(folded)
+    ]
+
+
+def _decimal(found: re.Match) -> str:
+    """A number of :data:`_FACT_TOKEN` as Python writes it, without separators."""
+    number, power = found["number"] or found["factor"] or "1", int(found["power"] or 0)
+    if re.fullmatch(r"0,\d+|\d+,(?!\d{3}$)\d+", number):
+        number = number.replace(",", ".")
+    return f"{float(number.replace(',', '')) * 10.0**power:.15g}"
 
 
 def stems(texts: list[str]) -> list[list[str]]:

@@ -15,6 +15,7 @@ from medcards.answers.comparison import (
     slices,
 )
 from medcards.answers.records import read_answers
+from medcards.base.stats import Bootstrap
 from medcards.report.answer_plots import bases_of
 from medcards.report.explore import short_names
 from medcards.report.render import one_line
@@ -94,6 +95,20 @@ def base_rows(quantisation: dict) -> dict[str, dict]:
     return {
         base: quantisation[base] | {"MB": f"{quantisation[base]['base_bytes'] / 1e6:,.0f}"}
         for base in bases_of(quantisation)
+    }
+
+
+def judged_hits(judged: pd.DataFrame, seed: int) -> dict[str, dict]:
+    """The share of judged hits of the rules that are contradictions, for hits on a direction and for the others.
+
+    Parameters
+    ----------
+    judged : docs/contradictions.csv.
+    """
+    directions = judged.kind.str.contains("direction")
+    return {
+        name: Bootstrap(rows.card_id, seed).interval(rows.contradicts)
+        for name, rows in (("directions", judged[directions]), ("the other kinds", judged[~directions]))
     }
 
 

@@ -227,6 +227,9 @@ def write_run(folder: Path) -> None:
     (folder / "data/scores").mkdir()
     SCORES.to_parquet(folder / "data/scores/scores.parquet", index=False)
     (folder / "docs").mkdir()
-    write_csv(pd.DataFrame({"card_id": ["1", "2"], "contradicts": [1, 1]}), folder / "docs/contradictions.csv")
+    write_csv(
+        pd.DataFrame({"card_id": ["1", "2"], "kind": ["direction", "number"], "contradicts": [1, 0]}),
+        folder / "docs/contradictions.csv",
+    )
     shutil.copyfile(ROOT / "params.yaml", folder / "params.yaml")
     (folder / "README.md").write_text("before\n<!-- results -->\nold\n<!-- /results -->\nafter\n")

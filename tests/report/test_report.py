@@ -112,7 +112,7 @@ def test_report_page(run):
     assert "with a linear layer (trained on 6,000 training questions)" in page and "Quantised bases" not in page
     assert "Every question has a near-copy in training." in page
     assert "| evaluate      |        12 |             12,000 |" in page
-    assert "a share of 1.000 [1.000, 1.000] were contradictions" in page
+    assert "1.000 [1.000, 1.000] for directions (n = 1), 0.000 [0.000, 0.000] for the other kinds (n = 1)" in page
 
 
 def test_report_heads_systems_by_what_they_know(run):
