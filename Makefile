@@ -6,7 +6,7 @@ PROFILES = $(sort $(basename $(notdir $(wildcard profiles/*.args))))
 LAST_RUN = .scratch/params.yaml
 PUBLISHED = metrics plots REPORT.md docs/DATASET_CARD.md
 
-.PHONY: help try run reset repro test readme deps graph constraints
+.PHONY: help try run reset repro final test readme deps graph constraints
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## /  make \1#/p' Makefile | awk -F'#' '{ printf "%-20s%s\n", $$1, $$2 }'
@@ -44,7 +44,10 @@ repro: .venv/installed  ## run the stages whose inputs changed: dvc repro
 test: .venv/installed  ## run all tests
 	python -m pytest
 
-readme: .venv/installed  ## write the README's tables again, from metrics/
+final: .venv/installed  ## measure this run on the test questions, once, into final/
+	python -m tools.final $(ARGS)
+
+readme: .venv/installed  ## write the README's tables again, from final/metrics/
 	python -m tools.readme
 
 deps: .venv/installed  ## write the library files that each stage imports into dvc.yaml

@@ -1,4 +1,4 @@
-"""answer: every answering system answers the same test questions.
+"""answer: every answering system answers the same questions, of the split that `answer.split` names.
 
 reads   data/cards, data/vectors, data/rankings (open systems), data/adapter, data/models/llm.json
 writes  data/answers/answers.jsonl (one row per question), data/figures/answer
@@ -23,18 +23,21 @@ def main() -> None:
     systems = chosen_systems(params.systems)
     llm = llm.model_copy(update={"model": pinned_model(DATA, "llm")})
     cards = card_tables.load_cards(DATA / "cards")
-    questions = card_tables.sample(cards, "test", params.questions, seed, "own")
+    questions = params.asked(cards, seed)
     vectors = Vectors.load(DATA / "vectors", cards)
     exam = Exam(cards, questions, vectors, DATA, llm, params, model_fingerprint(DATA, "llm"), seed)
     answers = {name: answer(exam) for name, answer in systems.items()}
     with atomic(DATA / "answers") as folder:
         folder.mkdir()
-        asked = questions[["card_id", "question"]].assign(
+        asked = questions[["card_id", "split", "question"]].assign(
             reference=questions.answer, similarity_to_training=exam.nearest[1].astype(float)
         )
         write_answers(asked, answers, folder / "answers.jsonl")
     with figures("answer") as folder:
-        write_json(folder / "metrics.json", {"questions": len(questions), "systems": list(systems)})
+        write_json(
+            folder / "metrics.json",
+            {"split": params.split, "questions": len(questions), "systems": list(systems)},
+        )
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from medcards.answers.comparison import (
     summarise_bases,
 )
 from medcards.answers.records import read_answers
-from medcards.answers.scores import TermWeights, answer_scores
+from medcards.answers.scores import TermWeights, answer_scores, whole_sentence_scores
 from medcards.base.files import atomic, read_json, write_csv, write_json
 from medcards.base.manifests import pinned_model
 from medcards.base.params import Seed
@@ -38,11 +38,14 @@ def main() -> None:
     groups = answers.card_id.map(cards.set_index("card_id").group)
     bootstrap, similarity = Bootstrap(groups, seed), answers.similarity_to_training.to_numpy()
     metrics = summarise_answers(scores, bootstrap)
+    metrics["split"] = answers.split[0]
     metrics["differences"] = paired_differences(scores, bootstrap, claimed_differences(metrics))
     metrics["far_from_training"] = far_from_training(scores, similarity, groups, seed)
+    metrics["whole_sentences"] = summarise_answers(whole_sentence_scores(answers, weights), bootstrap)
     with atomic(DATA / "scores") as folder:
         folder.mkdir()
-        rows = [of.assign(system=name, card_id=answers.card_id, group=groups) for name, of in scores.items()]
+        columns = {"card_id": answers.card_id, "split": answers.split, "group": groups}
+        rows = [of.assign(system=name, **columns) for name, of in scores.items()]
         pd.concat(rows).to_parquet(folder / "scores.parquet", index=False)
     with figures("evaluate") as folder:
         write_json(folder / "metrics.json", metrics)

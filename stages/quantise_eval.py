@@ -1,7 +1,7 @@
-"""quantise_eval: the tuned model answers the same test questions on a full, an int8 and an NF4 base.
+"""quantise_eval: the tuned model answers the same questions on a full, an int8 and an NF4 base.
 
 It is off by default; `-S quantise_eval.bases=[none,int8,nf4]` turns it on. The adapter is the one that finetune
-trained. The block `answer` says how many questions are asked, and how they are answered. The stage evaluate scores the
+trained. The block `answer` says which questions are asked, and how they are answered. The stage evaluate scores the
 answers.
 
 reads   data/cards, data/adapter, data/models/llm.json
@@ -24,7 +24,7 @@ def main() -> dict:
         seed=Seed, llm=LlmParams, answer=AnswerParams, quantise_eval=QuantiseEvalParams
     )
     llm = llm.model_copy(update={"model": pinned_model(DATA, "llm")})
-    questions = card_tables.sample(card_tables.load_cards(DATA / "cards"), "test", params.questions, seed, "own")
+    questions = params.asked(card_tables.load_cards(DATA / "cards"), seed)
     results = {
         base: answer_on_base(questions, llm.model_copy(update={"quantize": base}), DATA / "adapter", params)
         for base in dict.fromkeys(asked.bases)

@@ -42,7 +42,8 @@ def draw(metrics: dict[str, dict], parts: pd.DataFrame, system: str, plots: Path
 
 def report_page(metrics: dict[str, dict], parts: pd.DataFrame, system: str, to_read: dict, seed: int) -> str:
     """The text of REPORT.md; the template names what is given here."""
-    audit, eda, qa, retrieval = (metrics[name] for name in ("audit", "eda", "qa", "retrieval"))
+    audit, eda, qa = (metrics[name] for name in ("audit", "eda", "qa"))
+    ranked = results.ranked_questions(metrics["retrieval"])
     leak, again = (
         {side: results.leaked_share(block, "group", side, "bi-encoder") for side in ("questions", "answers")}
         for block in (audit, audit["dealt_again"])
@@ -56,10 +57,11 @@ def report_page(metrics: dict[str, dict], parts: pd.DataFrame, system: str, to_r
         leak=leak,
         leak_again=again,
         leakage=results.leakage_rows(audit),
-        systems=results.retrieval_systems_of(retrieval["test"]["own"]),
+        ranked=ranked,
+        systems=results.retrieval_systems_of(ranked["own"]),
         questions_ranked=results.questions_ranked,
-        query_sets=results.query_sets_of(retrieval["test"]),
-        by_query_set=results.query_set_rows(retrieval["test"]),
+        query_sets=results.query_sets_of(ranked),
+        by_query_set=results.query_set_rows(ranked),
         asked=next(iter(systems.values())),
         kinds=answers.systems_by_kind(qa),
         all_systems=systems,
@@ -68,6 +70,7 @@ def report_page(metrics: dict[str, dict], parts: pd.DataFrame, system: str, to_r
         judged=answers.judged_hits(pd.read_csv(JUDGED), seed),
         near=NEAR,
         far=answer_systems_of(qa["far_from_training"]),
+        cut=answer_systems_of(qa["whole_sentences"]),
         system=system,
         worst=answers.worst_slices(parts, system),
         smallest_slice=SMALLEST_SLICE,

@@ -1,4 +1,4 @@
-"""Write the results of metrics/ into README.md.
+"""Write the results of final/metrics/ into README.md.
 
 python -m tools.readme    # `make readme`
 """
@@ -31,7 +31,7 @@ def renewed(text: str, metrics: dict[str, dict]) -> str:
 
 def main() -> None:
     try:
-        text = renewed(README.read_text(encoding="utf-8"), read_published(Path("metrics")))
+        text = renewed(README.read_text(encoding="utf-8"), read_published(Path("final/metrics")))
     except InputError as error:
         sys.exit(f"readme: {error}")
     with atomic(README) as temporary:

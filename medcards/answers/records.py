@@ -9,6 +9,7 @@ from pydantic import Field, PositiveInt
 
 from medcards import InputError
 from medcards.base.params import Block
+from medcards.deck.cards import AskedSplit, sample
 
 MAX_CONTEXT_CARDS = 50
 """Number of cards that a ranking holds."""
@@ -18,10 +19,17 @@ class AnswerParams(Block):
     """Which systems answer how many questions, and how, see params.yaml."""
 
     systems: list[str] = Field(min_length=1)
+    split: AskedSplit
     questions: PositiveInt
+    test_questions: PositiveInt
     max_new_tokens: PositiveInt
     batch_tokens: PositiveInt
     context_cards: Annotated[int, Field(ge=1, le=MAX_CONTEXT_CARDS)]
+
+    def asked(self, cards: pd.DataFrame, seed: int) -> pd.DataFrame:
+        """The cards of ``split`` whose questions are asked: a sample of the deck's own questions."""
+        count = self.test_questions if self.split == "test" else self.questions
+        return sample(cards, self.split, count, seed, "own")
 
 
 @dataclass

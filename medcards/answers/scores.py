@@ -22,6 +22,7 @@ _REFUSAL = re.compile(
     r"\b(as an ai|i('m| am) (sorry|unable|not able|not sure)|i (do not|don't) (know|have)|i (cannot|can't|can not)|"
     r"(cannot|can't|unable to) (answer|provide|help))\b"
 )
+_SENTENCE_END = re.compile(r"[.!?。！？][\"')\]”’]*(?=\s|$)|[。！？]")
 MAX_WORDS = 2000
 """ROUGE-L reads this many words of an answer at most, because its cost grows with the product of both lengths."""
 
@@ -52,19 +53,19 @@ def novel_f1(answer: str, reference: str, question: str, weights: "TermWeights |
     >>> novel_f1("Epilepsy is a seizure disorder", "A disorder of the brain", "What is epilepsy?")
     0.5
     """
-    said = set(content_words(question))
-    wanted = [word for word in content_words(reference) if word not in said]
+    said = set(scored_words(question))
+    wanted = [word for word in scored_words(reference) if word not in said]
     if not wanted:
         return math.nan
-    return _f1([word for word in content_words(answer) if word not in said], wanted, weights)
+    return _f1([word for word in scored_words(answer) if word not in said], wanted, weights)
 
 
-def content_words(text: str) -> list[str]:
+def scored_words(text: str) -> list[str]:
     """The words of SQuAD without stop words. Directions such as "above" stay, and so does the A of "hepatitis A".
 
     A capital A within a sentence is a name, and no article, where the next word is not capitalised as in a title.
 
-    >>> content_words("Hepatitis A is a disease above all")
+    >>> scored_words("Hepatitis A is a disease above all")
     ['hepatitis', 'ᴀ', 'disease', 'above']
     """
     return [word for word in squad_tokens(_NAMED_A.sub("ᴀ", text)) if word not in _STOP_WORDS]
@@ -112,7 +113,7 @@ def score_answer(answer: str, reference: str, question: str, weights: TermWeight
     contradiction_KIND          the same for one kind; NaN where the reference gives no occasion for it
     ==========================  =====================================================================================
     """
-    asked, content = set(squad_tokens(question)), content_words(answer)
+    asked, content = set(squad_tokens(question)), scored_words(answer)
     found, could_be = contradictions(answer, reference), occasions(reference)
     novel = novel_f1(answer, reference, question)
     return {
@@ -179,6 +180,36 @@ def answer_scores(answers: pd.DataFrame, weights: TermWeights, encoder) -> dict[
         if system in answers.nll[0]:
             scores["nll"] = [nll[system] for nll in answers.nll]
             scores["truncated"] = [float(truncated[system]) for truncated in answers.truncated]
+    return found
+
+
+def whole_sentences(text: str) -> str:
+    """The text up to the end of its last whole sentence; all of it where no sentence ends.
+
+    >>> whole_sentences("A cyst of 2.5 cm. It may")
+    'A cyst of 2.5 cm.'
+    """
+    ends = [found.end() for found in _SENTENCE_END.finditer(text)]
+    return text[: ends[-1]] if ends else text
+
+
+def whole_sentence_scores(answers: pd.DataFrame, weights: TermWeights) -> dict[str, pd.DataFrame]:
+    """The scores of :func:`score_answers` after truncated answers are cut after their last whole sentence.
+
+    Parameters
+    ----------
+    answers : see :func:`medcards.answers.records.read_answers`.
+
+    Returns
+    -------
+    scores by system, one row per question, for the language models with a truncated answer.
+    """
+    found = {}
+    for system in answers.truncated[0]:
+        texts, truncated = ([of[system] for of in column] for column in (answers.answers, answers.truncated))
+        if any(truncated):
+            cut = [whole_sentences(text) if reached else text for text, reached in zip(texts, truncated, strict=True)]
+            found[system] = score_answers(cut, answers.reference.tolist(), answers.question.tolist(), weights)
     return found
 
 

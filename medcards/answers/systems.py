@@ -37,7 +37,7 @@ class Exam:
     Parameters
     ----------
     cards : the whole deck.
-    questions : the test cards that are asked.
+    questions : the cards whose questions are asked.
     vectors : the unadapted encoder's vectors of the cards.
     data : the folder that the pipeline writes; read are ``adapter`` and ``rankings``.
     llm : the language model, with its reference pinned.
@@ -76,18 +76,19 @@ class Exam:
 
         Raises
         ------
-        InputError : the stage rerank_eval ranked fewer test questions than are asked.
+        InputError : the stage rerank_eval ranked fewer questions than are asked.
         """
         system = read_json(self.data / "rankings" / "served.json")["system"]
         ranked = pd.read_parquet(
             self.data / "rankings" / "rankings.parquet",
             columns=["query", "answer", "rank"],
-            filters=[("split", "==", "test"), ("query_set", "==", "own"), ("system", "==", system)],
+            filters=[("split", "==", self.params.split), ("query_set", "==", "own"), ("system", "==", system)],
         )
         if missing := len(set(self.questions.card_id) - set(ranked["query"])):
+            count = "test_questions" if self.params.split == "test" else "questions"
             raise InputError(
-                f"answer.questions={self.params.questions}: {missing} of these questions were not ranked; raise "
-                "rerank_eval.test_queries to that number, or lower answer.questions"
+                f"answer.{count}={getattr(self.params, count)}: {missing} of these questions were not ranked; raise "
+                f"rerank_eval.{self.params.split}_queries to that number, or lower answer.{count}"
             )
         first = ranked[ranked["rank"] <= self.params.context_cards].sort_values("rank")
         answers, deck = first.groupby("query").answer.agg(list), self.cards.set_index("card_id")

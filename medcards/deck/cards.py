@@ -16,6 +16,7 @@ import hashlib
 import re
 import unicodedata
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
@@ -25,6 +26,8 @@ from medcards.deck.markup import without_clozes, without_html, without_media
 
 CARD_COLUMNS = ["card_id", "question", "answer", "group", "concept", "branch", "query_set", "source"]
 SPLITS = ["train", "validation", "test"]
+AskedSplit = Literal["validation", "test"]
+"""A split whose questions are asked: validation questions choose, test questions only report."""
 CLEANING_EXAMPLES = 5
 """Number of example rows that :func:`clean` returns for each reason."""
 # Characters that no reader sees and no tokenizer expects: control characters that are not white space, soft hyphens,

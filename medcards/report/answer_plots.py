@@ -50,7 +50,7 @@ def plot_scores(qa: dict, path: Path) -> None:
         if score in block
     ]
     data = pd.DataFrame(rows)
-    figure = interval_bars(data, "score", "system", f"mean over {data.n.max()} test questions, 95% interval")
+    figure = interval_bars(data, "score", "system", f"mean over {data.n.max()} {qa['split']} questions, 95% interval")
     figure.axes[0].set(xlabel="score")
     save_figure(figure, data, path)
 
@@ -87,7 +87,7 @@ def draw_slices(data: pd.DataFrame, system: str, folder: Path) -> None:
     axes.errorbar(rows["mean"], places, xerr=whiskers(rows), fmt="o", capsize=3)
     axes.set_yticks(places, [f"{row.by}: {row.slice[:40]} (n = {row.n})" for row in rows.itertuples()])
     axes.invert_yaxis()
-    axes.set(xlabel=f"{LABELS[HEADLINE]} of {system}, 95% interval", ylabel="part of the test questions")
+    axes.set(xlabel=f"{LABELS[HEADLINE]} of {system}, 95% interval", ylabel="part of the questions")
     save_figure(figure, data, folder / "slices.png")
 
 

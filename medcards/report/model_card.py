@@ -123,7 +123,7 @@ def _scores(qa: dict | None) -> dict[str, object]:
 def _eval_results(loss: dict, material: dict, qa: dict | None) -> list[EvalResult]:
     """The means of this model's loss and scores in the hub's format, which has no intervals."""
     means = [("validation", "loss", "NLL per token", loss)]
-    means += [("test", score, label, qa["lora"][score]) for score, label in CARD_SCORES.items()] if qa else []
+    means += [(qa["split"], score, label, qa["lora"][score]) for score, label in CARD_SCORES.items()] if qa else []
     deck = parse(material["reference"]) if material["source"] == "hub" else None
     return [
         EvalResult(

@@ -110,13 +110,13 @@ def publish_metrics(metrics: dict[str, dict], folder: Path) -> None:
 
 def summarise_run(metrics: dict[str, dict]) -> dict[str, float]:
     """The figures that a reader compares first, as a flat dict of fifteen entries or fewer."""
-    ranked, answered = metrics["retrieval"]["test"]["own"], metrics["qa"]
+    ranked, answered = ranked_questions(metrics["retrieval"])["own"], metrics["qa"]
     nll = metrics["finetune"]["validation_nll"]
     summary = {"cards": metrics["prepare"]["cards"]}
     summary["leaked_questions@0.9"] = leaked_share(metrics["audit"], "group", "questions", "bi-encoder")["mean"]
     if "left_out" not in metrics["eda"]["topics"]:
         summary["topics_c_v"] = best_topics(metrics["eda"])["c_v"]["mean"]
-    summary["hnsw_recall@10"] = metrics["index"]["served"]["test"]["recall@10"]["mean"]
+    summary["hnsw_recall@10"] = hnsw_recall(metrics)["mean"]
     summary |= {f"mrr@10_{name}": ranked[name]["mrr@10"]["mean"] for name in HEADLINE_SYSTEMS if name in ranked}
     summary |= {f"validation_nll_{name}": nll[name]["mean"] for name in ("base", "tuned")}
     if baseline := best_system(answered, BASELINES):
@@ -129,7 +129,7 @@ def summarise_run(metrics: dict[str, dict]) -> dict[str, float]:
 
 def headlines(metrics: dict[str, dict]) -> dict[str, object]:
     """What the README's table and bullets name: intervals, or None where this run has none, and names of systems."""
-    audit, own, qa = metrics["audit"], metrics["retrieval"]["test"]["own"], metrics["qa"]
+    audit, own, qa = metrics["audit"], ranked_questions(metrics["retrieval"])["own"], metrics["qa"]
     served, asked = metrics["retrieval"]["served"]["system"], answer_systems_of(qa)
     learned, baseline, openly = (best_system(asked, names) for names in (LEARNED, BASELINES, OPEN))
     tuning = qa["differences"].get("lora-base", {})
@@ -145,7 +145,7 @@ def headlines(metrics: dict[str, dict]) -> dict[str, object]:
         "difference_to_adapted": own["differences"].get(f"{served}-dense_exact", {}).get("mrr@10")
         if yardstick != "dense_exact"
         else None,
-        "hnsw_recall": metrics["index"]["served"]["test"]["recall@10"],
+        "hnsw_recall": hnsw_recall(metrics),
         "hnsw_speed": metrics["cost/index"]["ratios"]["hnsw_to_exact"],
         "sound_f1": {name: asked[name][HEADLINE] for name in (baseline, "base", learned, openly) if name in asked},
         "learned": learned,
@@ -155,6 +155,17 @@ def headlines(metrics: dict[str, dict]) -> dict[str, object]:
         "tuning_difference": tuning.get(HEADLINE),
         "baseline_difference": copying.get(HEADLINE),
     }
+
+
+def ranked_questions(retrieval: dict) -> dict[str, dict]:
+    """The block of metrics/retrieval.json of the split that ``answer.split`` names: its query sets by name."""
+    return retrieval[retrieval["split"]]
+
+
+def hnsw_recall(metrics: dict[str, dict]) -> dict:
+    """Recall@10 of the served index on the questions of the split that ``answer.split`` names."""
+    served = metrics["index"]["served"]
+    return (served["test"] if metrics["retrieval"]["split"] == "test" else served)["recall@10"]
 
 
 def leaked_share(audit: dict[str, dict], split: str, side: str, encoder: str) -> dict:
@@ -195,17 +206,17 @@ def retrieval_systems_of(block: dict) -> dict[str, dict]:
     return {name: block[name] for name in [*known, *sorted(block.keys() - {*known, "differences"})]}
 
 
-def query_sets_of(test: dict) -> list[str]:
+def query_sets_of(ranked: dict) -> list[str]:
     """The query sets of a split of metrics/retrieval.json in the order of the tables, other sets last."""
-    known = [name for name in QUERY_SETS if name in test]
-    return [*known, *sorted(test.keys() - {*known})]
+    known = [name for name in QUERY_SETS if name in ranked]
+    return [*known, *sorted(ranked.keys() - {*known})]
 
 
-def query_set_rows(test: dict[str, dict]) -> dict[str, dict]:
+def query_set_rows(ranked: dict[str, dict]) -> dict[str, dict]:
     """Rows of the table of MRR@10 by query set: the systems that ranked every query set."""
-    names = query_sets_of(test)
-    everywhere = [system for system in retrieval_systems_of(test["own"]) if all(system in test[name] for name in names)]
-    return {system: {name: test[name][system]["mrr@10"] for name in names} for system in everywhere}
+    names, systems = query_sets_of(ranked), retrieval_systems_of(ranked["own"])
+    everywhere = [system for system in systems if all(system in ranked[name] for name in names)]
+    return {system: {name: ranked[name][system]["mrr@10"] for name in names} for system in everywhere}
 
 
 def questions_ranked(block: dict[str, dict]) -> int:

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 
 from medcards.base.files import write_csv
-from medcards.report.results import query_sets_of, retrieval_systems_of
+from medcards.report.results import query_sets_of, ranked_questions, retrieval_systems_of
 from medcards.report.style import (
     interval_bars,
     interval_columns,
@@ -123,7 +123,7 @@ def draw_reranker_training(figures: Path, folder: Path) -> None:
 
 
 def draw_retrieval(figures: Path, retrieval: dict, latency: dict, folder: Path, cost_folder: Path) -> None:
-    """Draw what the stage rerank_eval measured on the test questions.
+    """Draw what the stage rerank_eval measured on the questions of the split that ``answer.split`` names.
 
     Parameters
     ----------
@@ -134,11 +134,11 @@ def draw_retrieval(figures: Path, retrieval: dict, latency: dict, folder: Path, 
     """
     folder.mkdir(parents=True)
     cost_folder.mkdir(parents=True)
-    test = retrieval["test"]
-    plot_measures(test["own"], folder / "measures.png")
-    plot_query_sets(test, folder / "query_sets.png")
+    ranked, split = ranked_questions(retrieval), retrieval["split"]
+    plot_measures(ranked["own"], split, folder / "measures.png")
+    plot_query_sets(ranked, folder / "query_sets.png")
     plot_recall_at_k(read_figure_table(figures / "recall_at_k.csv"), folder / "recall_at_k.png")
-    plot_latency(test["own"], latency, cost_folder / "latency.png")
+    plot_latency(ranked["own"], latency, cost_folder / "latency.png")
 
 
 def measure_table(block: dict[str, dict], measures: Sequence[str], **also: str) -> pd.DataFrame:
@@ -152,17 +152,17 @@ def measure_table(block: dict[str, dict], measures: Sequence[str], **also: str) 
     )
 
 
-def plot_measures(own: dict[str, dict], path: Path) -> None:
+def plot_measures(own: dict[str, dict], split: str, path: Path) -> None:
     """Plot every measure of every system on the deck's own questions; ``own`` is a block of metrics/retrieval.json."""
     data = measure_table(own, MEASURES_SHOWN)
-    figure = interval_bars(data, "measure", "system", f"mean over {data.n.max()} test questions, 95% interval")
+    figure = interval_bars(data, "measure", "system", f"mean over {data.n.max()} {split} questions, 95% interval")
     figure.axes[0].set(ylim=(0, 1), xlabel="measure")
     save_figure(figure, data, path)
 
 
-def plot_query_sets(test: dict[str, dict], path: Path) -> None:
-    """Plot MRR@10 of every system on every query set; ``test`` is a split of metrics/retrieval.json."""
-    data = pd.concat([measure_table(test[name], ["mrr@10"], query_set=name) for name in query_sets_of(test)])
+def plot_query_sets(ranked: dict[str, dict], path: Path) -> None:
+    """Plot MRR@10 of every system on every query set; ``ranked`` is a split of metrics/retrieval.json."""
+    data = pd.concat([measure_table(ranked[name], ["mrr@10"], query_set=name) for name in query_sets_of(ranked)])
     figure = interval_bars(data, "query_set", "system", "MRR@10, 95% interval")
     figure.axes[0].set(ylim=(0, 1), xlabel="query set")
     save_figure(figure, data, path)
@@ -173,7 +173,7 @@ def plot_recall_at_k(curves: pd.DataFrame, path: Path) -> None:
     figure, axes = plt.subplots(figsize=(6, 4))
     for system in curves.columns.drop("k"):
         axes.plot(curves.k, curves[system], marker="o", label=system)
-    axes.set(xlabel="k", ylabel="recall@k, own test questions", xscale="log", ylim=(None, 1))
+    axes.set(xlabel="k", ylabel="recall@k, own questions", xscale="log", ylim=(None, 1))
     axes.set_xticks(curves.k, curves.k)
     axes.minorticks_off()
     axes.legend()
@@ -193,6 +193,6 @@ def plot_latency(own: dict[str, dict], latency: dict[str, dict], path: Path) -> 
     figure, axes = plt.subplots(figsize=(6, 4))
     for row, bar in zip(data.itertuples(), np.transpose(whiskers(data)), strict=True):
         axes.errorbar(row.p50_ms, row.mean, bar[:, None], marker="o", capsize=3, label=row.system)
-    axes.set(xlabel="median ms from question to ranking, one thread", ylabel="MRR@10, own test questions", xscale="log")
+    axes.set(xlabel="median ms from question to ranking, one thread", ylabel="MRR@10, own questions", xscale="log")
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     save_figure(figure, data, path)

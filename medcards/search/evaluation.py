@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from medcards.base.params import Block
 from medcards.base.stats import Bootstrap
+from medcards.deck.cards import AskedSplit
 from medcards.search.encoder import TextEncoder
 from medcards.search.latency import measure_latency
 from medcards.search.query_sets import QuerySet
@@ -31,6 +32,12 @@ class RerankEvalParams(Block):
     validation_queries: PositiveInt
     candidates: int = Field(ge=2, le=RANKING_DEPTH)
     batch_tokens: PositiveInt
+
+
+class AsksSplit(Block, extra="ignore"):
+    """Which questions are measured, of the block ``answer`` of params.yaml."""
+
+    split: AskedSplit
 
 
 def score_ranking(
@@ -123,14 +130,20 @@ def summarise_rankings(
 
 
 def rank_queries(queries: QuerySet, asked: np.ndarray, retriever: Retriever, served: Served) -> dict[str, Ranking]:
-    """The rankings of every system; the cross-encoder re-ranks the deck's own questions only.
+    """The rankings of every system. The cross-encoder re-ranks all questions for the served system alone.
+
+    The deck's own questions are re-ranked for every system.
 
     Parameters
     ----------
     asked : unit vectors of the questions, shape (questions, dimension).
     """
     reranked = retriever.scorer and queries.name == "own"
-    systems = [system for system in RETRIEVAL_SYSTEMS if reranked or not system.endswith("_rerank")]
+    systems = [
+        system
+        for system in RETRIEVAL_SYSTEMS
+        if reranked or system == served.system or not system.endswith("_rerank")
+    ]
     return retriever.rank(queries.questions, asked, served, systems)
 
 

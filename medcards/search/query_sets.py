@@ -30,6 +30,14 @@ class QuerySet:
     questions: list[str]
     relevant: list[set[str]]
 
+    @classmethod
+    def joined(cls, sets: "list[QuerySet]") -> "QuerySet":
+        """The questions of several query sets of one split as one."""
+        questions = [question for one in sets for question in one.questions]
+        relevant = [answers for one in sets for answers in one.relevant]
+        cards = pd.concat([one.cards for one in sets], ignore_index=True)
+        return cls(sets[0].split, "+".join(one.name for one in sets), cards, questions, relevant)
+
     @property
     def perturbed(self) -> bool:
         """Whether the texts differ from those of the cards."""

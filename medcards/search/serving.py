@@ -1,4 +1,8 @@
-"""The choice of the system that is served and of its weights, on the validation questions."""
+"""The choice of the system that is served and of its weights, on the validation questions.
+
+The deck's own questions and those of its other query sets choose together, because users ask in both ways. Perturbed
+questions choose nothing.
+"""
 
 import numpy as np
 import pandas as pd
@@ -40,7 +44,7 @@ def choose_served(
 
     Parameters
     ----------
-    queries : the validation questions.
+    queries : the validation questions, see :meth:`medcards.search.query_sets.QuerySet.joined`.
     vectors : their unit vectors, shape (questions, dimension).
     answer_ids : card ids of the corpus.
     candidates : number of answers per question that the cross-encoder scores.

@@ -230,8 +230,8 @@ def exam(tmp_path) -> Exam:
     (tmp_path / "rankings").mkdir()
     ranked.assign(split="test", query_set="own", system="hybrid").to_parquet(tmp_path / "rankings/rankings.parquet")
     write_json(tmp_path / "rankings/served.json", {"system": "hybrid"})
-    sizes = {"questions": 2, "max_new_tokens": 8, "batch_tokens": 64, "context_cards": 2}
-    params = AnswerParams(systems=["search_open"], **sizes)
+    sizes = {"questions": 1, "test_questions": 2, "max_new_tokens": 8, "batch_tokens": 64, "context_cards": 2}
+    params = AnswerParams(systems=["search_open"], split="test", **sizes)
     questions = cards[cards.split == "test"].reset_index(drop=True)
     return Exam(cards, questions, vectors, tmp_path, None, params, "", seed=0)
 
@@ -247,5 +247,5 @@ def test_search_open_gives_the_first_card_of_the_served_rankings(exam):
 
 def test_questions_that_were_not_ranked_are_refused(exam):
     exam.questions = exam.cards
-    with pytest.raises(InputError, match="answer.questions=2: 2 of these questions were not ranked; raise rerank_eval"):
+    with pytest.raises(InputError, match="answer.test_questions=2: 2 of these .* raise rerank_eval.test_queries"):
         search_open(exam)

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 
 from medcards import InputError
 from medcards.answers.contradictions import contradictions, occasions
-from medcards.answers.scores import TermWeights, exact_match, novel_f1, score_answer, score_answers, token_f1
+from medcards.answers.scores import (
+    TermWeights,
+    exact_match,
+    novel_f1,
+    score_answer,
+    score_answers,
+    token_f1,
+    whole_sentence_scores,
+    whole_sentences,
+)
 from medcards.base.files import to_json
 from medcards.base.stats import Bootstrap, holm
 from medcards.deck.words import squad_tokens
@@ -195,6 +204,22 @@ def test_score_answer_of_a_very_long_answer():
     scores = score_answer("knee " * 10_000, REFERENCE, QUESTION, TermWeights([REFERENCE]))
     assert scores["length_ratio"] == pytest.approx(10_000 / 7) and 0 < scores["token_f1"] < 0.001
     assert scores["rouge_l"] < 0.001
+
+
+def test_truncated_answers_are_cut_after_their_last_whole_sentence():
+    assert whole_sentences("A cyst. It is 2.5 cm wide! It may") == "A cyst. It is 2.5 cm wide!"
+    assert whole_sentences("It may grow") == "It may grow"
+    answers = pd.DataFrame(
+        {
+            "question": ["What is it?"] * 2,
+            "reference": ["a cyst", "a stone"],
+            "answers": [{"base": "A cyst. It may", "echo": "it"}, {"base": "A stone. It may", "echo": "it"}],
+            "truncated": [{"base": True}, {"base": False}],
+        }
+    )
+    scores = whole_sentence_scores(answers, TermWeights(["a cyst"]))
+    assert list(scores) == ["base"]
+    assert scores["base"].em.tolist() == [1, 0]  # the second answer ended on its own
 
 
 def test_score_answers_refuses_lists_that_do_not_match():

@@ -145,7 +145,7 @@ def test_a_full_disk_costs_no_answers(repository):
 
 def test_more_questions_than_were_ranked_are_refused(repository):
     """An open system reads the served rankings of rerank_eval."""
-    repository.set_params(rerank_eval__test_queries=2)
+    repository.set_params(rerank_eval__validation_queries=2)
     repository.run_here("rerank_eval")
     with pytest.raises(SystemExit, match="^answer: answer.questions=4: 2 of these questions were not ranked; raise "):
         repository.run_here("answer")

@@ -74,7 +74,7 @@ def retrieval_metrics() -> dict:
     }
     own["differences"] = {"hybrid-dense_exact": {measure: interval(0.2) for measure in measures}}
     served = {"system": "hybrid", "bm25_weight": 0.25, "rerank_weights": [], "candidates": 20}
-    return {"corpus": 2500, "served": served, "validation": {"own": own}, "test": {"own": own}}
+    return {"corpus": 2500, "served": served, "split": "validation", "validation": {"own": own}}
 
 
 def qa_metrics() -> dict:
@@ -87,7 +87,8 @@ def qa_metrics() -> dict:
     qa["differences"] = {
         pair: {name: interval(mean, **tested) for name in (*names, "sound_f1")} for pair, mean in pairs.items()
     }
-    return qa | {"far_from_training": {}}
+    cut = {"base": {name: interval(0.2) for name in (*names, "sound_f1")}}
+    return qa | {"split": "validation", "far_from_training": {}, "whole_sentences": cut}
 
 
 def finetune_metrics() -> dict:
