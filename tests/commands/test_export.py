@@ -357,11 +357,11 @@ def test_bfloat16_is_compared_before_and_after_rounding(tuned, tmp_path):
 def test_a_folder_at_the_target_is_kept(tuned, tmp_path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis/chapter.txt").write_text("years of work")
-    for overwrite, reason in ((False, "exists"), (True, "is not an exported model")):
+    for overwrite, reason in ((False, "exists"), (True, "is not an earlier export")):
         with pytest.raises(InputError, match=reason):
             exported(tuned, tmp_path / "thesis", overwrite=overwrite)
     assert (tmp_path / "thesis/chapter.txt").read_text() == "years of work"
-    with pytest.raises(InputError, match="adapter is not an exported model"):  # the pipeline's own
+    with pytest.raises(InputError, match="adapter is not an earlier export"):  # the pipeline's own
         exported(tuned, tuned / "data/adapter", overwrite=True)
     exported(tuned, tmp_path / "mine", questions=2)
     with pytest.raises(InputError, match="mine exists: .* --overwrite"):
