@@ -1,9 +1,10 @@
-"""Export the tuned model, merged or as an adapter, or the answers of the run.
+"""Export the tuned model, merged or as an adapter, the answers of the run, or the rows for other trainers.
 
     python -m medcards export --to exported/NAME
     python -m medcards export --to exported/NAME --dtype bfloat16
     python -m medcards export --to exported/NAME --adapter
     python -m medcards export --to exported/answers --answers
+    python -m medcards export --to exported/rows --rows
 
 The merged model loads with transformers alone:
 
@@ -17,7 +18,10 @@ base. With --adapter the folder holds the adapter itself, its tokenizer, its man
 With --answers the folder holds every answer with its scores as `answers.csv` and `answers.parquet`, and the page
 `answers.html`, which a browser opens from the disk.
 
-Nothing is uploaded. The last line printed for a model is the command that uploads the folder.
+With --rows the folder holds the training and validation rows as conversations, `train.jsonl` and `validation.jsonl`,
+and a dataset card. TRL's SFTTrainer reads them.
+
+Nothing is uploaded. The last line printed for a model or for rows is the command that uploads the folder.
 """
 
 import argparse
@@ -28,7 +32,7 @@ from pathlib import Path
 from medcards import InputError
 from medcards.commands import add_data, silence_loading
 
-MODES = ("adapter", "answers")
+MODES = ("adapter", "answers", "rows")
 """Options that say what is written in place of the merged model."""
 FOR_MODELS = ("metrics",)
 FOR_MERGED = ("dtype", "questions", "max_logit_difference", "min_agreement")
@@ -42,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     modes = parser.add_argument_group("what is written (default: the merged model)").add_mutually_exclusive_group()
     modes.add_argument("--adapter", action="store_true", help="the adapter, not merged")
     modes.add_argument("--answers", action="store_true", help="the answers and their scores, as tables and as a page")
+    modes.add_argument("--rows", action="store_true", help="the training and validation rows, for other trainers")
     models = parser.add_argument_group("for the merged model and the adapter only")
     models.add_argument(
         "--metrics",
@@ -69,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> Iterator[str]:
     mode = next((name for name in MODES if getattr(given, name)), "")
     _refuse_options_of_other_modes(given, mode)
-    yield from _export_answers(given) if mode == "answers" else _export_model(given)
+    yield from {"answers": _export_answers, "rows": _export_rows}.get(mode, _export_model)(given)
 
 
 def _refuse_options_of_other_modes(given: argparse.Namespace, mode: str) -> None:
@@ -86,6 +91,15 @@ def _export_answers(given: argparse.Namespace) -> Iterator[str]:
     systems, questions = table.system.nunique(), table.card_id.nunique()
     yield f"{given.to}: {len(table):,} answers of {systems} systems to {questions:,} questions"
     yield f"open {given.to / 'answers.html'} in a browser"
+
+
+def _export_rows(given: argparse.Namespace) -> Iterator[str]:
+    from medcards.llm.conversations import export_rows
+    from medcards.report.dataset_card import rows_card
+
+    counts = export_rows(given.data, given.to, rows_card, given.overwrite)
+    yield f"{given.to}: {counts['train']:,} training and {counts['validation']:,} validation rows"
+    yield f"to publish them, if the licence of the deck allows it: hf upload OWNER/NAME {given.to} --repo-type dataset"
 
 
 def _export_model(given: argparse.Namespace) -> Iterator[str]:

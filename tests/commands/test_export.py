@@ -379,6 +379,12 @@ def test_a_missing_adapter_is_one_line_at_the_command_line(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_adapter_is_not_exported_with_options_of_a_merge(medcards, tmp_path):
+    done = medcards("export", "--adapter", "--dtype", "bfloat16", "--to", tmp_path / "mine")
+    assert done.returncode == 1
+    assert done.stderr == "export: --dtype has no meaning with --adapter: leave one of them out\n"
+
+
 def test_an_adapter_of_another_deck_is_named_before_it_is_published(tuned, tmp_path, capsys):
     from medcards.__main__ import main
 
