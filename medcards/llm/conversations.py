@@ -11,7 +11,8 @@ from medcards.base.exports import check_target
 from medcards.base.files import atomic, read_json
 from medcards.llm.prompts import prompt
 
-SPLITS = ("train", "validation")
+ROW_SPLITS = ("train", "validation")
+"""The splits that have rows."""
 
 
 def export_rows(data: Path, to: Path, card: Callable[[dict], str], overwrite: bool = False) -> dict[str, int]:
@@ -32,14 +33,14 @@ def export_rows(data: Path, to: Path, card: Callable[[dict], str], overwrite: bo
     InputError : the rows or the system prompt are missing, or the target exists.
     """
     check_target(to, overwrite)
-    for name in ("manifest.json", *(f"{split}.parquet" for split in SPLITS)):
+    for name in ("manifest.json", *(f"{split}.parquet" for split in ROW_SPLITS)):
         if not (data / "rows" / name).exists():
             raise InputError(f"{data / 'rows' / name} is missing: run `dvc repro rows`")
     material = read_json(data / "rows" / "manifest.json")["material"]
     system_prompt, counts = read_json(data / "models" / "llm.json")["llm"]["system_prompt"], {}
     with atomic(to) as folder:
         folder.mkdir()
-        for split in SPLITS:
+        for split in ROW_SPLITS:
             rows = pd.read_parquet(data / "rows" / f"{split}.parquet")
             lines = [
                 json.dumps({"messages": conversation(*row, system_prompt)}, ensure_ascii=False) + "\n"
