@@ -15,6 +15,9 @@ from medcards.base.files import atomic
 from medcards.report.answers import answers_and_scores, systems_by_kind
 from medcards.report.render import render, spreadsheet_text
 
+FIRST = ("system", "card_id", "group", "split", "question", "answer", "reference", "read")
+FIRST += ("similarity_to_training", "contradictions")
+"""Columns of the table before the scores. The scores of some runs have no split."""
 OF_QUESTION = ("card_id", "split", "question", "reference", "similarity_to_training")
 """Columns that are equal for all systems of a question."""
 KIND = "contradiction_"
@@ -89,8 +92,7 @@ def answers_table(data: Path) -> pd.DataFrame:
     f1 = [token_f1(answer, reference) for answer, reference in zip(table.answer, table.reference, strict=True)]
     if not len(table) == len(rows) == len(scores) or not np.allclose(f1, table.token_f1):
         raise InputError(f"{data}/scores holds the scores of other answers: run `dvc repro evaluate`")
-    first = ["system", "card_id", "group", *(["split"] if "split" in scores else []), *list(rows[0])[2:]]
-    return table[[*first, "contradictions", *_scores_of(table)]]
+    return table[[*(name for name in FIRST if name in table), *_scores_of(table)]]
 
 
 def answers_page(table: pd.DataFrame) -> str:
