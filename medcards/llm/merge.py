@@ -16,6 +16,7 @@ from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from medcards import InputError
+from medcards.base.exports import check_target
 from medcards.base.files import atomic, read_json, write_json
 from medcards.base.references import parse
 from medcards.base.stats import Bootstrap
@@ -31,8 +32,6 @@ LOGIT_BOUNDS = {"float32": 0.001, "bfloat16": 2.0}
 AGREEMENT = 0.95
 MAX_NEW_TOKENS, TOKENS_AT_A_TIME = 48, 4096
 _SAMPLING = ("temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff")
-_EXPORTED = ({"parity.json"}, {"adapter_model.safetensors", "README.md"})
-"""Files that mark a folder as an earlier export: of a merged model, or of an adapter. data/adapter has no README.md."""
 
 
 def export_merged(
@@ -127,16 +126,6 @@ def export_adapter(adapter: str | Path, to: str | Path, card: str, overwrite: bo
             names = {"base_model_name_or_path": base.name, "revision": base.revision}
             write_json(folder / "adapter_config.json", config | names)
         (folder / "README.md").write_text(card, encoding="utf-8")
-
-
-def check_target(to: Path, overwrite: bool) -> None:
-    """InputError if ``to`` exists and must not be replaced. Only an earlier export is ever replaced."""
-    if not to.exists():
-        return
-    if not overwrite:
-        raise InputError(f"{to} exists: choose another name, or replace it with --overwrite")
-    if not any(all((to / name).exists() for name in names) for names in _EXPORTED):
-        raise InputError(f"{to} is not an exported model, so it is not replaced: choose another name")
 
 
 def read_adapter(folder: Path) -> tuple[dict, LlmParams]:

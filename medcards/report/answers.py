@@ -38,10 +38,12 @@ def answers_and_scores(data: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
     Raises
     ------
-    InputError : they are of different questions.
+    InputError : there are no answers or no scores, or they are of different questions.
     """
-    answers = read_answers(data / "answers")
-    scores = pd.read_parquet(data / "scores" / "scores.parquet")
+    answers, file = read_answers(data / "answers"), data / "scores" / "scores.parquet"
+    if not file.exists():
+        raise InputError(f"{file} is missing: run `dvc repro evaluate`")
+    scores = pd.read_parquet(file)
     if set(scores.card_id) != set(answers.card_id):
         raise InputError("data/answers and data/scores are of different questions: run `dvc repro -f evaluate`")
     return answers, scores

@@ -1,4 +1,4 @@
-"""The dataset card: where the deck comes from, what it holds, and its known faults."""
+"""Dataset cards: of the deck (where it comes from, what it holds, its known faults), and of exported rows."""
 
 from huggingface_hub import DatasetCardData
 
@@ -18,13 +18,7 @@ def dataset_card(metrics: dict[str, dict]) -> str:
     """
     prepare = metrics["prepare"]
     material = prepare["material"]
-    if material["source"] == "ontology":
-        name = "Flashcards from the Human Phenotype Ontology"
-        licence = {"license": "other", "license_name": "hpo", "license_link": LICENCE_OF_ONTOLOGY}
-    elif material["source"] == "hub":
-        name, licence = material["reference"], {"license": material["licence"] or "unknown"}
-    else:
-        name, licence = "A deck of flashcards", {"license": "unknown"}
+    name, licence = name_and_licence(material)
     size = next((label for limit, label in SIZES if prepare["cards"] < limit), "n>1M")
     card_data = DatasetCardData(
         pretty_name=name, task_categories=["question-answering"], size_categories=[size], tags=["medical"], **licence
@@ -41,3 +35,26 @@ def dataset_card(metrics: dict[str, dict]) -> str:
         leak=leaked_share(metrics["audit"], "group", "questions", "bi-encoder"),
         embed=metrics["embed"],
     )
+
+
+def rows_card(material: dict) -> str:
+    """The card of rows that the command export writes, see :func:`medcards.llm.conversations.export_rows`.
+
+    Parameters
+    ----------
+    material : description of the deck, see :func:`medcards.deck.sources.read_deck`.
+    """
+    name, licence = name_and_licence(material)
+    tasks = ["question-answering", "text-generation"]
+    card_data = DatasetCardData(pretty_name=name, task_categories=tasks, tags=["medical"], **licence)
+    return render("rows_card.md.jinja", card_data=card_data, name=name, material=material)
+
+
+def name_and_licence(material: dict) -> tuple[str, dict[str, str]]:
+    """The name of a deck, and its licence in the metadata of the Hugging Face hub."""
+    if material["source"] == "ontology":
+        licence = {"license": "other", "license_name": "hpo", "license_link": LICENCE_OF_ONTOLOGY}
+        return "Flashcards from the Human Phenotype Ontology", licence
+    if material["source"] == "hub":
+        return material["reference"], {"license": material["licence"] or "unknown"}
+    return "A deck of flashcards", {"license": "unknown"}

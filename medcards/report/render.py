@@ -9,6 +9,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 from medcards import InputError
 
 TEMPLATES = Path(__file__).parent / "templates"
+FORMULA_SIGNS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
+"""First characters of a cell that a spreadsheet takes for a formula; the last four are =+-@ in full width."""
 
 
 def percent(share: float, digits: int = 1) -> str:
@@ -49,6 +51,17 @@ def one_line(text: str, limit: int = 600) -> str:
     text = " ".join(str(text).split())
     text = text if len(text) <= limit else f"{text[:limit]} ... ({len(text.split()):,} words)"
     return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("*", "\\*").replace("`", "'")
+
+
+def spreadsheet_text(text: str) -> str:
+    """A text that a spreadsheet shows and does not run: an apostrophe stands before a sign that begins a formula.
+
+    Source: OWASP, CSV Injection.
+
+    >>> spreadsheet_text("=1+1"), spreadsheet_text("1+1")
+    ("'=1+1", '1+1')
+    """
+    return f"'{text}" if text.startswith(FORMULA_SIGNS) else text
 
 
 def cell(value: dict | float | str) -> str:

@@ -1,4 +1,7 @@
-"""What a user sees in a browser: DVC's plots, and the page of the command app. Playwright drives Chromium."""
+"""What a user sees in a browser: DVC's plots, the page of the command app, and the exported answers.
+
+Playwright drives Chromium.
+"""
 
 import re
 import shutil
@@ -9,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from answered import IMAGE, RIGHT_TO_LEFT, SCRIPT, write_answered
 from conftest import PATIENCE, Repository, needs, wait
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "chromium")
@@ -42,6 +46,102 @@ def vega(finished, tmp_path_factory) -> dict[str, str]:
         script = folder / package / "package/build" / f"{name}.min.js"
         scripts[f"https://cdn.jsdelivr.net/npm/{package}"] = script.read_text(encoding="utf-8")
     return scripts
+
+
+@pytest.fixture
+def answers(browser, tmp_path):
+    """The page that export --answers wrote, opened from the disk. It may fetch nothing and run no text."""
+    from medcards.report.browse import export_answers
+
+    export_answers(write_answered(tmp_path / "data"), tmp_path / "exported")
+    page, seen = browser.new_page(), []
+    page.on("request", lambda request: seen.append(request.url))
+    page.on("pageerror", lambda error: seen.append(str(error)))
+    address = (tmp_path / "exported/answers.html").as_uri()
+    page.goto(address)
+    yield page
+    assert [what for what in seen if what != address and not what.startswith("data:")] == []
+    assert page.evaluate("window.ran") is None
+    page.close()
+
+
+def questions_of(page) -> list[str]:
+    """The questions that the page shows, in their order."""
+    return page.locator("article h2").all_text_contents()
+
+
+def choose(page, **choices: str) -> None:
+    for label, choice in choices.items():
+        page.get_by_role("combobox", name=label.replace("_", " "), exact=True).select_option(choice)
+
+
+def test_hostile_answers_are_shown_as_text(answers):
+    assert answers.locator("#title").inner_text() == "Answers of 2 systems to 3 questions"
+    assert questions_of(answers) == ["What is gout?", SCRIPT, RIGHT_TO_LEFT]
+    assert answers.locator(".text").all_text_contents() == [
+        *("=1+1", "A disease of two joints."),
+        *(IMAGE, "The right kidney."),
+        *("(the answer is empty)", "gout"),
+    ]
+    assert answers.locator("article img, article script").count() == 0
+    assert answers.locator("article h2").evaluate_all("all => all.map(one => getComputedStyle(one).direction)") == [
+        *("ltr", "ltr", "rtl")
+    ]
+
+
+def test_answers_are_filtered(answers):
+    status = answers.get_by_role("status")
+    answers.get_by_label("Text", exact=True).fill("RIGHT kid")
+    assert questions_of(answers) == [SCRIPT] and status.inner_text() == "1 of 3 questions"
+    answers.get_by_label("lora_rag", exact=True).uncheck()  # the text stands in its answer only
+    assert questions_of(answers) == []
+    answers.get_by_role("button", name="Reset").click()
+    answers.get_by_text("3 of 3 questions", exact=True).wait_for()
+    assert answers.locator("section:visible").count() == 6
+    answers.get_by_label("base", exact=True).uncheck()
+    assert answers.locator("section:visible .score").all_text_contents() == ["0.750", "0.000", "-"]
+    choose(answers, System="lora_rag")
+    for contradiction, found in (("side", 1), ("number", 0), ("some", 1), ("none", 2), ("", 3)):
+        choose(answers, Contradiction_of_the_system=contradiction)
+        assert status.inner_text() == f"{found} of 3 questions", contradiction
+    answers.get_by_label("From", exact=True).fill("0.5")
+    assert questions_of(answers) == ["What is gout?"]
+    choose(answers, Score="token_f1")
+    assert questions_of(answers) == ["What is gout?", SCRIPT, RIGHT_TO_LEFT]
+    answers.get_by_label("To", exact=True).fill("0.9")
+    assert questions_of(answers) == ["What is gout?", SCRIPT]
+
+
+def test_answers_are_sorted_by_a_score_and_by_a_difference(answers):
+    choose(answers, System="lora_rag", Score="token_f1", Order="lowest")
+    assert questions_of(answers) == [SCRIPT, "What is gout?", RIGHT_TO_LEFT]
+    choose(answers, Score="sound_f1", Minus_system="base")
+    assert questions_of(answers) == [SCRIPT, "What is gout?", RIGHT_TO_LEFT]
+    assert answers.locator(".value").all_text_contents() == [
+        "sound_f1 of lora_rag minus base: -0.125",
+        "sound_f1 of lora_rag minus base: 0.750",
+        "sound_f1 of lora_rag minus base: -",
+    ]
+    choose(answers, Order="highest")
+    assert questions_of(answers) == ["What is gout?", SCRIPT, RIGHT_TO_LEFT]  # no value comes last
+    answers.get_by_label("To", exact=True).fill("0")
+    assert questions_of(answers) == [SCRIPT]
+
+
+def test_the_context_of_an_answer_opens_by_keyboard(answers):
+    answers.get_by_text("scores and context").first.focus()
+    answers.keyboard.press("Enter")
+    read = answers.locator("details[open] li")
+    read.first.wait_for()
+    assert read.all_text_contents() == ["-1 card", "Gout & <b>pain</b>"]
+    assert answers.locator("details[open] dd").all_text_contents() == ["0.857", "0.750", "0.000", "-"]
+    choose(answers, Order="highest")
+    assert read.count() == 2  # a new order closes nothing
+
+
+def test_answers_fit_a_phone(answers):
+    answers.set_viewport_size({"width": 360, "height": 740})
+    assert answers.evaluate("document.documentElement.scrollWidth") == 360
 
 
 DRAWN = """() => {

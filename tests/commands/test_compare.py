@@ -1,8 +1,14 @@
 """The answers of two runs, compared question by question."""
 
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import Repository
 
 from medcards import InputError
 from medcards.answers.runs import COMPARED_SCORES, compare_runs
@@ -59,3 +65,118 @@ def test_a_score_of_one_run_only_is_left_out():
 def test_runs_without_a_shared_question_are_refused():
     with pytest.raises(InputError, match="the runs share no question"):
         compare_runs(scores(range(10), lora=0.2), scores(range(10, 20), lora=0.2), seed=0)
+
+
+GAINS = [0.1, 0.6, 0.2, 0.5, 0.3, 0.4, -0.2, -0.4, 0.0, 0.0, 0.0, 0.0]
+"""What lora wins in each question's sound F1. The questions 0 to 5 are won, and 6 and 7 are lost."""
+LONG = 30 * "swelling "
+
+
+def write_run(folder: Path, name: str, gains: list[float], texts: dict[int, str]) -> None:
+    """The outputs of a run: sound F1 of 0.4 plus the gain for lora, and 0.2 for base. The texts are those of lora."""
+    questions = range(len(gains))
+    run = pd.concat([scores(questions, lora=0.4), scores(questions, base=0.2)])
+    run["sound_f1"] = [0.4 + gain for gain in gains] + [0.2] * len(gains)
+    rows = [
+        {
+            "card_id": str(number),
+            "question": f"What is sign {number}?",
+            "reference": f"Sign {number}.",
+            "answers": {"lora": texts.get(number, f"{name} {number}"), "base": "A sign."},
+        }
+        for number in questions
+    ]
+    for output in ("scores", "answers"):
+        (folder / "data" / output).mkdir(parents=True, exist_ok=True)
+    run.to_parquet(folder / "data/scores/scores.parquet")
+    (folder / "data/answers/answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture(scope="module")
+def two_runs(tmp_path_factory) -> Repository:
+    """A repository with a run in its last commit, and another run in the working tree."""
+    repository = Repository(tmp_path_factory.mktemp("two_runs"))
+    repository.run("git", "init", "-q")
+    repository.run("dvc", "init", "-q")
+    (repository.folder / "params.yaml").write_text("seed: 1\n")
+    write_run(repository.folder, "old", [0.0] * 12, {1: "", 7: "\x1b[31mred\nline"})
+    repository.run("dvc", "add", "-q", "data/scores", "data/answers")
+    repository.commit("first run")
+    write_run(repository.folder, "new", GAINS, {1: LONG})
+    repository.run("dvc", "add", "-q", "data/scores", "data/answers")
+    return repository
+
+
+@pytest.fixture
+def compare(two_runs, capsys, monkeypatch) -> Callable[..., str]:
+    """Runs ``python -m medcards compare HEAD`` with arguments there, in this process; the lines that it prints."""
+    from medcards.__main__ import main
+
+    def run(*arguments: str) -> str:
+        monkeypatch.chdir(two_runs.folder)
+        monkeypatch.setenv("COLUMNS", "100")
+        main(["compare", "HEAD", *arguments])
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_the_questions_most_won_and_lost_are_listed(compare):
+    """Those of lora, the system that differs. A long answer is cut, and no answer steers the terminal."""
+    table, won, lost = (
+        compare().partition("\nlora won ")[0],
+        *compare().partition("\nlora won ")[2].split("\nlora lost "),
+    )
+    assert "| lora " in table and "The scores are equal for: base." in table
+    assert won.startswith("6 questions by sound_f1. The 5 largest changes:\n\n 1. What is sign 1?\n")
+    assert [line[4:] for line in won.splitlines() if "What is" in line] == [
+        f"What is sign {number}?" for number in (1, 3, 5, 4, 2)
+    ]
+    assert lost == (
+        "2 questions by sound_f1. The largest change comes first:\n"
+        "\n"
+        " 1. What is sign 7?\n"
+        "    reference: Sign 7.\n"
+        "    HEAD 0.400: [31mred line\n"
+        "    the working tree 0.000: new 7\n"
+        "\n"
+        " 2. What is sign 6?\n"
+        "    reference: Sign 6.\n"
+        "    HEAD 0.400: old 6\n"
+        "    the working tree 0.200: new 6\n"
+    )
+    first = won.split("\n\n")[1]
+    assert "    HEAD 0.400: (the answer is empty)\n    the working tree 1.000: swelling swelling" in first
+    assert first.count("swelling") == 22 and first.endswith("...") and max(map(len, first.splitlines())) <= 100
+
+
+def test_the_questions_of_another_system_are_listed(compare):
+    assert compare("--system", "base").endswith(
+        "\n\nbase won no question by sound_f1.\n\nbase lost no question by sound_f1.\n"
+    )
+
+
+def test_a_system_of_one_run_only_cannot_be_listed(compare):
+    with pytest.raises(
+        SystemExit, match="^compare: --system lorra was not asked in both runs .asked in both: base, lora.$"
+    ):
+        compare("--system", "lorra")
+
+
+def test_equal_runs_list_no_question(compare):
+    assert compare("HEAD") == "HEAD minus HEAD:\n\nThe scores are equal for: lora, base.\n"
+
+
+def test_answers_that_are_not_in_the_cache_are_one_remark(compare, two_runs):
+    """The rest is printed. The cache lacks the answers of the last commit."""
+    digest = two_runs.run("git", "show", "HEAD:data/answers.dvc").stdout.partition("md5: ")[2].split()[0]
+    listing = two_runs.folder / ".dvc/cache/files/md5" / digest[:2] / digest[2:]
+    assert hashlib.md5(listing.read_bytes()).hexdigest() + ".dir" == digest
+    (file,) = json.loads(listing.read_text())
+    (listing.parents[1] / file["md5"][:2] / file["md5"][2:]).unlink()
+    said = compare()
+    assert "| lora " in said and "The scores are equal for: base." in said
+    assert said.endswith(
+        "The questions that lora won and lost are not listed: HEAD: data/answers/answers.jsonl is not in DVC's cache; "
+        "`dvc repro` there makes it.\n"
+    )

@@ -357,11 +357,11 @@ def test_bfloat16_is_compared_before_and_after_rounding(tuned, tmp_path):
 def test_a_folder_at_the_target_is_kept(tuned, tmp_path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis/chapter.txt").write_text("years of work")
-    for overwrite, reason in ((False, "exists"), (True, "is not an exported model")):
+    for overwrite, reason in ((False, "exists"), (True, "is not an earlier export")):
         with pytest.raises(InputError, match=reason):
             exported(tuned, tmp_path / "thesis", overwrite=overwrite)
     assert (tmp_path / "thesis/chapter.txt").read_text() == "years of work"
-    with pytest.raises(InputError, match="adapter is not an exported model"):  # the pipeline's own
+    with pytest.raises(InputError, match="adapter is not an earlier export"):  # the pipeline's own
         exported(tuned, tuned / "data/adapter", overwrite=True)
     exported(tuned, tmp_path / "mine", questions=2)
     with pytest.raises(InputError, match="mine exists: .* --overwrite"):
@@ -377,6 +377,12 @@ def test_a_missing_adapter_is_one_line_at_the_command_line(tmp_path):
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr == f"export: {tmp_path}/adapter is missing: run `dvc repro finetune`\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_adapter_is_not_exported_with_options_of_a_merge(medcards, tmp_path):
+    done = medcards("export", "--adapter", "--dtype", "bfloat16", "--to", tmp_path / "mine")
+    assert done.returncode == 1
+    assert done.stderr == "export: --dtype has no meaning with --adapter: leave one of them out\n"
 
 
 def test_an_adapter_of_another_deck_is_named_before_it_is_published(tuned, tmp_path, capsys):
