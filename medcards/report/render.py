@@ -52,15 +52,19 @@ def one_line(text: str, limit: int = 600) -> str:
 
 
 def cell(value: dict | float | str) -> str:
-    """A figure as a table shows it, with its interval if it has one.
+    """A figure as a table shows it, with its interval or its range if it has one.
 
     >>> cell({"mean": 0.5, "lo": 0.4, "hi": 0.61234, "n": 7})
     '0.500 [0.400, 0.612]'
+    >>> cell({"mean": 0.5, "smallest": 0.4, "largest": 0.61234, "n": 4})
+    '0.500 (0.400 to 0.612)'
     """
     if isinstance(value, str):
         return value
     if isinstance(value, float):
         return f"{value:.3f}"
+    if "smallest" in value:
+        return f"{value['mean']:.3f} ({value['smallest']:.3f} to {value['largest']:.3f})"
     return f"{value['mean']:.3f} [{value['lo']:.3f}, {value['hi']:.3f}]"
 
 
@@ -69,7 +73,7 @@ def markdown_table(rows: dict[str, dict], columns: Sequence[str], head: str) -> 
 
     Parameters
     ----------
-    rows : ``{name: {column: interval, number or text}}``.
+    rows : ``{name: {column: interval, spread, number or text}}``.
     columns : the columns to show, in this order.
     head : the heading of the first column, which holds the names.
     """
