@@ -124,7 +124,7 @@ def test_report_page(run):
 
 
 def test_only_bootstrap_intervals_stand_in_square_brackets(run):
-    """Four pairs of fits, ten topics and a hundred halves are no sample of groups: their range is printed with its n."""
+    """Pairs of fits, topics and halves are no sample of groups: their range is printed with its n."""
     page = (run / "REPORT.md").read_text()
     assert "Every figure comes with its 95% interval" not in page
     assert "silhouette 0.300 [0.200, 0.400]." in page
