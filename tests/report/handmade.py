@@ -76,7 +76,8 @@ def retrieval_metrics() -> dict:
         system: {measure: interval(mean) for measure in measures}
         for system, mean in (("hybrid", 0.7), ("bm25", 0.4), ("dense_exact", 0.5), ("another", 0.1))
     }
-    own["differences"] = {"hybrid-dense_exact": {measure: interval(0.2) for measure in measures}}
+    tested = {"p": 2 / 20_001, "p_holm": 7 * 2 / 20_001, "detectable": 0.111}
+    own["differences"] = {"hybrid-dense_exact": {measure: interval(0.2, **tested) for measure in measures}}
     served = {"system": "hybrid", "bm25_weight": 0.25, "rerank_weights": [], "candidates": 20}
     return {"corpus": 2500, "served": served, "validation": {"own": own}, "test": {"own": own}}
 

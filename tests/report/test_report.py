@@ -133,6 +133,15 @@ def test_only_bootstrap_intervals_stand_in_square_brackets(run):
     assert "| nmf     | 0.600 (0.500 to 0.700) | 0.600 0.500 0.700 | 0.000 (-0.100 to 0.100) |" in page
 
 
+def test_differences_of_search_and_answers_have_one_form(run):
+    """p at the floor of its resamples is a bound."""
+    page = (run / "REPORT.md").read_text()
+    assert "| hybrid-dense_exact | 0.200 [0.100, 0.300] |    < 0.001 |               0.111 |" in page
+    (row,) = [line for line in page.splitlines() if line.startswith("| lora-base ")]
+    cells = ["0.150 [0.050, 0.250]", "0.020", "0.123"]
+    assert [cell.strip() for cell in row.split("|")[2:-1]] == cells * 3
+
+
 def test_plots_over_a_range_say_so(run, monkeypatch, tmp_path):
     drawn = []
     monkeypatch.setattr(explore, "save_figure", lambda figure, data, path: drawn.append(figure))
