@@ -7,8 +7,8 @@ writes  data/scores/scores.parquet (one row per question and system), data/figur
 import pandas as pd
 
 from medcards.answers.comparison import (
+    answer_pairs,
     by_similarity,
-    compared_pairs,
     far_from_training,
     summarise_answers,
     summarise_bases,
@@ -37,7 +37,7 @@ def main() -> None:
     groups = answers.card_id.map(cards.set_index("card_id").group)
     bootstrap, similarity = Bootstrap(groups, seed), answers.similarity_to_training.to_numpy()
     metrics = summarise_answers(scores, bootstrap)
-    metrics["differences"] = paired_differences(scores, bootstrap, *compared_pairs(metrics))
+    metrics["differences"] = paired_differences(scores, bootstrap, *answer_pairs(metrics))
     metrics["far_from_training"] = far_from_training(scores, similarity, groups, seed)
     with atomic(DATA / "scores") as folder:
         folder.mkdir()

@@ -61,7 +61,7 @@ def best_system(summary: dict, names: Sequence[str]) -> str | None:
     return max(asked, key=lambda name: summary[name][HEADLINE]["mean"], default=None)
 
 
-def compared_pairs(summary: dict) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+def answer_pairs(summary: dict) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """The pairs of systems that are compared, among those that were asked.
 
     They compare tuned with base, and reading with not reading. They compare each learned system with each system that

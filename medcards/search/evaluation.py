@@ -84,7 +84,7 @@ def score_systems(
     return scores
 
 
-def compared_pairs(scores: dict[str, pd.DataFrame]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+def ranking_pairs(scores: dict[str, pd.DataFrame]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """The pairs of systems that are compared.
 
     Every system is compared with ``dense_exact``, a re-ranked system with its first stage, and a system that may be
@@ -119,7 +119,7 @@ def summarise_rankings(
 
     Parameters
     ----------
-    family, reported : see :func:`compared_pairs`.
+    family, reported : see :func:`ranking_pairs`.
 
     Returns
     -------
@@ -148,7 +148,7 @@ def measure_rankings(
 ) -> dict[str, dict]:
     """Every measure of every system with its interval, and the paired differences, see :func:`summarise_rankings`."""
     scores = score_systems(rankings, queries.relevant, answer_ids, candidates)
-    return summarise_rankings(scores, Bootstrap(queries.cards.group, seed), *compared_pairs(scores))
+    return summarise_rankings(scores, Bootstrap(queries.cards.group, seed), *ranking_pairs(scores))
 
 
 def recall_at_k(rankings: dict[str, Ranking], relevant: list[set[str]], answer_ids: np.ndarray) -> pd.DataFrame:

@@ -13,9 +13,9 @@ from medcards.answers.asker import OTHER_DECK
 from medcards.answers.comparison import (
     HEADLINE,
     SYSTEM_KINDS,
+    answer_pairs,
     best_system,
     by_similarity,
-    compared_pairs,
     far_from_training,
     slices,
     summarise_answers,
@@ -64,7 +64,7 @@ def scores() -> dict[str, pd.DataFrame]:
 def qa(scores) -> dict:
     bootstrap = Bootstrap(CARDS.group, seed=0)
     summary = summarise_answers(scores, bootstrap)
-    summary["differences"] = paired_differences(scores, bootstrap, *compared_pairs(summary))
+    summary["differences"] = paired_differences(scores, bootstrap, *answer_pairs(summary))
     similarity = np.linspace(0.5, 1, 20)
     summary["far_from_training"] = far_from_training(scores, similarity, CARDS.group, seed=0)
     return summary
@@ -107,7 +107,7 @@ def test_every_system_has_a_kind_and_every_kind_of_contradiction_a_score(scores)
 def test_pairs_compare_learned_systems_with_each_baseline(qa):
     asked = dict.fromkeys(("base", "lora", "lora_rag", "echo", "constant"), {HEADLINE: {"mean": 0.1}})
     asked["lora_rag"] = {HEADLINE: {"mean": 0.2}}
-    family, reported = compared_pairs(asked)
+    family, reported = answer_pairs(asked)
     shown = {("lora", "base"), ("lora_rag", "lora"), ("lora", "echo"), ("lora", "constant")}
     assert set(reported) == shown | {("lora_rag", "echo"), ("lora_rag", "constant")}
     assert set(family) == set(reported) | {("base", "echo"), ("base", "constant")}  # base could have been the best
