@@ -13,7 +13,7 @@ from medcards.answers.contradictions import contradictions, occasions
 from medcards.answers.scores import TermWeights, exact_match, novel_f1, score_answer, score_answers, token_f1
 from medcards.base.files import to_json
 from medcards.base.stats import Bootstrap, holm
-from medcards.search.evaluation import ranking_pairs, score_ranking, summarise_rankings
+from medcards.search.evaluation import score_ranking, summarise_rankings
 
 
 def test_interval_of_a_constant():
@@ -96,22 +96,6 @@ def test_summarise_rankings_holds_paired_differences():
     difference = summary["differences"]["b-a"]["mrr@10"]
     assert difference.keys() == {"mean", "lo", "hi", "n", "p", "p_holm", "detectable"}
     assert difference["p_holm"] == pytest.approx(min(1, 2 * difference["p"]))  # corrected for both pairs
-
-
-def test_every_baseline_of_a_served_system_is_in_the_family():
-    """The strongest baseline is picked by its scores, so the test is corrected for the others too."""
-    means = {"bm25": 0.4, "dense_before": 0.5, "hybrid_before": 0.6, "dense_exact": 0.7, "hnsw": 0.7, "hybrid": 0.8}
-    family, reported = ranking_pairs({name: pd.DataFrame({"mrr@10": [mean]}) for name, mean in means.items()})
-    with_dense = [(name, "dense_exact") for name in means if name != "dense_exact"]
-    assert family == [*with_dense, ("hybrid", "bm25"), ("hybrid", "dense_before"), ("hybrid", "hybrid_before")]
-    assert reported == [*with_dense, ("hybrid", "hybrid_before")]
-
-
-def test_without_adaptation_the_baselines_are_the_systems_themselves():
-    means = {"bm25": 0.4, "dense_exact": 0.7, "hnsw": 0.6, "hybrid": 0.5, "hybrid_rerank": 0.8}
-    family, reported = ranking_pairs({name: pd.DataFrame({"mrr@10": [mean]}) for name, mean in means.items()})
-    assert set(family) - set(reported) == {("hybrid", "bm25"), ("hybrid_rerank", "bm25")}
-    assert ("hybrid_rerank", "hybrid") in reported and len(set(family)) == len(family)
 
 
 @pytest.mark.parametrize(
