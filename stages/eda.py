@@ -32,7 +32,7 @@ def main() -> None:
     described = no_topics(bags, len(cards))
     if described is None:
         models = fit_topic_models(bags, vectors.answers, params.topics, params.seeds, seed, clusters)
-        described = describe_topics(models, score_coherence(models, counted), bags, seed)
+        described = describe_topics(models, score_coherence(models, counted), bags)
     topics, topic, metrics["topics"], topic_tables = described
 
     labelled = pd.DataFrame({"card_id": cards.card_id, "cluster": clusters[metrics["kmeans"]["k"]], "topic": topic})

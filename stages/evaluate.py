@@ -7,10 +7,9 @@ writes  data/scores/scores.parquet (one row per question and system), data/figur
 import pandas as pd
 
 from medcards.answers.comparison import (
+    answer_pairs,
     by_similarity,
-    claimed_differences,
     far_from_training,
-    paired_differences,
     summarise_answers,
     summarise_bases,
 )
@@ -20,7 +19,7 @@ from medcards.base.files import atomic, read_json, write_csv, write_json
 from medcards.base.manifests import pinned_model
 from medcards.base.params import Seed
 from medcards.base.references import resolve
-from medcards.base.stats import Bootstrap
+from medcards.base.stats import Bootstrap, paired_differences
 from medcards.deck import cards as card_tables
 from medcards.search.encoder import load_encoder
 from stages import DATA, figures, load_params, run
@@ -39,7 +38,7 @@ def main() -> None:
     bootstrap, similarity = Bootstrap(groups, seed), answers.similarity_to_training.to_numpy()
     metrics = summarise_answers(scores, bootstrap)
     metrics["split"] = answers.split[0]
-    metrics["differences"] = paired_differences(scores, bootstrap, claimed_differences(metrics))
+    metrics["differences"] = paired_differences(scores, bootstrap, *answer_pairs(metrics))
     metrics["far_from_training"] = far_from_training(scores, similarity, groups, seed)
     metrics["whole_sentences"] = summarise_answers(whole_sentence_scores(answers, weights), bootstrap)
     with atomic(DATA / "scores") as folder:

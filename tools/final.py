@@ -26,7 +26,9 @@ FINAL = Path("final")
 
 def published_files(revision: str) -> dict[str, bytes]:
     """The files that a commit's report published, and its dvc.lock as run.lock, by their names in final/."""
-    packed = subprocess.run(["git", "archive", revision, "dvc.lock", *PUBLISHED], check=True, capture_output=True).stdout
+    packed = subprocess.run(
+        ["git", "archive", revision, "dvc.lock", *PUBLISHED], check=True, capture_output=True
+    ).stdout
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
         files = {member.name: archive.extractfile(member).read() for member in archive if member.isfile()}
     files["run.lock"] = files.pop("dvc.lock")

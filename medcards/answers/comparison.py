@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from medcards import InputError
-from medcards.base.stats import Bootstrap, holm
+from medcards.base.stats import Bootstrap, paired_differences
 
 HEADLINE = "sound_f1"
 """The score that ranks the systems."""
@@ -61,33 +61,22 @@ def best_system(summary: dict, names: Sequence[str]) -> str | None:
     return max(asked, key=lambda name: summary[name][HEADLINE]["mean"], default=None)
 
 
-def claimed_differences(summary: dict) -> list[tuple[str, str]]:
-    """The pairs of systems whose difference is reported, among those that were asked.
+def answer_pairs(summary: dict) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """The pairs of systems that are compared, among those that were asked.
 
-    They compare tuned with base, and reading with not reading. They compare ``lora`` and the best learned system with
-    each system that knows nothing of the card.
+    They compare tuned with base, and reading with not reading. They compare each learned system with each system that
+    knows nothing of the card; of these, the pairs of ``lora`` and of the best learned system are reported.
+
+    Returns
+    -------
+    family : all pairs, see :func:`medcards.base.stats.paired_differences`.
+    reported : the pairs of the family whose difference is reported.
     """
-    claims = [("lora", "base"), ("base_rag", "base"), ("lora_rag", "lora")]
-    claims += [(name, baseline) for name in ("lora", best_system(summary, LEARNED)) for baseline in BASELINES]
-    return [pair for pair in dict.fromkeys(claims) if set(pair) <= set(summary)]
-
-
-def paired_differences(scores: dict[str, pd.DataFrame], bootstrap: Bootstrap, claims: list[tuple[str, str]]) -> dict:
-    """The paired differences, ``{"a-b": {score: interval with p, p_holm and detectable}}``.
-
-    ``p_holm`` is corrected for all pairs of one score.
-    """
-    found: dict[str, dict] = {f"{a}-{b}": {} for a, b in claims}
-    for a, b in claims:
-        for name in scores[a].columns.intersection(scores[b].columns):
-            values = scores[a][name] - scores[b][name]
-            if values.notna().any():
-                found[f"{a}-{b}"][name] = bootstrap.difference(values)
-    for name in {name for block in found.values() for name in block}:
-        tested = {pair: block[name]["p"] for pair, block in found.items() if name in block}
-        for pair, p in holm(tested).items():
-            found[pair][name]["p_holm"] = p
-    return found
+    fixed = [("lora", "base"), ("base_rag", "base"), ("lora_rag", "lora")]
+    copying = [(name, baseline) for name in LEARNED for baseline in BASELINES]
+    family = [pair for pair in fixed + copying if set(pair) <= set(summary)]
+    picked = ("lora", best_system(summary, LEARNED))
+    return family, [pair for pair in family if pair in fixed or pair[0] in picked]
 
 
 def far_from_training(scores: dict[str, pd.DataFrame], similarity: np.ndarray, groups: object, seed: int) -> dict:
@@ -111,7 +100,8 @@ def summarise_bases(scores: dict[str, pd.DataFrame], sizes: dict[str, int], boot
     summary, (first, *others) = summarise_answers(scores, bootstrap), scores
     for base in scores:
         summary[base]["base_bytes"] = sizes[base]
-    summary["differences"] = paired_differences(scores, bootstrap, [(base, first) for base in others])
+    pairs = [(base, first) for base in others]
+    summary["differences"] = paired_differences(scores, bootstrap, pairs, pairs)
     return summary
 
 

@@ -4,7 +4,7 @@ import pandas as pd
 
 from medcards import InputError
 from medcards.answers.comparison import HEADLINE
-from medcards.base.stats import Bootstrap, holm
+from medcards.base.stats import Bootstrap
 
 COMPARED_SCORES = ("token_f1", "novel_f1", HEADLINE, "similarity", "nll")
 
@@ -19,8 +19,8 @@ def compare_runs(before: pd.DataFrame, after: pd.DataFrame, seed: int) -> tuple[
 
     Returns
     -------
-    differences : ``{system: {score: interval with p, p_holm and detectable}}``. ``p_holm`` is corrected for all systems
-        of a score.
+    differences : by system, see :meth:`medcards.base.stats.Bootstrap.differences`. p is corrected for all systems of
+        a score.
     remarks : sentences about the questions, groups and systems that the runs do not share.
 
     Raises
@@ -39,19 +39,11 @@ def compare_runs(before: pd.DataFrame, after: pd.DataFrame, seed: int) -> tuple[
     old, new = (dict(list(run.set_index("card_id").groupby("system", sort=False))) for run in (before, after))
     if alone := sorted(old.keys() ^ new.keys()):
         remarks.append(f"Only one run asked: {', '.join(alone)}.")
-    bootstrap, differences, equal = Bootstrap(groups[1][shared], seed), {}, []
-    for system in (name for name in new if name in old):
-        gains = {score: new[system].loc[shared, score] - old[system].loc[shared, score] for score in COMPARED_SCORES}
-        if not any(values.any() for values in gains.values()):
-            equal.append(system)
-            continue
-        differences[system] = {
-            score: bootstrap.difference(values) for score, values in gains.items() if values.notna().any()
-        }
-    for score in COMPARED_SCORES:
-        tested = {system: block[score]["p"] for system, block in differences.items() if score in block}
-        for system, p in holm(tested).items():
-            differences[system][score]["p_holm"] = p
+    scores = list(COMPARED_SCORES)
+    gains = {name: new[name].loc[shared, scores] - old[name].loc[shared, scores] for name in new if name in old}
+    equal = [name for name, table in gains.items() if not table.any(axis=None)]
+    changed = {name: table for name, table in gains.items() if name not in equal}
+    differences = Bootstrap(groups[1][shared], seed).differences(changed)
     if equal:
         remarks.append(f"The scores are equal for: {', '.join(equal)}.")
     return differences, remarks

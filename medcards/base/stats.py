@@ -1,23 +1,39 @@
-"""Confidence intervals and paired differences by the percentile bootstrap over groups."""
+"""Confidence intervals and paired differences by the percentile bootstrap over groups; the range of a few values."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from statistics import NormalDist
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from medcards import InputError
 
-DETECTABLE = 1.960 + 0.842
-"""Sum of the normal quantiles of 97.5% and 80%: a two-sided test at 5% with a power of 80%."""
+if TYPE_CHECKING:
+    import pandas as pd
+
 RESAMPLES = 2000
-"""Number of resamples of every interval."""
+"""Number of resamples of the interval of a mean."""
 DRAW_BLOCKS = 20
-"""Number of parts in which the resamples are drawn. It bounds the memory of the draws' integers."""
+"""Number of parts in which these resamples are drawn. It bounds the memory of the draws' integers."""
+DIFFERENCE_RESAMPLES = 20_000
+"""Number of resamples of a paired difference, which has a p value."""
+SMALLEST_P = 2 / (DIFFERENCE_RESAMPLES + 1)
+"""The smallest p value that the resamples of a difference can give, before correction."""
+DIFFERENCE_BLOCKS = 100
+"""Number of parts in which these resamples are drawn. It bounds the memory."""
+DECIMALS = 12
+"""Digits to which resampled means are rounded, so that a mean of zero is zero in any order of its sum."""
+LEVEL, POWER = 0.05, 0.8
+"""Level of the tests, and the power at which a difference counts as detectable."""
 
 
 class Bootstrap:
     """Percentile bootstrap that resamples groups, with a seed.
 
     Rows of one group are not independent, so whole groups are drawn with replacement (Davison and Hinkley,
-    Bootstrap Methods and their Application, 1997, section 3.8). An object draws :data:`RESAMPLES` resamples once.
-    All its intervals and paired differences use the same resamples.
+    Bootstrap Methods and their Application, 1997, section 3.8). An object draws :data:`RESAMPLES` resamples once, which
+    all its intervals use. Paired differences use :data:`DIFFERENCE_RESAMPLES` others.
 
     Parameters
     ----------
@@ -31,6 +47,7 @@ class Bootstrap:
     """
 
     def __init__(self, groups: object, seed: int):
+        self._seed = seed
         names, self._group = np.unique(np.asarray(groups), return_inverse=True)
         equal = np.full(len(names), 1 / len(names))
         rng, self._draws = np.random.default_rng(seed), np.empty((RESAMPLES, len(names)))
@@ -57,24 +74,62 @@ class Bootstrap:
         lo, hi = np.percentile(self._means(values, has), [2.5, 97.5])
         return {"mean": float(values[has].mean()), "lo": float(lo), "hi": float(hi), "n": int(has.sum())}
 
-    def difference(self, values: object) -> dict[str, float]:
-        """The mean of paired differences, with its interval, p value and detectable difference.
+    def differences(self, values: dict[str, "pd.DataFrame"]) -> dict[str, dict[str, dict[str, float]]]:
+        """The means of paired differences, with their intervals and tests.
+
+        The p values of one score are corrected for all pairs of ``values``, so give every pair that was looked at.
 
         Parameters
         ----------
-        values : one difference per row, see :meth:`interval`.
+        values : one table per pair, with one difference per row and one column per score. NaN marks a row without a
+            value. A column without any value is left out.
 
         Returns
         -------
-        difference : the keys of :meth:`interval`, and two more. ``p`` is the two-sided share of resamples on the other
-            side of zero, with one added to both counts (Davison and Hinkley, section 4.4). ``detectable`` is the
-            smallest true difference that a test at 5% finds with a power of 80%: 2.8 standard errors.
+        ``{pair: {score: difference}}``. A difference has the keys of :meth:`interval`, and three more. ``p`` is the
+        two-sided share of resamples on the other side of zero, with one added to both counts (Davison and Hinkley,
+        section 4.4). ``p_holm`` is corrected, see :func:`holm`. ``detectable`` is the smallest true difference that the
+        first step of the corrected test, at :data:`LEVEL` over the number of pairs, finds with :data:`POWER`.
         """
-        has, values = self._checked(values)
-        means = self._means(values, has)
-        beyond = min((means <= 0).sum(), (means >= 0).sum())
-        p = min(1.0, 2 * (beyond + 1) / (len(means) + 1))
-        return self.interval(values) | {"p": float(p), "detectable": float(DETECTABLE * means.std(ddof=1))}
+        columns = {
+            (pair, score): self._checked(table[score])
+            for pair, table in values.items()
+            for score in table
+            if table[score].notna().any()
+        }
+        tests = Counter(score for _, score in columns)
+        found: dict[str, dict] = {pair: {} for pair in values}
+        for ((pair, score), (has, of)), means in zip(columns.items(), self._resampled(columns.values()).T, strict=True):
+            found[pair][score] = _difference(of[has], means[~np.isnan(means)], tests[score])
+        for score in tests:
+            corrected = holm({pair: block[score]["p"] for pair, block in found.items() if score in block})
+            for pair, p in corrected.items():
+                found[pair][score]["p_holm"] = p
+        return found
+
+    def _resampled(self, columns: Collection[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+        """The means of the resamples of differences, shape (:data:`DIFFERENCE_RESAMPLES`, columns).
+
+        A resample without a value has the mean NaN.
+        """
+        from threadpoolctl import threadpool_limits
+
+        groups, rng = self._draws.shape[1], np.random.default_rng(self._seed)
+        sums, counts = np.array([self._totals(*column) for column in columns]).reshape(-1, 2, groups).swapaxes(0, 1)
+        distinct, which = np.unique(counts, axis=0, return_inverse=True)  # most columns have the same rows
+        means = np.empty((DIFFERENCE_RESAMPLES, len(columns)))
+        with threadpool_limits(1), np.errstate(invalid="ignore"):
+            for block in np.array_split(means, DIFFERENCE_BLOCKS):
+                places = rng.integers(groups, size=(len(block), groups)) + groups * np.arange(len(block))[:, None]
+                drawn = np.bincount(places.ravel(), minlength=places.size).reshape(-1, groups).astype(float)
+                block[:] = (drawn @ sums.T) / (drawn @ distinct.T)[:, which]
+        return means.round(DECIMALS)
+
+    def _totals(self, has: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The sum and the number of the values of each group."""
+        groups = self._draws.shape[1]
+        sums = np.bincount(self._group[has], weights=values[has], minlength=groups)
+        return sums, np.bincount(self._group[has], minlength=groups)
 
     def _checked(self, values: object) -> tuple[np.ndarray, np.ndarray]:
         values = np.asarray(values, dtype=np.float64)
@@ -89,11 +144,60 @@ class Bootstrap:
 
     def _means(self, values: np.ndarray, has: np.ndarray) -> np.ndarray:
         """The mean of every resample that holds a value."""
-        groups = self._draws.shape[1]
-        sums = np.bincount(self._group[has], weights=values[has], minlength=groups)
-        counts = np.bincount(self._group[has], minlength=groups)
+        sums, counts = self._totals(has, values)
         drawn = self._draws @ counts
         return (self._draws @ sums)[drawn > 0] / drawn[drawn > 0]
+
+
+def _difference(values: np.ndarray, means: np.ndarray, tests: int) -> dict[str, float]:
+    """One paired difference as :meth:`Bootstrap.differences` describes it, without ``p_holm``.
+
+    Parameters
+    ----------
+    values : the differences.
+    means : the mean of every resample.
+    tests : number of tests that the p value is corrected for.
+    """
+    lo, hi = np.percentile(means, [2.5, 97.5])
+    beyond = min((means <= 0).sum(), (means >= 0).sum())
+    quantiles = NormalDist().inv_cdf(1 - LEVEL / tests / 2) + NormalDist().inv_cdf(POWER)
+    return {
+        "mean": float(values.mean()),
+        "lo": float(lo),
+        "hi": float(hi),
+        "n": len(values),
+        "p": float(min(1.0, 2 * (beyond + 1) / (len(means) + 1))),
+        "detectable": float(quantiles * means.std(ddof=1)),
+    }
+
+
+def paired_differences(
+    scores: dict[str, "pd.DataFrame"],
+    bootstrap: Bootstrap,
+    family: Iterable[tuple[str, str]],
+    reported: Iterable[tuple[str, str]],
+) -> dict[str, dict]:
+    """The paired differences of pairs of systems, ``{"a-b": {score: difference}}``.
+
+    Parameters
+    ----------
+    scores : by system, one row per question and one column per score.
+    family : every pair that was looked at. The p values of a score are corrected for all of them, also for those that
+        were not picked, because the pairs to report are picked by the same scores.
+    reported : the pairs of the family to return.
+    """
+    tested = bootstrap.differences({f"{a}-{b}": scores[a] - scores[b] for a, b in family})
+    return {f"{a}-{b}": tested[f"{a}-{b}"] for a, b in reported}
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """The mean of a few values with their range, for values that are no sample of groups: fits, topics, halves.
+
+    >>> spread([0.5, 0.7])
+    {'mean': 0.6, 'smallest': 0.5, 'largest': 0.7, 'n': 2}
+    """
+    found = np.asarray(values, dtype=np.float64)
+    return {"mean": float(found.mean()), "smallest": float(found.min()), "largest": float(found.max()), "n": len(found)}
 
 
 def holm(p_values: dict[str, float]) -> dict[str, float]:

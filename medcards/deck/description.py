@@ -13,6 +13,8 @@ SHOWN_CHARACTERS = 300
 def count_duplicates(cards: pd.DataFrame, pairs: pd.DataFrame) -> dict[str, int]:
     """Count the cards that repeat a question or an answer, and the pairs of near-duplicates; and what is kept apart.
 
+    The counts of pairs are lower bounds, see :func:`medcards.deck.similar_sets.similar_sets`.
+
     Parameters
     ----------
     cards : table of cards with ``group`` and ``split``.

@@ -25,7 +25,9 @@ SKETCH_WORDS = 8
 def similar_sets(sets: list[frozenset], threshold: float, seed: int, title: str = "sets") -> pd.DataFrame:
     """Find pairs of sets of words with a Jaccard similarity of at least ``threshold``.
 
-    A set that repeats an earlier one is paired with that one only.
+    Every pair that is found is similar enough, but not every such pair is found: MinHash may not propose it, a set is
+    paired with at most :data:`NEIGHBOURS` earlier ones, and a set that repeats an earlier one is paired with that one
+    only. So the number of pairs is a lower bound.
 
     Parameters
     ----------

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from medcards.base.parallel import side_by_side
-from medcards.base.stats import Bootstrap
+from medcards.base.stats import Bootstrap, spread
 from medcards.explore.topic_models import Bags, class_terms, kmeans_labels
 
 STABILITY_PAIRS = 4
@@ -16,7 +16,7 @@ SILHOUETTE_SAMPLE = 3000
 CENTRAL_CARDS = 3
 """Number of central questions that describe a cluster."""
 SUBSAMPLES = 100
-"""Number of random halves of the groups that give the interval of an agreement."""
+"""Number of random halves of the groups that an agreement is measured on."""
 TSNE_STEPS, TSNE_ANGLE = 500, 0.8
 """Number of steps of the t-SNE map, and the angle below which far cards act as one (Barnes-Hut)."""
 K_RULE = "of the k whose mean silhouette lies in the interval of the best, the most stable"
@@ -71,8 +71,8 @@ def kmeans_grid(
     Returns
     -------
     labels : the cluster of each card, by k.
-    scores : mean and interval of each score, by k. ``n`` counts cards for the silhouette, pairs of fits for the
-        stability, and fits for Davies-Bouldin.
+    scores : ``silhouette`` with its interval, and the spread of ``stability`` over the pairs of fits and of
+        ``davies_bouldin`` over the fits, see :func:`medcards.base.stats.spread`; by k.
     """
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.permutation(len(vectors))[:sample])
@@ -87,7 +87,7 @@ def kmeans_grid(
     whole, refits = dict(zip(slow_first, done, strict=False)), iter(done[len(slow_first) :])
     again = {k: [next(refits) for _ in halves] for k in slow_first}
     bootstrap = Bootstrap(np.asarray(groups)[chosen], seed)
-    scores = {k: {"silhouette": bootstrap.interval(whole[k][1])} | _refit_scores(again[k], seed) for k in small}
+    scores = {k: {"silhouette": bootstrap.interval(whole[k][1])} | _refit_scores(again[k]) for k in small}
     return {k: whole[k][0] for k in small}, scores
 
 
@@ -114,14 +114,14 @@ def _scored_refit(vectors: np.ndarray, k: int, half: np.ndarray, seed: int) -> t
         return labels, davies_bouldin_score(vectors, labels) if len(np.unique(labels)) > 1 else np.nan
 
 
-def _refit_scores(refits: list[tuple[np.ndarray, float]], seed: int) -> dict[str, dict]:
+def _refit_scores(refits: list[tuple[np.ndarray, float]]) -> dict[str, dict]:
     from sklearn.metrics import adjusted_rand_score
 
     labels, separated = zip(*refits, strict=True)
     stable = [adjusted_rand_score(one, other) for one, other in zip(labels[::2], labels[1::2], strict=True)]
-    scores = {"stability": Bootstrap(range(len(stable)), seed).interval(stable)}
-    if not np.isnan(separated).all():
-        scores["davies_bouldin"] = Bootstrap(range(len(refits)), seed).interval(separated)
+    scores = {"stability": spread(stable)}
+    if known := [score for score in separated if not np.isnan(score)]:
+        scores["davies_bouldin"] = spread(known)
     return scores
 
 
@@ -150,8 +150,8 @@ def central_cards(vectors: np.ndarray, labels: np.ndarray, count: int) -> dict[i
 def agreement(labels: np.ndarray, truth: pd.Series, groups: object, seed: int) -> dict[str, float]:
     """Adjusted mutual information of labels with classes that the source names (Vinh, Epps and Bailey, 2010).
 
-    The interval comes from random halves of the groups (Politis, Romano and Wolf, Subsampling, 1999). A bootstrap would
-    draw some cards twice, and such a card agrees with itself.
+    It is measured on :data:`SUBSAMPLES` random halves of the groups. A bootstrap would draw some cards twice, and such
+    a card agrees with itself.
 
     Parameters
     ----------
@@ -161,7 +161,8 @@ def agreement(labels: np.ndarray, truth: pd.Series, groups: object, seed: int) -
 
     Returns
     -------
-    ``{"mean", "lo", "hi", "n"}``. ``mean`` is the value on all cards: 0 means chance, 1 means equal.
+    the spread over the halves, see :func:`medcards.base.stats.spread`, and ``cards``, the number of cards with a class.
+    0 means chance, 1 means equal.
     """
     from sklearn.metrics import adjusted_mutual_info_score
 
@@ -172,9 +173,7 @@ def agreement(labels: np.ndarray, truth: pd.Series, groups: object, seed: int) -
     for _ in range(SUBSAMPLES):
         rows = (rng.permutation(group.max() + 1) < (group.max() + 1) / 2)[group]
         drawn.append(adjusted_mutual_info_score(one[rows], other[rows]))
-    whole = adjusted_mutual_info_score(one, other)
-    lo, hi = np.percentile(drawn, [2.5, 97.5]) + whole - np.mean(drawn)
-    return {"mean": whole, "lo": lo, "hi": hi, "n": len(known)}
+    return spread(drawn) | {"cards": len(known)}
 
 
 def tsne_map(vectors: np.ndarray, perplexity: float, seed: int) -> np.ndarray:

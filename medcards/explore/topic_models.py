@@ -99,7 +99,10 @@ def _strongest_topics(model, bags: Bags) -> np.ndarray:
 
 
 def fit_nmf(bags: Bags, topics: int, seed: int) -> Topics:
-    """Fit non-negative matrix factorisation of TF-IDF. A text's topic is its strongest."""
+    """Fit non-negative matrix factorisation of TF-IDF. A text's topic is its strongest.
+
+    The fit starts from a singular value decomposition (NNDSVDa), which ``seed`` approximates.
+    """
     from sklearn.decomposition import NMF
     from sklearn.feature_extraction.text import TfidfTransformer
     from threadpoolctl import threadpool_limits

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from medcards.base.parallel import side_by_side
-from medcards.base.stats import Bootstrap
+from medcards.base.stats import spread
 from medcards.deck.cards import card_text
 from medcards.deck.words import words
 from medcards.explore.topic_models import TOP_WORDS, Bags, Topics, content_words, fit_embeddings, fit_lda, fit_nmf
@@ -28,6 +28,8 @@ from medcards.explore.topic_models import TOP_WORDS, Bags, Topics, content_words
 log = logging.getLogger(__name__)
 
 TOPIC_METHODS = ("lda_raw", "lda", "lda_bigrams", "nmf", "embeddings")
+FITTED_ONCE = ("nmf",)
+"""Methods whose start is computed and not drawn, so that several seeds are not several samples (docs/LOG.md)."""
 LDA_PASSES = 2
 """Number of passes of LDA over the texts."""
 LEAST_DIVERSITY = 0.7
@@ -85,7 +87,7 @@ def no_topics(bags: dict[str, Bags], cards: int) -> tuple[dict, np.ndarray, dict
 
 
 def describe_topics(
-    models: dict[tuple, Topics], scores: pd.DataFrame, bags: dict[str, Bags], seed: int
+    models: dict[tuple, Topics], scores: pd.DataFrame, bags: dict[str, Bags]
 ) -> tuple[dict[str, np.ndarray], np.ndarray, dict, dict[str, pd.DataFrame]]:
     """Compare the methods, and find the topic of each card.
 
@@ -124,7 +126,7 @@ def describe_topics(
         "best": {"method": best, "topics": number},
         "shown": {"method": shown[0], "topics": shown[1]},
         "gain_c_v": {other: coherence_gain(scores, best, other, number) for other in TOPIC_METHODS if other != best},
-        "grid": summarise_topics(scores, seed),
+        "grid": summarise_topics(scores),
     }
     return {method: topic_of[method, number] for method in TOPIC_METHODS}, topic_of[shown], metrics, tables
 
@@ -144,7 +146,8 @@ def fit_topic_models(
     bags : see :func:`topic_texts`.
     vectors : unit vectors of the answers, shape (texts, dimension).
     numbers : numbers of topics; at most one per text is fitted.
-    seeds : number of fits per method and number of topics, each with another seed, from ``seed`` on.
+    seeds : number of fits per method and number of topics, each with another seed, from ``seed`` on. A
+        method of :data:`FITTED_ONCE` has one fit, with the first seed.
     clusters : the KMeans clusters of the vectors with ``seed``, by their number. They are not fitted again.
 
     Returns
@@ -153,15 +156,16 @@ def fit_topic_models(
     """
     numbers = sorted({min(number, len(vectors)) for number in numbers})
     fits, known = {}, clusters or {}
-    for method, number, place in itertools.product(TOPIC_METHODS, numbers, range(seeds)):  # slow first
-        of, drawn = bags[method], seed + place
-        if method == "nmf":
-            fit = partial(fit_nmf, of, number, drawn)
-        elif method == "embeddings":
-            fit = partial(fit_embeddings, of, vectors, number, drawn, None if place else known.get(number))
-        else:
-            fit = partial(fit_lda, of, number, LDA_PASSES, drawn)
-        fits[method, number, place] = fit
+    for method, number in itertools.product(TOPIC_METHODS, numbers):  # slow first
+        for place in range(1 if method in FITTED_ONCE else seeds):
+            of, drawn = bags[method], seed + place
+            if method == "nmf":
+                fit = partial(fit_nmf, of, number, drawn)
+            elif method == "embeddings":
+                fit = partial(fit_embeddings, of, vectors, number, drawn, None if place else known.get(number))
+            else:
+                fit = partial(fit_lda, of, number, LDA_PASSES, drawn)
+            fits[method, number, place] = fit
     return dict(zip(fits, side_by_side(list(fits.values()), "topic models"), strict=True))
 
 
@@ -185,19 +189,18 @@ def choose_topic_model(scores: pd.DataFrame) -> tuple[str, int]:
     return method, int(c_v[method].idxmax())
 
 
-def summarise_topics(scores: pd.DataFrame, seed: int) -> dict[str, dict]:
+def summarise_topics(scores: pd.DataFrame) -> dict[str, dict]:
     """Scores by method and number of topics.
 
-    Means and intervals are over the topics of the first seed, because other seeds find much the same topics. Where
-    there are several seeds, ``c_v_by_seed`` holds the mean of each.
+    ``c_v`` and ``npmi`` are spreads over the topics of the first seed, see :func:`medcards.base.stats.spread`. Where a
+    method has several seeds, ``c_v_by_seed`` holds the mean of each.
     """
     found: dict[str, dict] = {}
     for (method, number), rows in scores.groupby(["method", "topics"]):
         first = rows[rows.seed == 0]
-        bootstrap = Bootstrap(range(len(first)), seed)
         found.setdefault(method, {})[number] = {
-            "c_v": bootstrap.interval(first.c_v),
-            "npmi": bootstrap.interval(first.npmi),
+            "c_v": spread(first.c_v),
+            "npmi": spread(first.npmi),
             "diversity": rows.diversity.mean(),
         }
         if len(by_seed := rows.groupby("seed").c_v.mean()) > 1:
@@ -206,16 +209,12 @@ def summarise_topics(scores: pd.DataFrame, seed: int) -> dict[str, dict]:
 
 
 def coherence_gain(scores: pd.DataFrame, method: str, over: str, number: int) -> dict[str, float]:
-    """The gain in c_v of one method over another at one number of topics.
+    """The gain in c_v of one method over another at one number of topics: its spread over the seeds.
 
-    Returns
-    -------
-    ``mean`` and the number of ``seeds``; where there are several, also the ``smallest`` and the ``largest`` gain.
+    The one fit of a method of :data:`FITTED_ONCE` is compared with the fit of every seed.
     """
-    means = scores[scores.topics == number].groupby(["method", "seed"]).c_v.mean()
-    gains = means[method] - means[over]
-    spread = {"smallest": gains.min(), "largest": gains.max()} if len(gains) > 1 else {}
-    return {"mean": gains.mean(), "seeds": len(gains)} | spread
+    means = scores[scores.topics == number].groupby(["method", "seed"]).c_v.mean().unstack().ffill(axis=1)
+    return spread(means.loc[method] - means.loc[over])
 
 
 def _join_pairs(tokens: list[list[str]]) -> list[list[str]]:

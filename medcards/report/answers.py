@@ -74,18 +74,6 @@ def systems_by_kind(qa: dict) -> dict[str, dict]:
     return {kind[0].upper() + kind[1:]: systems for kind, systems in rows.items() if systems}
 
 
-def difference_rows(qa: dict) -> dict[str, dict]:
-    """Rows of the table of paired differences: interval, corrected p and detectable difference of each score."""
-    rows: dict[str, dict] = {}
-    for pair, block in qa["differences"].items():
-        rows[pair] = {}
-        for score in (score for score in SCORES_TESTED if score in block):
-            rows[pair][score] = block[score]
-            rows[pair][f"{score} p"] = f"{block[score]['p_holm']:.3f}"
-            rows[pair][f"{score} detectable"] = f"{block[score]['detectable']:.3f}"
-    return rows
-
-
 def worst_slices(found: pd.DataFrame, system: str, count: int = 5) -> dict[str, dict]:
     """Rows of the parts of the questions that a system answers worst, of those that :func:`find_slices` found."""
     rows = found[found.system == system].sort_values("mean", kind="stable").head(count).to_dict("records")

@@ -7,7 +7,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
 
-from medcards.report.style import interval_line, read_figure_table, save_figure
+from medcards.report.style import RANGE, interval_line, read_figure_table, save_figure
 
 SIDES = ("questions", "answers")
 UNITS = ("words", "model tokens")
@@ -138,27 +138,30 @@ def plot_shares(shares: pd.DataFrame, label: str, path: Path) -> None:
 
 
 def plot_clusters(kmeans: dict, path: Path) -> None:
-    """Plot every score of every number of clusters with its interval: one panel per score.
+    """Plot every score of every number of clusters: one panel per score.
+
+    Whiskers show the interval of the silhouette, and the range over the fits of the other scores.
 
     Parameters
     ----------
-    kmeans : ``k``, the number that was chosen, and ``grid``, ``{number of clusters: {score: interval}}``.
+    kmeans : ``k``, the number that was chosen, and ``grid``, ``{number of clusters: {score: interval or spread}}``.
     """
     labels = {
-        "silhouette": "silhouette (cosine)",
-        "stability": "stability (adjusted Rand index)",
-        "davies_bouldin": "Davies-Bouldin (lower is better)",
+        "silhouette": "silhouette (cosine), 95% interval",
+        "stability": "stability (adjusted Rand index), range of {n} pairs of fits",
+        "davies_bouldin": "Davies-Bouldin (lower is better), range of {n} fits",
     }
     rows = [{"k": int(k), "score": name} | of for k, scores in kmeans["grid"].items() for name, of in scores.items()]
     data = pd.DataFrame(rows).sort_values("k", kind="stable")
     figure, panels = plt.subplots(1, 3, figsize=(13, 4))
     for axes, (name, label) in zip(panels, labels.items(), strict=True):
         scores = data[data.score == name]
-        interval_line(axes, scores.k, scores)
+        interval_line(axes, scores.k, scores, ("lo", "hi") if name == "silhouette" else RANGE)
         axes.axvline(kmeans["k"], linestyle=":", color="gray")
+        label = label.format(n=max(scores.n, default=0)).replace(", ", "\n", 1)
         axes.set(xlabel="clusters k (dotted: chosen)", ylabel=label, xticks=scores.k)
     figure.tight_layout()
-    wide = data.pivot(index="k", columns="score", values=["mean", "lo", "hi"])
+    wide = data.pivot(index="k", columns="score", values=["mean", "lo", "hi", *RANGE]).dropna(axis=1, how="all")
     wide.columns = [name if of == "mean" else f"{name}_{of}" for of, name in wide.columns]
     save_figure(figure, wide.reset_index(), path)
 
@@ -166,22 +169,24 @@ def plot_clusters(kmeans: dict, path: Path) -> None:
 def plot_topic_models(data: pd.DataFrame, path: Path) -> None:
     """Plot coherence and diversity of every topic model by its number of topics.
 
-    Where there are several seeds, whiskers show their range.
+    Where a method has several seeds, whiskers show their range.
 
     Parameters
     ----------
     data : ``method``, ``topics``, ``seed``, ``c_v``, ``npmi`` and ``diversity``.
     """
     labels = {"c_v": "coherence c_v", "npmi": "coherence NPMI", "diversity": "topic diversity"}
+    seeds = data.seed.nunique()
+    range_of = f"\nrange of {seeds} seeds" if seeds > 1 else ""
     figure, panels = plt.subplots(1, 3, figsize=(13, 4))
     for axes, (name, label) in zip(panels, labels.items(), strict=True):
         for method, rows in data.groupby("method", sort=False):
-            spread = rows.groupby("topics")[name].agg(mean="mean", lo="min", hi="max")
-            if data.seed.nunique() > 1:
-                interval_line(axes, spread.index, spread, label=method)
+            spread = rows.groupby("topics")[name].agg(mean="mean", smallest="min", largest="max")
+            if rows.seed.nunique() > 1:
+                interval_line(axes, spread.index, spread, RANGE, label=method)
             else:
                 axes.plot(spread.index, spread["mean"], marker="o", label=method)
-        axes.set(xlabel="topics", ylabel=label, xticks=sorted(data.topics.unique()))
+        axes.set(xlabel="topics", ylabel=label + range_of, xticks=sorted(data.topics.unique()))
     panels[-1].legend(loc="upper left", bbox_to_anchor=(1, 1))
     figure.tight_layout()
     save_figure(figure, data, path)

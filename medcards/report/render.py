@@ -1,5 +1,6 @@
 """Pages from the templates in medcards/report/templates, which a person edits without reading Python."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
 from medcards import InputError
+from medcards.base.stats import LEVEL, SMALLEST_P
 
 TEMPLATES = Path(__file__).parent / "templates"
 FORMULA_SIGNS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
@@ -32,11 +34,15 @@ def thousands(number: float, digits: int = 0) -> str:
 
 
 def change(difference: dict, up: str, down: str, none: str) -> str:
-    """The verb that a paired difference supports: ``none`` where its interval holds zero.
+    """The verb that a paired difference supports: ``none`` where its interval holds zero or its corrected p is large.
 
     >>> change({"mean": 0.2, "lo": -0.1, "hi": 0.5}, "raises", "lowers", "does not change")
     'does not change'
+    >>> change({"mean": 0.2, "lo": 0.1, "hi": 0.5, "p_holm": 0.2}, "raises", "lowers", "does not change")
+    'does not change'
     """
+    if difference.get("p_holm", 0) >= LEVEL:
+        return none
     if difference["lo"] > 0:
         return up
     return down if difference["hi"] < 0 else none
@@ -65,16 +71,33 @@ def spreadsheet_text(text: str) -> str:
 
 
 def cell(value: dict | float | str) -> str:
-    """A figure as a table shows it, with its interval if it has one.
+    """A figure as a table shows it, with its interval or its range if it has one.
 
     >>> cell({"mean": 0.5, "lo": 0.4, "hi": 0.61234, "n": 7})
     '0.500 [0.400, 0.612]'
+    >>> cell({"mean": 0.5, "smallest": 0.4, "largest": 0.61234, "n": 4})
+    '0.500 (0.400 to 0.612)'
     """
     if isinstance(value, str):
         return value
     if isinstance(value, float):
         return f"{value:.3f}"
+    if "smallest" in value:
+        return f"{value['mean']:.3f} ({value['smallest']:.3f} to {value['largest']:.3f})"
     return f"{value['mean']:.3f} [{value['lo']:.3f}, {value['hi']:.3f}]"
+
+
+def p_text(difference: dict) -> str:
+    """The corrected p value of a paired difference, or a bound where no resample lies on the other side of zero.
+
+    >>> p_text({"p": 0.0123, "p_holm": 0.0246})
+    '0.025'
+    >>> p_text({"p": SMALLEST_P, "p_holm": 11 * SMALLEST_P})
+    '< 0.002'
+    """
+    if difference["p"] > 1.5 * SMALLEST_P and difference["p_holm"] >= 0.001:
+        return f"{difference['p_holm']:.3f}"
+    return f"< {math.floor(1000 * difference['p_holm'] + 1) / 1000:.3f}"
 
 
 def markdown_table(rows: dict[str, dict], columns: Sequence[str], head: str) -> str:
@@ -82,7 +105,7 @@ def markdown_table(rows: dict[str, dict], columns: Sequence[str], head: str) -> 
 
     Parameters
     ----------
-    rows : ``{name: {column: interval, number or text}}``.
+    rows : ``{name: {column: interval, spread, number or text}}``.
     columns : the columns to show, in this order.
     head : the heading of the first column, which holds the names.
     """

@@ -2,6 +2,7 @@
 
 import os
 import platform
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pandas as pd
 from medcards.answers.comparison import BASELINES, HEADLINE, LEARNED, OPEN, answer_systems_of, best_system
 from medcards.base.files import read_json, write_json
 from medcards.base.stats import Bootstrap
+from medcards.report.render import p_text
 
 STAGES = (
     "prepare",
@@ -222,6 +224,27 @@ def query_set_rows(ranked: dict[str, dict]) -> dict[str, dict]:
 def questions_ranked(block: dict[str, dict]) -> int:
     """Number of questions that the systems of a block of metrics/retrieval.json were scored on."""
     return next(iter(retrieval_systems_of(block).values()))["mrr@10"]["n"]
+
+
+def difference_rows(differences: dict[str, dict], scores: Sequence[str]) -> dict[str, dict]:
+    """Rows of a table of paired differences: interval, corrected p and detectable difference of each score.
+
+    Parameters
+    ----------
+    differences : see :func:`medcards.base.stats.paired_differences`.
+    """
+    rows: dict[str, dict] = {}
+    for pair, block in differences.items():
+        rows[pair] = {}
+        for score in (score for score in scores if score in block):
+            values = block[score], p_text(block[score]), f"{block[score]['detectable']:.3f}"
+            rows[pair] |= dict(zip(difference_columns([score]), values, strict=True))
+    return rows
+
+
+def difference_columns(scores: Sequence[str]) -> list[str]:
+    """The columns of :func:`difference_rows`."""
+    return [f"{score}{of}" for score in scores for of in ("", " p", " detectable")]
 
 
 def best_topics(eda: dict) -> dict:

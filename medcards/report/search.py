@@ -22,6 +22,7 @@ from medcards.report.style import (
 SETTING = ["m", "ef_construction", "ef_search"]
 OFTEN_UNKNOWN = 0.05
 """Share of unknown tokens from which the report warns."""
+MEASURES_TESTED = ("mrr@10", "ndcg@10", "recall@10")
 MEASURES_SHOWN = ("mrr@10", "ndcg@10", "recall@1", "recall@5", "recall@10", "recall@50")
 
 

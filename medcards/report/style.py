@@ -16,6 +16,8 @@ from medcards.base.files import write_csv
 sns.set_theme(style="whitegrid", context="notebook")
 
 INTERVAL = ("mean", "lo", "hi", "n")
+RANGE = ("smallest", "largest")
+"""The ends of a spread, see :func:`medcards.base.stats.spread`."""
 
 
 def read_figure_table(path: Path) -> pd.DataFrame:
@@ -39,14 +41,15 @@ def interval_columns(interval: dict) -> dict[str, float]:
     return {key: interval[key] for key in INTERVAL}
 
 
-def whiskers(rows: pd.DataFrame) -> list[pd.Series]:
-    """Distances of ``lo`` and ``hi`` from ``mean``, as matplotlib takes them. Rounding makes none negative."""
-    return [(rows["mean"] - rows["lo"]).clip(lower=0), (rows["hi"] - rows["mean"]).clip(lower=0)]
+def whiskers(rows: pd.DataFrame, ends: tuple[str, str] = ("lo", "hi")) -> list[pd.Series]:
+    """Distances of the two ``ends`` from ``mean``, as matplotlib takes them. Rounding makes none negative."""
+    low, high = ends
+    return [(rows["mean"] - rows[low]).clip(lower=0), (rows[high] - rows["mean"]).clip(lower=0)]
 
 
-def interval_line(axes: plt.Axes, x: object, rows: pd.DataFrame, **style) -> None:
-    """Draw a line through ``mean`` with whiskers from ``lo`` to ``hi``."""
-    axes.errorbar(x, rows["mean"], whiskers(rows), marker="o", capsize=3, **style)
+def interval_line(axes: plt.Axes, x: object, rows: pd.DataFrame, ends: tuple[str, str] = ("lo", "hi"), **style) -> None:
+    """Draw a line through ``mean`` with whiskers between the two ``ends``."""
+    axes.errorbar(x, rows["mean"], whiskers(rows, ends), marker="o", capsize=3, **style)
 
 
 def interval_bars(data: pd.DataFrame, x: str, hue: str, label: str) -> plt.Figure:

@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from medcards.base.params import Block
-from medcards.base.stats import Bootstrap
+from medcards.base.stats import Bootstrap, paired_differences
 from medcards.deck.cards import AskedSplit
 from medcards.search.encoder import TextEncoder
 from medcards.search.latency import measure_latency
@@ -91,41 +91,50 @@ def score_systems(
     return scores
 
 
-def compared_pairs(scores: dict[str, pd.DataFrame]) -> list[tuple[str, str]]:
-    """The pairs of systems whose difference is reported.
+def ranking_pairs(scores: dict[str, pd.DataFrame]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """The pairs of systems that are compared.
 
     Every system is compared with ``dense_exact``, a re-ranked system with its first stage, and a system that may be
-    served with the best baseline. The baselines are BM25, the unadapted bi-encoder, and their fusion. The best
-    baseline is chosen on the same questions, which favours the baseline.
+    served with every baseline. The baselines are BM25, the unadapted bi-encoder, and their fusion. Of the pairs with a
+    baseline, those with the best one are reported. It is chosen on the same questions, which favours the baseline.
 
     Parameters
     ----------
     scores : see :func:`score_systems`.
-    """
-    pairs = [(system, "dense_exact") for system in scores if system != "dense_exact"]
-    pairs += [(f"{first}_rerank", first) for first in ("hnsw", "hybrid") if f"{first}_rerank" in scores]
-    baselines = ["bm25", *(before if before in scores else now for before, now in UNADAPTED.items())]
-    strongest = max(baselines, key=lambda name: scores[name]["mrr@10"].mean())
-    pairs += [(system, strongest) for system in SERVED_SYSTEMS if system in scores and system != strongest]
-    return list(dict.fromkeys(pairs))
-
-
-def summarise_rankings(
-    scores: dict[str, pd.DataFrame], bootstrap: Bootstrap, pairs: Iterable[tuple[str, str]]
-) -> dict[str, dict]:
-    """Mean and interval of every measure of every system, and paired differences of the given pairs.
 
     Returns
     -------
-    ``{system: {measure: interval}, "differences": {"a-b": {measure: interval}}}``
+    family : all pairs, see :func:`medcards.base.stats.paired_differences`.
+    reported : the pairs of the family whose difference is reported.
+    """
+    fixed = [(system, "dense_exact") for system in scores if system != "dense_exact"]
+    fixed += [(f"{first}_rerank", first) for first in ("hnsw", "hybrid") if f"{first}_rerank" in scores]
+    baselines = ["bm25", *(before if before in scores else now for before, now in UNADAPTED.items())]
+    strongest = max(baselines, key=lambda name: scores[name]["mrr@10"].mean())
+    served = [(system, name) for system in SERVED_SYSTEMS if system in scores for name in baselines if system != name]
+    reported = fixed + [pair for pair in served if pair[1] == strongest]
+    return list(dict.fromkeys(fixed + served)), list(dict.fromkeys(reported))
+
+
+def summarise_rankings(
+    scores: dict[str, pd.DataFrame],
+    bootstrap: Bootstrap,
+    family: Iterable[tuple[str, str]],
+    reported: Iterable[tuple[str, str]],
+) -> dict[str, dict]:
+    """Mean and interval of every measure of every system, and the paired differences.
+
+    Parameters
+    ----------
+    family, reported : see :func:`ranking_pairs`.
+
+    Returns
+    -------
+    ``{system: {measure: interval}, "differences": {"a-b": {measure: difference}}}``, see
+    :func:`medcards.base.stats.paired_differences`.
     """
     summary = {system: {name: bootstrap.interval(table[name]) for name in table} for system, table in scores.items()}
-    summary["differences"] = {
-        f"{a}-{b}": {
-            name: bootstrap.interval(scores[a][name] - scores[b][name]) for name in scores[a] if name in scores[b]
-        }
-        for a, b in pairs
-    }
+    summary["differences"] = paired_differences(scores, bootstrap, family, reported)
     return summary
 
 
@@ -140,9 +149,7 @@ def rank_queries(queries: QuerySet, asked: np.ndarray, retriever: Retriever, ser
     """
     reranked = retriever.scorer and queries.name == "own"
     systems = [
-        system
-        for system in RETRIEVAL_SYSTEMS
-        if reranked or system == served.system or not system.endswith("_rerank")
+        system for system in RETRIEVAL_SYSTEMS if reranked or system == served.system or not system.endswith("_rerank")
     ]
     return retriever.rank(queries.questions, asked, served, systems)
 
@@ -152,7 +159,7 @@ def measure_rankings(
 ) -> dict[str, dict]:
     """Every measure of every system with its interval, and the paired differences, see :func:`summarise_rankings`."""
     scores = score_systems(rankings, queries.relevant, answer_ids, candidates)
-    return summarise_rankings(scores, Bootstrap(queries.cards.group, seed), compared_pairs(scores))
+    return summarise_rankings(scores, Bootstrap(queries.cards.group, seed), *ranking_pairs(scores))
 
 
 def recall_at_k(rankings: dict[str, Ranking], relevant: list[set[str]], answer_ids: np.ndarray) -> pd.DataFrame:

@@ -101,10 +101,13 @@ def test_ranking_scores_keep_the_order_of_ties():
 
 def test_summarise_rankings_holds_paired_differences():
     tables = {name: pd.DataFrame({"mrr@10": values}) for name, values in (("a", [1.0, 0.0]), ("b", [1.0, 1.0]))}
-    summary = summarise_rankings(tables, Bootstrap([0, 1], seed=0), [("b", "a")])
+    summary = summarise_rankings(tables, Bootstrap([0, 1], seed=0), [("b", "a"), ("a", "b")], [("b", "a")])
     assert summary["b"]["mrr@10"] == {"mean": 1.0, "lo": 1.0, "hi": 1.0, "n": 2}
     assert summary["differences"]["b-a"]["mrr@10"]["mean"] == 0.5
     assert list(summary["differences"]) == ["b-a"]
+    difference = summary["differences"]["b-a"]["mrr@10"]
+    assert difference.keys() == {"mean", "lo", "hi", "n", "p", "p_holm", "detectable"}
+    assert difference["p_holm"] == pytest.approx(min(1, 2 * difference["p"]))  # corrected for both pairs
 
 
 @pytest.mark.parametrize(
@@ -351,13 +354,56 @@ def test_medical_qa_metric_loads_offline():
     assert found["novel_f1"] == pytest.approx(scores.novel_f1.mean()) and found["novel_f1"] > 0
 
 
+def difference_of(values, tests: int = 1) -> dict:
+    """The difference of ungrouped values, tested together with ``tests`` - 1 pairs that do not differ."""
+    pairs = {"a-b": pd.DataFrame({"f1": values})}
+    pairs |= {f"{number}": pd.DataFrame({"f1": np.zeros(len(values))}) for number in range(1, tests)}
+    return Bootstrap(range(len(values)), seed=1).differences(pairs)["a-b"]["f1"]
+
+
 def test_difference_has_a_p_value_and_a_detectable_difference():
     values = np.random.default_rng(0).normal(size=400)
-    bootstrap = Bootstrap(range(400), seed=1)
-    clear, none = bootstrap.difference(values - values.mean() + 1), bootstrap.difference(values - values.mean())
-    assert clear["p"] == pytest.approx(2 / 2001) and none["p"] > 0.5
-    assert clear["detectable"] == pytest.approx(2.802 / 20, rel=0.1)  # standard errors of a mean of 400
+    clear, none = difference_of(values - values.mean() + 1), difference_of(values - values.mean())
+    assert clear["p"] == pytest.approx(2 / 20_001) and none["p"] > 0.5
+    assert clear["detectable"] == pytest.approx((1.960 + 0.842) / 20, rel=0.1)  # standard errors of a mean of 400
     assert clear["mean"] == pytest.approx(1) and clear["n"] == 400
+    assert clear["hi"] - clear["lo"] == pytest.approx(2 * 1.960 / 20, rel=0.1)
+
+
+def test_detectable_belongs_to_the_corrected_test():
+    """With 8 tests the first step of Holm tests at 0.05 / 8, whose two-sided quantile is 2.734."""
+    values = np.random.default_rng(0).normal(size=400)
+    one, eight = difference_of(values), difference_of(values, tests=8)
+    assert eight["detectable"] / one["detectable"] == pytest.approx((2.734 + 0.842) / (1.960 + 0.842), rel=1e-3)
+    assert eight["p_holm"] == pytest.approx(min(1, 8 * eight["p"])) and one["p_holm"] == one["p"]
+
+
+def test_eight_corrected_pairs_can_be_significant_at_a_thousandth():
+    """With 2,000 resamples the smallest corrected p was 0.008."""
+    assert difference_of(np.ones(50), tests=8)["p_holm"] == pytest.approx(8 * 2 / 20_001)
+
+
+def test_difference_leaves_missing_values_out():
+    """Score x has a value in two of three groups, score y in none."""
+    table = pd.DataFrame({"x": [1.0, math.nan, 1.0], "y": math.nan})
+    found = Bootstrap(["a", "b", "c"], seed=0).differences({"pair": table})
+    assert found["pair"].keys() == {"x"}
+    assert (found["pair"]["x"]["lo"], found["pair"]["x"]["hi"], found["pair"]["x"]["n"]) == (1, 1, 2)
+    with pytest.raises(InputError, match="infinite"):
+        Bootstrap(["a", "b"], seed=0).differences({"pair": pd.DataFrame({"x": [1.0, math.inf]})})
+
+
+def test_difference_resamples_whole_groups():
+    values = np.random.default_rng(0).normal(size=50)
+    single, groups = difference_of(values), np.repeat(range(50), 8)
+    copied = Bootstrap(groups, seed=1).differences({"a-b": pd.DataFrame({"f1": np.repeat(values, 8)})})["a-b"]["f1"]
+    assert copied == pytest.approx(single | {"n": 400})
+
+
+def test_a_tie_of_resamples_is_zero_in_any_order_of_its_sum():
+    """0.1 + 0.2 - 0.3 is not 0 as a float. A resample with each value once has the mean 0, on both sides of zero."""
+    found = difference_of([0.1, 0.2, -0.3])
+    assert found["p"] == difference_of([1.0, 2.0, -3.0])["p"]
 
 
 def test_holm():

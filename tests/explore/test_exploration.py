@@ -80,7 +80,9 @@ def test_kmeans_finds_planted_clusters():
     assert choose_k(scores) == 3
     assert [len(set(labels[3][start : start + 40])) for start in (0, 40, 80)] == [1, 1, 1]
     assert scores[3]["stability"]["mean"] == pytest.approx(1)  # each half of the cards gives the same three
-    assert scores[3]["silhouette"]["n"] == 60 and scores[3]["stability"]["n"] == 4
+    assert scores[3]["silhouette"]["n"] == 60 and scores[3]["silhouette"].keys() == {"mean", "lo", "hi", "n"}
+    assert scores[3]["stability"].keys() == {"mean", "smallest", "largest", "n"} and scores[3]["stability"]["n"] == 4
+    assert scores[3]["davies_bouldin"].keys() == scores[3]["stability"].keys() and scores[3]["davies_bouldin"]["n"] == 8
     assert scores[3]["davies_bouldin"]["mean"] < scores[2]["davies_bouldin"]["mean"]
     assert list(kmeans_grid(PLANTED[:40], range(40), [60, 50], sample=60, seed=0)[0]) == [19]  # the largest that fits
 
@@ -115,9 +117,10 @@ def test_agreement_with_known_classes():
     truth = pd.Series(["eye"] * 50 + ["ear"] * 50 + [""] * 20)
     right = np.array([1] * 50 + [0] * 50 + [7] * 20)
     found = agreement(right, truth, range(120), seed=0)
-    assert found == {"mean": pytest.approx(1), "lo": pytest.approx(1), "hi": pytest.approx(1), "n": 100}
+    one = pytest.approx(1)
+    assert found == {"mean": one, "smallest": one, "largest": one, "n": 100, "cards": 100}
     chance = agreement(np.random.default_rng(0).integers(3, size=120), truth, range(120), seed=0)
-    assert abs(chance["mean"]) < 0.05 and chance["lo"] <= chance["mean"] <= chance["hi"]
+    assert abs(chance["mean"]) < 0.05 and chance["smallest"] <= chance["mean"] <= chance["largest"]
 
 
 def test_agreement_of_random_labels_is_zero():
@@ -125,7 +128,7 @@ def test_agreement_of_random_labels_is_zero():
     rng = np.random.default_rng(1)
     truth, labels = pd.Series(rng.integers(25, size=1500).astype(str)), rng.integers(25, size=1500)
     found = agreement(labels, truth, range(1500), seed=0)
-    assert found["lo"] < 0 < found["hi"]
+    assert found["smallest"] < 0 < found["largest"] and abs(found["mean"]) < 0.01
 
 
 HEART = "heart valve artery vein blood ventricle atrium pulse beat aorta".split()
@@ -149,7 +152,8 @@ def test_topic_models_find_planted_topics(monkeypatch):
     monkeypatch.setattr("medcards.explore.topics.LDA_PASSES", 10)  # a small deck needs more
     models = fit_topic_models(bags, vectors, [2], seeds=3, seed=0)
     scores = score_coherence(models, counted)
-    assert len(models) == 5 * 3 and len(scores) == 5 * 3 * 2
+    assert len(models) == 4 * 3 + 1 and len(scores) == (4 * 3 + 1) * 2
+    assert [seed for method, _, seed in models if method == "nmf"] == [0]  # it starts from the same point
     for method in ("lda", "nmf", "embeddings"):
         model = models[method, 2, 0]
         topic_of = model.assign(bags[method])
@@ -159,20 +163,33 @@ def test_topic_models_find_planted_topics(monkeypatch):
         assert model.diversity == 1
     assert any("of" in topic for topic in models["lda_raw", 2, 0].top_words)  # all words
     assert choose_topic_model(scores)[0] != "lda_raw"
-    assert summarise_topics(scores, 0)["embeddings"][2]["c_v"]["n"] == 2
-    assert len(summarise_topics(scores, 0)["lda"][2]["c_v_by_seed"]) == 3
+    summary = summarise_topics(scores)
+    assert summary["embeddings"][2]["c_v"]["n"] == 2
+    assert len(summary["lda"][2]["c_v_by_seed"]) == 3 and "c_v_by_seed" not in summary["nmf"][2]
     gain = coherence_gain(scores, "embeddings", "lda_raw", 2)
-    assert gain["seeds"] == 3 and 0 < gain["smallest"] <= gain["mean"] <= gain["largest"]
+    assert gain["n"] == 3 and 0 < gain["smallest"] <= gain["mean"] <= gain["largest"]
+
+
+def test_coherence_over_topics_is_a_range_and_the_gain_over_one_fit_has_every_seed():
+    """Two topics per model; lda has two seeds with a mean c_v of 0.5 and 0.7, nmf one fit with 0.4."""
+    rows = [("lda", 0, 0.4), ("lda", 0, 0.6), ("lda", 1, 0.6), ("lda", 1, 0.8), ("nmf", 0, 0.3), ("nmf", 0, 0.5)]
+    scores = pd.DataFrame(rows, columns=["method", "seed", "c_v"]).assign(topics=2, npmi=0.0, diversity=1.0)
+    found = summarise_topics(scores)
+    assert found["lda"][2]["c_v"] == pytest.approx({"mean": 0.5, "smallest": 0.4, "largest": 0.6, "n": 2})
+    assert found["lda"][2]["c_v_by_seed"] == pytest.approx([0.5, 0.7])
+    expected = {"mean": 0.2, "smallest": 0.1, "largest": 0.3, "n": 2}
+    assert coherence_gain(scores, "lda", "nmf", 2) == pytest.approx(expected)
+    assert coherence_gain(scores, "nmf", "lda", 2)["mean"] == pytest.approx(-0.2)
 
 
 def test_a_single_seed_shows_no_spread():
     bags, counted = topic_texts(answered(planted_texts(30)), min_document_frequency=2)
     models = fit_topic_models(bags, PLANTED[:60], [2], seeds=1, seed=0)
     scores = score_coherence(models, counted)
-    labels, shown, metrics, tables = describe_topics(models, scores, bags, seed=0)
+    labels, shown, metrics, tables = describe_topics(models, scores, bags)
     assert set(labels) == {"lda_raw", "lda", "lda_bigrams", "nmf", "embeddings"} and len(shown) == 60
     assert metrics["shown"]["method"] != "embeddings" and len(metrics["gain_c_v"]) == 4
-    assert all(gain.keys() == {"mean", "seeds"} for gain in metrics["gain_c_v"].values())
+    assert all(gain["n"] == 1 and gain["smallest"] == gain["largest"] for gain in metrics["gain_c_v"].values())
     assert metrics["grid"]["lda"][2].keys() == {"c_v", "npmi", "diversity"}
     assert tables["topic_models"].columns.tolist() == ["method", "topics", "seed", "c_v", "npmi", "diversity"]
     assert tables["coherence"].columns.tolist() == ["topics", *labels]

@@ -17,6 +17,10 @@ def interval(mean: float, half: float = 0.1, n: int = 4, **also: float) -> dict:
     return {"mean": mean, "lo": mean - half, "hi": mean + half, "n": n} | also
 
 
+def spread(mean: float, half: float = 0.1, n: int = 4) -> dict:
+    return {"mean": mean, "smallest": mean - half, "largest": mean + half, "n": n}
+
+
 def prepare_metrics(material: dict) -> dict:
     split = {"cards": 1000, "groups": 500, "own": 900, "answer_characters_quartiles": [1.0, 2.0, 3.0]}
     duplicates = {
@@ -50,19 +54,19 @@ def audit_metrics() -> dict:
 def eda_metrics() -> dict:
     text = {"words": {"quartiles": [1.0, 7.5, 9.0]}, "zipf_exponent": 1.0, "heaps_exponent": 0.5}
     topics = {
-        "c_v": interval(0.6),
+        "c_v": spread(0.6),
         "c_v_by_seed": [0.6, 0.5, 0.7],
-        "npmi": interval(0.0),
+        "npmi": spread(0.0),
         "diversity": 0.9,
     }
     grid = {name: {"2": topics} for name in ("lda", "nmf")}
-    gain = {"lda": {"mean": 0.1, "seeds": 3, "smallest": 0.05, "largest": 0.15}}
-    scores = {name: interval(0.3) for name in ("silhouette", "stability", "davies_bouldin")}
+    scores = {"silhouette": interval(0.3), "stability": spread(0.4), "davies_bouldin": spread(0.5, n=8)}
     return {
         "questions": text,
         "answers": text,
         "kmeans": {"k": 2, "grid": {"10": scores, "2": scores}},
-        "topics": {"best": {"method": "nmf", "topics": 2}, "grid": grid, "gain_c_v": gain},
+        "topics": {"best": {"method": "nmf", "topics": 2}, "grid": grid, "gain_c_v": {"lda": spread(0.1, 0.05, n=3)}},
+        "agreement_with_branches": {"kmeans": spread(0.7, n=100), "nmf": spread(0.2, n=100)},
     }
 
 
@@ -72,7 +76,8 @@ def retrieval_metrics() -> dict:
         system: {measure: interval(mean) for measure in measures}
         for system, mean in (("hybrid", 0.7), ("bm25", 0.4), ("dense_exact", 0.5), ("another", 0.1))
     }
-    own["differences"] = {"hybrid-dense_exact": {measure: interval(0.2) for measure in measures}}
+    tested = {"p": 2 / 20_001, "p_holm": 7 * 2 / 20_001, "detectable": 0.111}
+    own["differences"] = {"hybrid-dense_exact": {measure: interval(0.2, **tested) for measure in measures}}
     served = {"system": "hybrid", "bm25_weight": 0.25, "rerank_weights": [], "candidates": 20}
     return {"corpus": 2500, "served": served, "split": "validation", "validation": {"own": own}}
 

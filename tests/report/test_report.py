@@ -10,7 +10,7 @@ from handmade import ANSWERS, CURVES, METRICS, ROOT, SCORES, interval, prepare_m
 
 from medcards import InputError
 from medcards.base.files import write_json
-from medcards.report import render
+from medcards.report import explore, render
 from medcards.report.answers import answers_to_read, base_rows, systems_by_kind
 from medcards.report.dataset_card import dataset_card
 from medcards.report.render import markdown_table
@@ -80,7 +80,11 @@ def test_report_draws_the_committed_figures(run):
 def test_tables_beside_figures_have_known_columns(run):
     first = {name: (run / f"plots/{name}.csv").read_text().splitlines()[:2] for name in ("qa/scores", "eda/clusters")}
     assert first["qa/scores"] == ["system,score,mean,lo,hi,n", "echo,token_f1,0,-0.1,0.1,4"]
-    assert first["eda/clusters"][1].startswith("2,0.3,0.3,0.3,")
+    assert first["eda/clusters"] == [
+        "k,davies_bouldin,silhouette,stability,silhouette_lo,silhouette_hi,"
+        "davies_bouldin_smallest,stability_smallest,davies_bouldin_largest,stability_largest",
+        "2,0.5,0.3,0.4,0.2,0.4,0.4,0.3,0.6,0.5",
+    ]
     assert (run / "plots/index/served.csv").read_text().splitlines()[1:] == ["8,100,10,0.9,0.8,1,4,0.5"]
     assert (run / "plots/quantisation/trade_off.csv").read_text() == "base,megabytes,token_f1,novel_f1,sound_f1,nll\n"
     assert list(read_figure_table(run / "plots/eda/terms.csv").text) == ["null", "gout"]
@@ -101,12 +105,16 @@ def test_report_page(run):
     page = (run / "REPORT.md").read_text()
     assert "- Small sample: 4 questions; differences in sound F1 below 0.123 may go unseen." in page
     assert "- Leak: 20.0% of the test questions" in page and "- `parrot` repeats the question: 95%" in page
-    assert "3,000 cards in 1,500 groups: 1,000 train" in page and "1,234 pairs" in page
+    assert "3,000 cards in 1,500 groups: 1,000 train" in page
+    assert "At least 1,234 pairs of cards are near-duplicates." in page and "lower bound" in page
     assert (
         "| questions, bi-encoder            | 0.200 [0.100, 0.300] | 0.500 [0.400, 0.600] | -0.300 [-0.400, -0.200] |"
         in page
     )
-    assert "answers 12.5 times as many questions per second as exact search" in page
+    assert (
+        "answers 12.5 times as many questions per second as exact search, one question at a time on one thread" in page
+    )
+    assert "and 2.0 times as many where both get all questions at once." in page
     assert "recall@10 is 0.900 [0.800, 1.000]" in page
     assert "measured on validation questions, by which experiments are chosen" in page
     assert "| base     | 0.200 [0.100, 0.300] |" in page.split("### Answers cut after their last whole sentence")[1]
@@ -115,6 +123,42 @@ def test_report_page(run):
     assert "Every question has a near-copy in training." in page
     assert "| evaluate      |        12 |             12,000 |" in page
     assert "1.000 [1.000, 1.000] for directions (n = 1), 0.000 [0.000, 0.000] for the other kinds (n = 1)" in page
+
+
+def test_only_bootstrap_intervals_stand_in_square_brackets(run):
+    """Pairs of fits, topics and halves are no sample of groups: their range is printed with its n."""
+    page = (run / "REPORT.md").read_text()
+    assert "Every figure comes with its 95% interval" not in page
+    assert "silhouette 0.300 [0.200, 0.400]." in page
+    assert "Stability (adjusted Rand index) 0.400 (0.300 to 0.500), the mean and range of 4 pairs of fits" in page
+    assert "branches 0.700 (0.600 to 0.800), the mean and range of 100 random halves" in page
+    assert "| nmf     | 0.600 (0.500 to 0.700) | 0.600 0.500 0.700 | 0.000 (-0.100 to 0.100) |" in page
+
+
+def test_differences_of_search_and_answers_have_one_form(run):
+    """p at the floor of its resamples is a bound."""
+    page = (run / "REPORT.md").read_text()
+    assert "| hybrid-dense_exact | 0.200 [0.100, 0.300] |    < 0.001 |               0.111 |" in page
+    (row,) = [line for line in page.splitlines() if line.startswith("| lora-base ")]
+    cells = ["0.150 [0.050, 0.250]", "0.020", "0.123"]
+    assert [cell.strip() for cell in row.split("|")[2:-1]] == cells * 3
+
+
+def test_plots_over_a_range_say_so(run, monkeypatch, tmp_path):
+    drawn = []
+    monkeypatch.setattr(explore, "save_figure", lambda figure, data, path: drawn.append(figure))
+    explore.plot_clusters(METRICS["eda"]["kmeans"], tmp_path / "clusters.png")
+    seeds = pd.DataFrame({"method": ["lda"] * 2 + ["nmf"], "topics": 2, "seed": [0, 1, 0]})
+    explore.plot_topic_models(seeds.assign(c_v=0.5, npmi=0.0, diversity=1.0), tmp_path / "topic_models.png")
+    labels = [axes.get_ylabel().replace("\n", " ") for figure in drawn for axes in figure.axes]
+    assert labels == [
+        "silhouette (cosine) 95% interval",
+        "stability (adjusted Rand index) range of 4 pairs of fits",
+        "Davies-Bouldin (lower is better) range of 8 fits",
+        "coherence c_v range of 2 seeds",
+        "coherence NPMI range of 2 seeds",
+        "topic diversity range of 2 seeds",
+    ]
 
 
 def test_report_heads_systems_by_what_they_know(run):

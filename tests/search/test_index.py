@@ -15,7 +15,9 @@ from medcards.search.index_grid import (
     build_indexes,
     choose_setting,
     grid_metrics,
+    measure_speed,
     recall_grid,
+    served_speed,
     speed_frontier,
 )
 from medcards.search.latency import measure_latency
@@ -132,6 +134,21 @@ def test_latency_is_measured_one_query_at_a_time():
     times = measure_latency(lambda query: asked.append(len(query)), ["a"] * 20)
     assert asked == [1] * 22  # the first two warm up
     assert times["p50_ms"] <= times["p95_ms"] and times["queries_per_second"] > 0
+
+
+def test_speed_compares_like_with_like():
+    """One at a time HNSW is 5 times as fast as exact search; in batch both are faster, and it is twice as fast."""
+    exact = {"queries_per_second": 100.0, "p50_ms": 10.0, "queries_per_second_in_batch": 1000.0}
+    served = {"queries_per_second": 500.0, "p50_ms": 2.0, "queries_per_second_in_batch": 2000.0, "build_seconds": 1.0}
+    found = served_speed(pd.DataFrame([served | {"m": 8}]), 0, exact)
+    assert found["ratios"] == {"hnsw_to_exact": 5.0, "hnsw_to_exact_in_batch": 2.0}
+    assert found["hnsw"] == served and found["exact"] == exact
+
+
+def test_speed_in_batch_asks_all_queries_at_once():
+    asked = []
+    speed = measure_speed(lambda queries: asked.append(len(queries)), np.zeros((20, 4)))
+    assert asked == [1] * 22 + [20] and speed["queries_per_second_in_batch"] > 0
 
 
 def test_recall_grid_has_one_row_per_setting(vectors):

@@ -11,7 +11,7 @@ from search_material import deck, unit
 from medcards import InputError
 from medcards.base.files import read_json, write_json
 from medcards.search.cross_encoder import memoised
-from medcards.search.evaluation import compared_pairs, ranking_table, recall_at_k, score_ranking, score_systems
+from medcards.search.evaluation import ranking_pairs, ranking_table, recall_at_k, score_ranking, score_systems
 from medcards.search.index import HnswIndex
 from medcards.search.query_sets import QuerySet
 from medcards.search.serving import UnadaptedSearch, choose_served
@@ -154,12 +154,14 @@ def test_without_a_cross_encoder_hybrid_is_served(choice):
     assert "candidate_recall" not in scores["hnsw"]
 
 
-def test_compared_pairs_include_the_best_baseline():
-    def tables(**means):
-        return {name: pd.DataFrame({"mrr@10": [mean]}) for name, mean in means.items()}
+def tables(**means: float) -> dict[str, pd.DataFrame]:
+    return {name: pd.DataFrame({"mrr@10": [mean]}) for name, mean in means.items()}
 
-    plain = tables(bm25=0.6, dense_exact=0.5, hnsw=0.5, hybrid=0.55, hybrid_rerank=0.7)
-    assert set(compared_pairs(plain)) == {
+
+def test_ranking_pairs_report_the_best_baseline_and_test_every_baseline():
+    """The best baseline is picked by its scores, so the others belong to the family of the tests."""
+    family, reported = ranking_pairs(tables(bm25=0.6, dense_exact=0.5, hnsw=0.5, hybrid=0.55, hybrid_rerank=0.7))
+    assert reported == [
         ("bm25", "dense_exact"),
         ("hnsw", "dense_exact"),
         ("hybrid", "dense_exact"),
@@ -167,9 +169,17 @@ def test_compared_pairs_include_the_best_baseline():
         ("hybrid_rerank", "hybrid"),
         ("hybrid", "bm25"),
         ("hybrid_rerank", "bm25"),
-    }
-    adapted = plain | tables(dense_before=0.4, hybrid_before=0.65)
-    assert {("hybrid_rerank", "hybrid_before"), ("hybrid", "hybrid_before")} <= set(compared_pairs(adapted))
+    ]
+    assert family == reported  # without adaptation the other baselines are dense_exact and hybrid
+
+
+def test_ranking_pairs_of_an_adapted_encoder():
+    adapted = tables(bm25=0.4, dense_before=0.5, hybrid_before=0.6, dense_exact=0.7, hybrid=0.8, hybrid_rerank=0.8)
+    family, reported = ranking_pairs(adapted)
+    assert {("hybrid_rerank", "hybrid_before"), ("hybrid", "hybrid_before")} <= set(reported)
+    served = ("hybrid", "hybrid_rerank")
+    others = [(system, name) for system in served for name in ("bm25", "dense_before")]
+    assert set(family) - set(reported) == set(others) and len(set(family)) == len(family)
 
 
 def test_recall_at_k():
