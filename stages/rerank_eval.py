@@ -13,7 +13,6 @@ writes  data/rankings: rankings.parquet, served.json
 import logging
 from functools import partial
 
-import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
@@ -57,14 +56,14 @@ def main() -> dict:
     if answer.split == "test":
         sets += query_sets(cards, answers, "test", params.test_queries, seed)
 
-    choosing = [queries for queries in sets if queries.split == "validation" and not queries.perturbed]
-    asked = np.concatenate([queries.vectors(vectors, encoder) for queries in choosing])
-    served, gain = choose_served(retriever, QuerySet.joined(choosing), asked, ids, params.candidates, seed)
+    choosing = QuerySet.joined([one for one in sets if one.split == "validation" and not one.perturbed])
+    asked = vectors.questions_of(choosing.cards.card_id)
+    served, gain = choose_served(retriever, choosing, asked, ids, params.candidates, seed)
     log.info("served: %s", served)
     unadapted = None
     if read_manifest(DATA / "encoder")["trained"]:
-        bm25 = retriever.bm25.search(choosing[0].questions)
-        unadapted = UnadaptedSearch(Vectors.load(DATA / "vectors", cards), choosing[0], bm25)
+        bm25 = retriever.bm25.search(choosing.questions)
+        unadapted = UnadaptedSearch(Vectors.load(DATA / "vectors", cards), choosing, bm25)
 
     manifest = read_manifest(DATA / "reranker")
     metrics = {"corpus": len(answers), "served": served.model_dump(), "split": answer.split}

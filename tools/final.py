@@ -53,8 +53,10 @@ def main() -> None:
         capture_output=True,
         text=True,
     ).stdout.split()
+    files = published_files(revision)
+    subprocess.run(["dvc", "exp", "remove", "-q", EXPERIMENT], check=True)
     with atomic(FINAL) as folder:
-        for name, content in published_files(revision).items():
+        for name, content in files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
     print(f"{FINAL}/REPORT.md holds the result; `make readme` shows it in the README")

@@ -139,6 +139,12 @@ def test_a_change_runs_no_stage_that_does_not_use_it(stage, runs):
     assert stages_after(stage) == runs
 
 
+@pytest.mark.parametrize("stage", ["audit", "eda", "rows", "answer", "evaluate"])
+def test_similarity_is_that_of_the_unadapted_encoder(stage):
+    """An adaptation changes neither the similarity to training, nor the bins by it, nor the similarity of answers."""
+    assert not [dep for dep in STAGES[stage]["deps"] if dep.startswith("data/encoder")]
+
+
 def test_every_script_is_a_stage():
     assert {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__"} == set(STAGES)
 

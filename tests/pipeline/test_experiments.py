@@ -5,6 +5,7 @@ import time
 
 import pytest
 from conftest import Repository
+from ruamel.yaml import YAML
 
 pytestmark = pytest.mark.slow
 
@@ -57,6 +58,27 @@ def test_back_to_earlier_parameters_runs_report_only(repository):
     assert repository.stages_run(repository.run("dvc", "exp", "run", "-S", "lora.r=4")) == ["report"]
     assert repository.figures("finetune")["trainable_parameters"] * 8 == tuned["trainable_parameters"]
     assert repository.run("git", "status", "--porcelain").stdout == ""
+
+
+def test_make_final_measures_this_run_on_test_questions_and_changes_nothing_here(repository):
+    """rerank_eval, answer, evaluate and report run in a folder of their own. The models are those of this run."""
+    before = repository.metrics("summary")
+    done = repository.run("python", "-m", "tools.final", "-S", "answer.test_questions=5")
+    assert repository.stages_run(done) == ["rerank_eval", "answer", "quantise_eval", "evaluate", "report"]
+    assert repository.metrics("summary") == before
+    assert repository.run("git", "status", "--porcelain").stdout == "?? final/\n"
+    final = Repository(repository.folder / "final")
+    assert final.metrics("qa")["split"] == "test" and final.metrics("qa")["echo"]["token_f1"]["n"] == 5
+    assert final.metrics("retrieval")["validation"] == repository.metrics("retrieval")["validation"]
+    assert final.metrics("retrieval")["test"]["own"]["bm25"]["mrr@10"]["n"] == 12
+    page = (final.folder / "REPORT.md").read_text()
+    assert "Choose nothing by them." in page and "](../docs/DATASET_CARD.md)" in page
+    here, there = (
+        YAML(typ="safe").load(file)["stages"] for file in (repository.folder / "dvc.lock", final.folder / "run.lock")
+    )
+    assert here["finetune"] == there["finetune"] and here["index"] == there["index"]
+    assert repository.run("dvc", "exp", "list", "--name-only").stdout.split() == []
+    repository.run("git", "clean", "-fdq", "final")
 
 
 def test_an_edit_of_what_shows_changes_report_only(repository):

@@ -122,7 +122,7 @@ def test_the_profile_flashcards_runs(hub, published):
     for role, block in (("encoder", "embed"), ("reranker", "reranker")):
         assert published.pinned(role) == FLASHCARDS[f"{block}.model"]
     assert published.figures("embed")["model"] == FLASHCARDS["embed.model"]
-    assert published.figures("rerank_eval")["test"]["own"]["hnsw_rerank"]
+    assert published.figures("rerank_eval")["validation"]["own"]["hnsw_rerank"]
 
 
 @pytest.mark.parametrize("pinned", [ENCODER, RERANKER], ids=["encoder", "reranker"])

@@ -4,7 +4,7 @@ import pytest
 from search_material import deck
 
 from medcards.search.perturbations import PERTURBATIONS, perturb
-from medcards.search.query_sets import query_sets
+from medcards.search.query_sets import QuerySet, query_sets
 
 
 def test_lower_case():
@@ -51,3 +51,13 @@ def test_query_sets():
     assert sets["typos"].relevant == sets["own"].relevant == [{name} for name in sets["own"].cards.card_id]
     assert sets["typos"].questions != sets["own"].questions == sets["own"].cards.question.tolist()
     assert [queries.name for queries in query_sets(cards, answers, "test", 5, seed=0)] == ["own", *PERTURBATIONS]
+
+
+def test_joined_query_sets_keep_each_question_with_its_answers():
+    cards = deck()
+    answers = cards[cards.query_set == "own"].reset_index(drop=True)
+    own, layperson, *_ = query_sets(cards, answers, "train", 3, seed=0)
+    joined = QuerySet.joined([own, layperson])
+    assert joined.questions == joined.cards.question.tolist() == own.questions + layperson.questions
+    assert joined.relevant == own.relevant + [{"c0"}, {"c1"}]
+    assert joined.split == "train" and not joined.perturbed

@@ -112,13 +112,33 @@ def test_context_is_never_of_the_own_group():
     assert nearest_training_cards(table, table, vectors, 2) == list(NEAREST.values())
 
 
+def rows_params(**changes):
+    from medcards.search.rows import RowsParams
+
+    given = {"query_sets": ["own"], "train_cards": 9, "validation_cards": 3, "context_share": 0.0, "context_cards": 2}
+    return RowsParams(**given | changes)
+
+
+def test_training_rows_are_of_the_query_sets_that_are_taught_and_validation_rows_are_the_decks_own():
+    from medcards.search.rows import rows_with_context
+
+    table, vectors = five_cards()
+    table["query_set"] = ["own", "own", "layperson", "layperson", "own"]
+    table = pd.concat([table, table.assign(card_id=list("fghij"), split="validation")], ignore_index=True)
+    for taught, questions in ((["own"], "ABE"), (["layperson"], "CD"), (["own", "layperson"], "ABCDE")):
+        train, validation = rows_with_context(table, vectors, rows_params(query_sets=taught), seed=1)
+        assert train.question.tolist() == list(questions) and validation.question.tolist() == list("ABE")
+    with pytest.raises(InputError, match="rows.query_sets: no training card is of typos; the deck has: own, layperson"):
+        rows_with_context(table, vectors, rows_params(query_sets=["typos"]), seed=1)
+
+
 @pytest.mark.parametrize(("share", "count"), [(0.0, 0), (0.4, 2), (1.0, 5)])
 def test_a_seeded_share_of_the_training_rows_has_context(share, count):
-    from medcards.search.rows import RowsParams, rows_with_context
+    from medcards.search.rows import rows_with_context
 
     table, vectors = five_cards()
     table = pd.concat([table, table.assign(card_id=list("fghij"), split="validation")], ignore_index=True)
-    params = RowsParams(train_cards=9, validation_cards=3, context_share=share, context_cards=2)
+    params = rows_params(context_share=share)
     train, validation = rows_with_context(table, vectors, params, seed=1)
     assert list(train) == list(validation) == ["card_id", "question", "answer", "group", "context"]
     assert train.question.tolist() == list("ABCDE") and len(validation) == 3

@@ -6,12 +6,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny
-from search_material import deck, unit
+from search_material import deck, random_units, unit
 
 from medcards import InputError
 from medcards.base.files import read_json, write_json
 from medcards.search.cross_encoder import memoised
-from medcards.search.evaluation import ranking_pairs, ranking_table, recall_at_k, score_ranking, score_systems
+from medcards.search.evaluation import (
+    rank_queries,
+    ranking_pairs,
+    ranking_table,
+    recall_at_k,
+    score_ranking,
+    score_systems,
+)
 from medcards.search.index import HnswIndex
 from medcards.search.query_sets import QuerySet
 from medcards.search.serving import UnadaptedSearch, choose_served
@@ -145,6 +152,22 @@ def test_a_cross_encoder_that_knows_nothing_is_not_served(choice):
         random = np.random.default_rng(seed)
         served.append(choice(memoised(lambda pairs, random=random: random.normal(size=len(pairs))))[0].system)
     assert served.count("hybrid_rerank") <= 1
+
+
+@pytest.mark.parametrize("system", ["hybrid", "hybrid_rerank"])
+def test_the_served_system_ranks_every_query_set(system):
+    """The other systems with a cross-encoder rank the deck's own questions only."""
+    vectors = random_units(20, 4)
+    index = HnswIndex.build(vectors, m=8, ef_construction=50, seed=1)
+    retriever = Retriever(
+        [f"answer {number}" for number in range(20)], vectors, index, lambda pairs: [0.0] * len(pairs)
+    )
+    served = Served(system=system, bm25_weight=0.5, rerank_weights=[0.6, 0.0, 0.4], candidates=5)
+    cards = pd.DataFrame({"card_id": ["a"]})
+    plain = {"bm25", "dense_exact", "hnsw", "hybrid"}
+    for name, reranked in (("own", {"hnsw_rerank", "hybrid_rerank"}), ("typos", {system}), ("layperson", {system})):
+        queries = QuerySet("test", name, cards, ["answer 3?"], [{"a"}])
+        assert set(rank_queries(queries, vectors[:1], retriever, served)) == plain | reranked
 
 
 def test_without_a_cross_encoder_hybrid_is_served(choice):
