@@ -161,8 +161,8 @@ def agreement(labels: np.ndarray, truth: pd.Series, groups: object, seed: int) -
 
     Returns
     -------
-    the spread over the halves, see :func:`medcards.base.stats.spread`, and ``on_all_cards``, the value on all cards with
-    a class, whose number is ``cards``. 0 means chance, 1 means equal.
+    the spread over the halves, see :func:`medcards.base.stats.spread`, the value ``on_all_cards`` that have a class, and
+    their number ``cards``. 0 means chance, 1 means equal.
     """
     from sklearn.metrics import adjusted_mutual_info_score
 

@@ -316,6 +316,7 @@ def test_dataset_card_describes_each_source(material, expected):
     assert "| train | 1,000 | 500 | 900 | 0 | 1.0, 2.0, 3.0 |" in card
     assert "The median question has 7.5 words" in card and "lie in different splits" not in card
     assert "20.0% of the test questions (95% interval 10.0% to 30.0%, n = 4)" in card
+    assert "(1,234 pairs are found, and the search can miss pairs)" in card
     assert card.count("\n\n\n") == 0 and card.endswith("\n") and not card.endswith("\n\n")
 
 
