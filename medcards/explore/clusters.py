@@ -161,7 +161,7 @@ def agreement(labels: np.ndarray, truth: pd.Series, groups: object, seed: int) -
 
     Returns
     -------
-    the spread over the halves, see :func:`medcards.base.stats.spread`, the value ``on_all_cards`` that have a class, and
+    the spread over the halves, see :func:`medcards.base.stats.spread`, the value ``on_all_cards`` with a class, and
     their number ``cards``. 0 means chance, 1 means equal.
     """
     from sklearn.metrics import adjusted_mutual_info_score
