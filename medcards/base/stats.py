@@ -23,7 +23,7 @@ SMALLEST_P = 2 / (DIFFERENCE_RESAMPLES + 1)
 DIFFERENCE_BLOCKS = 100
 """Number of parts in which these resamples are drawn. It bounds the memory."""
 DECIMALS = 12
-"""Digits to which resampled means are rounded, so that a mean of zero is zero in any order of its sum."""
+"""Digits to which means and values are rounded before they are compared, so that rounding errors make no difference."""
 LEVEL, POWER = 0.05, 0.8
 """Level of the tests, and the power at which a difference counts as detectable."""
 
@@ -101,10 +101,7 @@ class Bootstrap:
         found: dict[str, dict] = {pair: {} for pair in values}
         for ((pair, score), (has, of)), means in zip(columns.items(), self._resampled(columns.values()).T, strict=True):
             found[pair][score] = _difference(of[has], means[~np.isnan(means)], tests[score])
-        for score in tests:
-            corrected = holm({pair: block[score]["p"] for pair, block in found.items() if score in block})
-            for pair, p in corrected.items():
-                found[pair][score]["p_holm"] = p
+        add_holm(found)
         return found
 
     def _resampled(self, columns: Collection[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
@@ -214,3 +211,39 @@ def holm(p_values: dict[str, float]) -> dict[str, float]:
         largest = max(largest, min(1.0, p * (len(p_values) - place)))
         adjusted[name] = largest
     return adjusted
+
+
+def add_holm(differences: dict[str, dict[str, dict]]) -> None:
+    """Add ``p_holm`` to every difference of ``{pair: {score: difference}}``, corrected for all pairs of a score."""
+    for score in {score for block in differences.values() for score in block}:
+        tested = {pair: block[score]["p"] for pair, block in differences.items() if score in block}
+        for pair, p in holm(tested).items():
+            differences[pair][score]["p_holm"] = p
+
+
+def t_interval(values: Sequence[float], others: Sequence[float] | None = None) -> dict[str, float]:
+    """The mean of a few independent values, or the difference of two means, with its 95% t interval (library: scipy).
+
+    Parameters
+    ----------
+    values : the values, such as one difference per seed.
+    others : values of another sample, whose mean is subtracted. The test is then Welch's (Biometrika, 1947).
+
+    Returns
+    -------
+    ``mean``, ``lo``, ``hi``, ``n`` (number of ``values``) and ``p``, two-sided.
+
+    Examples
+    --------
+    >>> {key: round(value, 3) for key, value in t_interval([1.0, 2.0, 3.0]).items()}
+    {'mean': 2.0, 'lo': -0.484, 'hi': 4.484, 'n': 3, 'p': 0.074}
+    """
+    from scipy.stats import ttest_1samp, ttest_ind
+
+    one, other = np.round(values, DECIMALS), np.round(0.0 if others is None else others, DECIMALS)
+    mean = float(one.mean() - other.mean())
+    if np.ptp(one) == np.ptp(other) == 0:  # a t test divides by the spread
+        return {"mean": mean, "lo": mean, "hi": mean, "n": len(one), "p": float(mean == 0)}
+    test = ttest_1samp(one, 0.0) if others is None else ttest_ind(one, other, equal_var=False)
+    lo, hi = test.confidence_interval(1 - LEVEL)
+    return {"mean": mean, "lo": float(lo), "hi": float(hi), "n": len(one), "p": float(test.pvalue)}

@@ -161,8 +161,8 @@ def agreement(labels: np.ndarray, truth: pd.Series, groups: object, seed: int) -
 
     Returns
     -------
-    the spread over the halves, see :func:`medcards.base.stats.spread`, and ``cards``, the number of cards with a class.
-    0 means chance, 1 means equal.
+    the spread over the halves, see :func:`medcards.base.stats.spread`, the value ``on_all_cards`` with a class, and
+    their number ``cards``. 0 means chance, 1 means equal.
     """
     from sklearn.metrics import adjusted_mutual_info_score
 
@@ -173,7 +173,7 @@ def agreement(labels: np.ndarray, truth: pd.Series, groups: object, seed: int) -
     for _ in range(SUBSAMPLES):
         rows = (rng.permutation(group.max() + 1) < (group.max() + 1) / 2)[group]
         drawn.append(adjusted_mutual_info_score(one[rows], other[rows]))
-    return spread(drawn) | {"cards": len(known)}
+    return spread(drawn) | {"on_all_cards": adjusted_mutual_info_score(one, other), "cards": len(known)}
 
 
 def tsne_map(vectors: np.ndarray, perplexity: float, seed: int) -> np.ndarray:

@@ -77,27 +77,49 @@ def cell(value: dict | float | str) -> str:
     '0.500 [0.400, 0.612]'
     >>> cell({"mean": 0.5, "smallest": 0.4, "largest": 0.61234, "n": 4})
     '0.500 (0.400 to 0.612)'
+    >>> cell({"mean": 0.5, "sd": 0.08, "smallest": 0.4, "largest": 0.61234, "n": 4})
+    '0.500 ± 0.080 (0.400 to 0.612)'
     """
     if isinstance(value, str):
         return value
     if isinstance(value, float):
         return f"{value:.3f}"
     if "smallest" in value:
-        return f"{value['mean']:.3f} ({value['smallest']:.3f} to {value['largest']:.3f})"
+        deviation = f" ± {value['sd']:.3f}" if "sd" in value else ""
+        return f"{value['mean']:.3f}{deviation} ({value['smallest']:.3f} to {value['largest']:.3f})"
     return f"{value['mean']:.3f} [{value['lo']:.3f}, {value['hi']:.3f}]"
 
 
-def p_text(difference: dict) -> str:
-    """The corrected p value of a paired difference, or a bound where no resample lies on the other side of zero.
+def p_text(difference: dict, floor: float = SMALLEST_P) -> str:
+    """The corrected p value of a difference, or a bound where its test gives no smaller p.
 
+    Parameters
+    ----------
+    difference : with ``p`` and ``p_holm``.
+    floor : the smallest ``p`` that the test gives: that of a bootstrap by default, 0 for a t test.
+
+    Examples
+    --------
     >>> p_text({"p": 0.0123, "p_holm": 0.0246})
     '0.025'
     >>> p_text({"p": SMALLEST_P, "p_holm": 11 * SMALLEST_P})
     '< 0.002'
     """
-    if difference["p"] > 1.5 * SMALLEST_P and difference["p_holm"] >= 0.001:
+    if difference["p"] > 1.5 * floor and difference["p_holm"] >= 0.001:
         return f"{difference['p_holm']:.3f}"
     return f"< {math.floor(1000 * difference['p_holm'] + 1) / 1000:.3f}"
+
+
+def difference_cells(differences: dict[str, dict]) -> dict[str, dict[str, str]]:
+    """Rows of a table with the t interval and the corrected p of each difference in one cell.
+
+    >>> difference_cells({"a-b": {"f1": {"mean": 0.5, "lo": 0.4, "hi": 0.6, "n": 3, "p": 0.01, "p_holm": 0.02}}})
+    {'a-b': {'f1': '0.500 [0.400, 0.600], p 0.020'}}
+    """
+    return {
+        pair: {score: f"{cell(difference)}, p {p_text(difference, floor=0)}" for score, difference in block.items()}
+        for pair, block in differences.items()
+    }
 
 
 def markdown_table(rows: dict[str, dict], columns: Sequence[str], head: str) -> str:

@@ -1,7 +1,8 @@
-"""The answers of two runs, compared question by question."""
+"""Runs compared: two question by question, several over seeds or against a parameter."""
 
 import hashlib
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,9 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import Repository
+from dvc.repo import Repo
 
 from medcards import InputError
+from medcards.__main__ import main
 from medcards.answers.runs import COMPARED_SCORES, compare_runs
+from medcards.commands import compare
 
 
 def scores(questions=range(30), **systems: float) -> pd.DataFrame:
@@ -108,7 +112,7 @@ def two_runs(tmp_path_factory) -> Repository:
 
 
 @pytest.fixture
-def compare(two_runs, capsys, monkeypatch) -> Callable[..., str]:
+def compared(two_runs, capsys, monkeypatch) -> Callable[..., str]:
     """Runs ``python -m medcards compare HEAD`` with arguments there, in this process; the lines that it prints."""
     from medcards.__main__ import main
 
@@ -121,11 +125,11 @@ def compare(two_runs, capsys, monkeypatch) -> Callable[..., str]:
     return run
 
 
-def test_the_questions_most_won_and_lost_are_listed(compare):
+def test_the_questions_most_won_and_lost_are_listed(compared):
     """Those of lora, the system that differs. A long answer is cut, and no answer steers the terminal."""
     table, won, lost = (
-        compare().partition("\nlora won ")[0],
-        *compare().partition("\nlora won ")[2].split("\nlora lost "),
+        compared().partition("\nlora won ")[0],
+        *compared().partition("\nlora won ")[2].split("\nlora lost "),
     )
     assert "| lora " in table and "The scores are equal for: base." in table
     assert won.startswith("6 questions by sound_f1. The 5 largest changes:\n\n 1. What is sign 1?\n")
@@ -150,33 +154,128 @@ def test_the_questions_most_won_and_lost_are_listed(compare):
     assert first.count("swelling") == 22 and first.endswith("...") and max(map(len, first.splitlines())) <= 100
 
 
-def test_the_questions_of_another_system_are_listed(compare):
-    assert compare("--system", "base").endswith(
+def test_the_questions_of_another_system_are_listed(compared):
+    assert compared("--system", "base").endswith(
         "\n\nbase won no question by sound_f1.\n\nbase lost no question by sound_f1.\n"
     )
 
 
-def test_a_system_of_one_run_only_cannot_be_listed(compare):
+def test_a_system_of_one_run_only_cannot_be_listed(compared):
     with pytest.raises(
         SystemExit, match="^compare: --system lorra was not asked in both runs .asked in both: base, lora.$"
     ):
-        compare("--system", "lorra")
+        compared("--system", "lorra")
 
 
-def test_equal_runs_list_no_question(compare):
-    assert compare("HEAD") == "HEAD minus HEAD:\n\nThe scores are equal for: lora, base.\n"
+def test_equal_runs_list_no_question(compared):
+    assert compared("HEAD") == "HEAD minus HEAD:\n\nThe scores are equal for: lora, base.\n"
 
 
-def test_answers_that_are_not_in_the_cache_are_one_remark(compare, two_runs):
+def test_answers_that_are_not_in_the_cache_are_one_remark(compared, two_runs):
     """The rest is printed. The cache lacks the answers of the last commit."""
     digest = two_runs.run("git", "show", "HEAD:data/answers.dvc").stdout.partition("md5: ")[2].split()[0]
     listing = two_runs.folder / ".dvc/cache/files/md5" / digest[:2] / digest[2:]
     assert hashlib.md5(listing.read_bytes()).hexdigest() + ".dir" == digest
     (file,) = json.loads(listing.read_text())
     (listing.parents[1] / file["md5"][:2] / file["md5"][2:]).unlink()
-    said = compare()
+    said = compared()
     assert "| lora " in said and "The scores are equal for: base." in said
     assert said.endswith(
         "The questions that lora won and lost are not listed: HEAD: data/answers/answers.jsonl is not in DVC's cache; "
         "`dvc repro` there makes it.\n"
     )
+
+
+def git(*words: str) -> None:
+    subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@example.org", *words], check=True)
+
+
+def keep(tag: str, params: str, sound: float, split: str = "validation") -> None:
+    """A run as git and DVC keep it, under a tag in the current folder."""
+    Path("params.yaml").write_text(params)
+    table = scores(range(20), lora=sound, base=0.1).assign(split=split)
+    losses = pd.DataFrame({"group": range(10), "base": 3.0, "tuned": 3 - sound})
+    for path, rows in ((compare.SCORES_FILE, table), (compare.LIKELIHOOD_FILE, losses)):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        rows.to_parquet(path, index=False)
+    with Repo() as repository:
+        repository.add(["data/scores", "data/figures"])
+    git("add", "-A")
+    git("commit", "-qm", tag)
+    git("tag", tag)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory) -> Path:
+    """A repository with two seeds, a run with more cards, and a commit before any run."""
+    folder = tmp_path_factory.mktemp("kept")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        git("init", "-q")
+        Repo.init().close()
+        git("commit", "-qm", "bare")
+        git("tag", "bare")
+        keep("s1", "seed: 1\nrows: {train_cards: 50}\n", 0.2)
+        keep("s2", "seed: 2\nrows: {train_cards: 50}\n", 0.4)
+        keep("more", "seed: 1\nrows: {train_cards: 800}\n", 0.5, split="test")
+    return folder
+
+
+@pytest.fixture
+def said(kept, monkeypatch, capsys):
+    monkeypatch.chdir(kept)
+
+    def run(*arguments: str) -> str:
+        main(["compare", *arguments])
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_two_runs_are_compared_by_question(said):
+    out = said("s1", "s2")
+    assert out.startswith("s2 minus s1:") and "| lora     | 0.200 [0.200, 0.200] |" in out
+    assert "The scores are equal for: base." in out and "test questions" not in out
+    assert "\nThese are test questions: choose nothing by them; answer.split=validation is for choosing.\n" in said(
+        "s1"
+    )
+    assert said("s1").startswith("the working tree minus s1:")
+
+
+def test_seeds_are_compared_with_a_plot(said, tmp_path):
+    out = said("--seeds", "s1", "s2", "--plot", str(tmp_path / "seeds.png"))
+    assert out.startswith("all runs, seeds 1, 2: mean ± standard deviation (smallest to largest)\n")
+    assert "| lora     | 0.300 ± 0.141 (0.200 to 0.400) |" in out
+    assert "Differences within a run: 95% t interval over 2 seeds; p is corrected by Holm" in out
+    assert "| lora-base    | 0.200 [-1.071, 1.471], p 0.295 |" in out  # 12.706 * 0.1 on each side
+    assert out.endswith(f"drawn: {tmp_path / 'seeds.png'}\n") and (tmp_path / "seeds.csv").exists()
+
+
+def test_a_curve_is_shown_with_a_plot(said, tmp_path):
+    out = said("--curve", "rows.train_cards", "more", "s1", "--plot", str(tmp_path / "curve.png"))
+    assert "| run   |   rows.train_cards |   validation NLL, tuned |                 lora |   lora_rag |" in out
+    rows = [line.split()[1:8] for line in out.splitlines() if line.startswith(("| s1 ", "| more "))]
+    assert rows == [
+        ["s1", "|", "50", "|", "2.800", "[2.800,", "2.800]"],
+        ["more", "|", "800", "|", "2.500", "[2.500,", "2.500]"],
+    ]
+    assert "These are test questions" in out and "also differ" not in out
+    assert (tmp_path / "curve.png").exists() and (tmp_path / "curve.csv").exists()
+    assert "The runs also differ in: seed." in said("--curve", "rows.train_cards", "more", "s2")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["s1", "s2", "more"], "compare: 3 runs: two are compared by question; more need --seeds or --curve"),
+        (["s1", "--plot", "a.png"], "compare: --plot draws seeds or a curve: add --seeds or --curve"),
+        (["--seeds", "s1", "s2", "--plot", "a.pdf"], "compare: --plot a.pdf: name a file that ends in .png"),
+        (["--seeds", "s1", "nowhere"], "compare: nowhere: "),
+        (["--seeds", "s1", "bare"], "compare: bare: params.yaml is not in DVC's cache; `dvc repro` there makes it"),
+        (["--seeds", "s1"], "compare: all runs: a spread needs runs with two seeds or more, and this is the seed 1"),
+    ],
+)
+def test_a_comparison_that_cannot_be_made_is_one_line(said, arguments, says):
+    with pytest.raises(SystemExit) as error:
+        said(*arguments)
+    assert str(error.value).startswith(says) and "\n" not in str(error.value)

@@ -118,7 +118,7 @@ def test_agreement_with_known_classes():
     right = np.array([1] * 50 + [0] * 50 + [7] * 20)
     found = agreement(right, truth, range(120), seed=0)
     one = pytest.approx(1)
-    assert found == {"mean": one, "smallest": one, "largest": one, "n": 100, "cards": 100}
+    assert found == {"mean": one, "smallest": one, "largest": one, "n": 100, "on_all_cards": one, "cards": 100}
     chance = agreement(np.random.default_rng(0).integers(3, size=120), truth, range(120), seed=0)
     assert abs(chance["mean"]) < 0.05 and chance["smallest"] <= chance["mean"] <= chance["largest"]
 
