@@ -30,7 +30,6 @@ from medcards.llm.prompts import answer_ids, prompt_ids
 LOGIT_BOUNDS = {"float32": 0.001, "bfloat16": 2.0}
 AGREEMENT = 0.95
 MAX_NEW_TOKENS, TOKENS_AT_A_TIME = 48, 4096
-_SAMPLING = ("temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff")
 _EXPORTED = ({"parity.json"}, {"adapter_model.safetensors", "README.md"})
 """Files that mark a folder as an earlier export: of a merged model, or of an adapter. data/adapter has no README.md."""
 
@@ -165,14 +164,9 @@ def read_adapter(folder: Path) -> tuple[dict, LlmParams]:
 def save_merged(tuned: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Merge the adapter into its base and write the model as safetensors with its tokenizer.
 
-    ``tuned`` cannot be used afterwards. The generation config is that of the base without sampling, because the scores
-    are those of greedy answers.
+    ``tuned`` cannot be used afterwards. Its generation config is written as well.
     """
-    merged = tuned.merge_and_unload()
-    merged.generation_config.do_sample = False
-    for name in _SAMPLING:
-        setattr(merged.generation_config, name, None)
-    _save(merged, folder)
+    _save(tuned.merge_and_unload(), folder)
     tokenizer.save_pretrained(folder)
 
 

@@ -83,7 +83,7 @@ def tune(root: Path, quantize: str) -> None:
     held_out, held_out_counts = training_rows(tokenizer, cards[40:48], llm.system_prompt, finetune.max_length)
     done = train_adapter(llm, tokenizer, rows, held_out, lora, finetune, 1, root / "scratch", [])
     (root / "data/adapter").mkdir()
-    save_adapter(done.best, root / "data/adapter", llm.model, tokenizer)
+    save_adapter(done.best, root / "data/adapter", llm.model, tokenizer, done.generation)
     metrics = {"train": counts, "validation": held_out_counts, **done.facts}
     likelihood = {"group": list(range(8)), "base": [3.01, 3.21] * 4, "tuned": [2.36] * 8}
     blocks = {"llm": llm.model_dump(), "lora": lora.model_dump(), "finetune": finetune.model_dump()}
@@ -200,6 +200,7 @@ def test_the_adapter_is_exported_with_its_card(tuned, tmp_path, monkeypatch, cap
         "adapter_config.json",
         "adapter_model.safetensors",
         "chat_template.jinja",
+        "generation_config.json",
         "manifest.json",
         "tokenizer.json",
         "tokenizer_config.json",

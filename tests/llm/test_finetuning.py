@@ -114,11 +114,12 @@ def test_training_lowers_the_loss_and_the_adapter_loads_again(llama, tmp_path, q
 
     llm = tiny.llm_params(llama, quantize=quantize)
     model, tokenizer = load_llm(llm)
-    save_adapter(done.best, tmp_path / "adapter", llm.model, tokenizer)
+    save_adapter(done.best, tmp_path / "adapter", llm.model, tokenizer, done.generation)
     assert {file.name for file in (tmp_path / "adapter").iterdir()} == {
         "adapter_config.json",
         "adapter_model.safetensors",
         "chat_template.jinja",
+        "generation_config.json",
         "tokenizer.json",
         "tokenizer_config.json",
     }

@@ -22,7 +22,7 @@ def adapter(llama, tmp_path):
 
     llm = tiny.llm_params(llama)
     done, _ = tune(llama, tmp_path / "scratch", epochs=0.25)
-    save_adapter(done.best, tmp_path / "adapter", llm.model, load_tokenizer(llm))
+    save_adapter(done.best, tmp_path / "adapter", llm.model, load_tokenizer(llm), done.generation)
     return tmp_path / "adapter"
 
 
