@@ -15,7 +15,7 @@ from test_profiles import COMMITTED, settings
 from medcards.base.files import read_json
 from medcards.base.references import parse
 from medcards.deck import cards
-from medcards.search.encoder import encode, load_encoder
+from medcards.search.encoder import encode_answers, load_encoder
 from medcards.search.vectors import Vectors
 
 pytestmark = pytest.mark.hub
@@ -139,7 +139,8 @@ def test_the_vectors_are_those_of_the_pinned_encoder(hub, published):
     vectors = Vectors.load(published.folder / "data/vectors", table).answers
     texts = cards.corpus(table).answer.tolist()
     old, new = (
-        encode(load_encoder(hub.folders[ENCODER.name, commit]), texts) for commit in (ENCODER.revision, hub.encoder)
+        encode_answers(load_encoder(hub.folders[ENCODER.name, commit]), texts)
+        for commit in (ENCODER.revision, hub.encoder)
     )
     assert np.allclose(vectors, old, atol=1e-4) and not np.allclose(vectors, new, atol=1e-1)
 
