@@ -132,7 +132,7 @@ def load_tuned(
     Parameters
     ----------
     params : the base model, with the pinned reference.
-    adapter : folder that :func:`medcards.llm.lora.save_adapter` wrote.
+    adapter : the folder that the stage finetune wrote.
     base : the base model, if it is loaded. The adapter is put into it.
 
     Raises
@@ -140,9 +140,7 @@ def load_tuned(
     InputError : the adapter is missing or damaged, belongs to another base or does not fit it; or see
         :func:`load_llm`.
     """
-    tuned_on = read_json(Path(adapter) / "adapter_config.json").get("base_model_name_or_path")
-    if tuned_on != params.model:  # for example after a branch on the hub moved
-        raise InputError(f"the adapter belongs to {tuned_on}, not to {params.model}: run `dvc repro -f finetune`")
+    check_base(params, adapter)
     base, tokenizer = (base, load_tokenizer(params)) if base else load_llm(params)
     try:
         return PeftModel.from_pretrained(base, adapter), tokenizer
@@ -150,6 +148,18 @@ def load_tuned(
         raise InputError(
             f"{adapter} does not fit its base, or is damaged ({reason_of(error)}): run `dvc repro -f finetune`"
         ) from error
+
+
+def check_base(params: LlmParams, adapter: str | Path) -> None:
+    """Check that an adapter was tuned on the base model that ``params`` name. No model is loaded.
+
+    Raises
+    ------
+    InputError : the adapter is missing, or belongs to another base, for example after a branch on the hub moved.
+    """
+    tuned_on = read_json(Path(adapter) / "manifest.json").get("llm", {}).get("model")
+    if tuned_on != params.model:
+        raise InputError(f"the adapter belongs to {tuned_on}, not to {params.model}: run `dvc repro -f finetune`")
 
 
 def merge_if_exact(tuned: PeftModel) -> PreTrainedModel | PeftModel:

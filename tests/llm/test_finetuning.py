@@ -7,6 +7,7 @@ import pytest
 import tiny
 
 from medcards import InputError
+from medcards.base.files import write_json
 
 
 def cards(rows: list[dict]) -> pd.DataFrame:
@@ -124,7 +125,8 @@ def test_training_lowers_the_loss_and_the_adapter_loads_again(llama, tmp_path, q
         "tokenizer_config.json",
     }
     config = json.loads((tmp_path / "adapter/adapter_config.json").read_text())
-    assert (config["base_model_name_or_path"], config["r"]) == (llm.model, 4)
+    assert (config["base_model_name_or_path"], config["r"]) == (str(llama), 4)
+    write_json(tmp_path / "adapter/manifest.json", {"llm": llm.model_dump()})
     tuned, _ = load_tuned(llm, tmp_path / "adapter")
     assert done.nll["tuned"] == pytest.approx(nll_of_each_card(tuned, tokenizer), abs=CLOSE[quantize])
     with tuned.disable_adapter():

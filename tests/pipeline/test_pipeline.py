@@ -88,8 +88,8 @@ def test_the_answers_and_their_scores(repository):
 
 def test_the_adapter(repository):
     adapter = {file.name for file in (repository.folder / "data/adapter").iterdir()}
-    tokenizer = {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
-    assert adapter == {"adapter_config.json", "adapter_model.safetensors", "manifest.json"} | tokenizer
+    answering = {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"}
+    assert adapter == {"adapter_config.json", "adapter_model.safetensors", "manifest.json"} | answering
     tuned = repository.metrics("finetune")
     assert tuned["validation_nll"]["tuned"]["n"] == 4 and tuned["train"]["rows"] == 16
     assert tuned["trainable_share"] == pytest.approx(tuned["trainable_parameters"] / tuned["parameters"], rel=1e-4)
