@@ -92,6 +92,8 @@ def test_the_adapter(repository):
     assert adapter == {"adapter_config.json", "adapter_model.safetensors", "manifest.json"} | answering
     tuned = repository.metrics("finetune")
     assert tuned["validation_nll"]["tuned"]["n"] == 4 and tuned["train"]["rows"] == 16
+    ends = {"first": tuned["validation_nll"]["base"]["mean"], "lowest": tuned["validation_nll"]["tuned"]["mean"]}
+    assert tuned["curve"]["validation"] == ends
     assert tuned["trainable_share"] == pytest.approx(tuned["trainable_parameters"] / tuned["parameters"], rel=1e-4)
     assert not list(repository.folder.glob(".scratch/finetune/*/checkpoint-*"))
     curve = (repository.folder / "plots/finetune/plots/metrics/validation_loss.tsv").read_text().splitlines()

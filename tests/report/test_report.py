@@ -111,6 +111,9 @@ def test_report_page(run):
     assert "nmf, the most coherent model, gains 0.100 in c_v over lda (3 seeds: 0.050 to 0.150)." in page
     assert "with a linear layer (trained on 6,000 training questions)" in page and "Quantised bases" not in page
     assert "Every question has a near-copy in training." in page
+    assert "The training loss, a mean over answer tokens, goes from 3.000 to 2.500 nats per token." in page
+    assert "the mean over the validation cards of each card's mean over its answer tokens" in page
+    assert "base 3.000 [3.000, 3.000], tuned 2.000 [2.000, 2.000], difference -1.000" in page
     assert "| evaluate      |        12 |             12,000 |" in page
     assert "a share of 1.000 [1.000, 1.000] were contradictions" in page
 
