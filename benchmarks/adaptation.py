@@ -20,7 +20,7 @@ from benchmarks.measure import Benchmark, Way
 from medcards.base.manifests import pinned_model
 from medcards.base.references import resolve
 from medcards.search.adaptation import AdaptParams, adapt, fine_tune
-from medcards.search.encoder import load_encoder, token_counts
+from medcards.search.encoder import encode_answers, encode_questions, load_encoder, token_counts
 from medcards.search.encoder_training import encoder_trainer_settings, freeze, training_losses
 from medcards.search.exact import exact_search
 from medcards.search.negatives import hard_negatives, training_pairs
@@ -51,7 +51,10 @@ def benchmarks(cards: int) -> Iterator[Benchmark]:
         return model, facts["projection"]["last_loss"]
 
     def scores(model) -> np.ndarray:
-        of_answers, of_questions = model.encode(answers.answer.tolist()), model.encode(asked.question.tolist())
+        of_answers, of_questions = (
+            encode_answers(model, answers.answer.tolist()),
+            encode_questions(model, asked.question.tolist()),
+        )
         return ndcg(asked, answers, exact_search(of_questions, of_answers, 10)[0])
 
     def quality(one: tuple, other: tuple) -> dict[str, str]:

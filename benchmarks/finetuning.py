@@ -90,12 +90,10 @@ def benchmarks(cards: int) -> Iterator[Benchmark]:
 
 @torch.inference_mode()
 def validation_loss(model, rows) -> float:
-    """Mean loss per answer token, one row at a time."""
+    """The mean over the rows of each row's mean loss per answer token, one row at a time."""
     model.eval()
-    total, count = 0.0, 0
+    losses = []
     for row in rows:
         ids, mask = torch.tensor([row["input_ids"]]), torch.tensor([row["completion_mask"]], dtype=torch.bool)
-        tokens = int(mask.sum())
-        total += float(model(input_ids=ids, labels=ids.where(mask, -100)).loss) * tokens
-        count += tokens
-    return total / count
+        losses.append(float(model(input_ids=ids, labels=ids.where(mask, -100)).loss))
+    return float(np.mean(losses))

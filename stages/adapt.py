@@ -17,7 +17,7 @@ from medcards.base.references import resolve
 from medcards.base.scratch import scratch_root
 from medcards.deck import cards as card_tables
 from medcards.search.adaptation import AdaptParams, adapt
-from medcards.search.encoder import check_encoder, encode, load_encoder
+from medcards.search.encoder import check_encoder, encode_questions, load_encoder
 from medcards.search.vectors import Vectors
 from stages import DATA, figures, load_params, run
 
@@ -28,7 +28,7 @@ def main() -> None:
     if params.enabled:
         cards = card_tables.load_cards(DATA / "cards")
         vectors, model = Vectors.load(DATA / "vectors", cards), load_encoder(resolve(reference), reference)
-        check_encoder(vectors, partial(encode, model), cards)
+        check_encoder(vectors, partial(encode_questions, model), cards)
         vectors, metrics = adapt(model, cards, vectors, params, seed, scratch_root() / "adapt")
     with atomic(DATA / "encoder") as folder:
         if model is not None:

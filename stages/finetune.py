@@ -59,7 +59,7 @@ def main() -> dict | None:
         material = read_json(DATA / "rows" / "manifest.json")["material"]
         manifest = {**blocks, "metrics": metrics, "packages": packages, "material": material}
         with atomic(DATA / "adapter") as adapter:
-            save_adapter(done.best, adapter, llm.model, tokenizer)
+            save_adapter(done.best, adapter, llm.model, tokenizer, done.generation)
             likelihood = pd.DataFrame({"group": validation.group.iloc[held_out["card"]].tolist(), **done.nll})
             write_json(adapter / "manifest.json", manifest | {"validation": likelihood.to_dict("list")})
             with figures("finetune") as shown:

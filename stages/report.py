@@ -81,7 +81,8 @@ def report_page(metrics: dict[str, dict], parts: pd.DataFrame, system: str, to_r
         topics=topics,
         topic_columns=[*columns, *(["agreement with branches"] if "agreement_with_branches" in eda else [])],
         to_read=to_read,
-        made_with=results.made_with(),
+        machines=results.machines(metrics),
+        versions=results.versions(),
         params=Path("params.yaml").read_text(encoding="utf-8"),
         costs=results.cost_rows(metrics),
     )

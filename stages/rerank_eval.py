@@ -21,7 +21,7 @@ from medcards.base.manifests import model_folder, read_manifest
 from medcards.base.params import Seed
 from medcards.deck import cards as card_tables
 from medcards.search.cross_encoder import load_scorer, memoised
-from medcards.search.encoder import check_encoder, encode, load_encoder
+from medcards.search.encoder import check_encoder, encode_questions, load_encoder
 from medcards.search.evaluation import (
     AsksSplit,
     RerankEvalParams,
@@ -47,7 +47,7 @@ def main() -> dict:
     cards = card_tables.load_cards(DATA / "cards")
     answers = card_tables.corpus(cards)
     vectors, model = search_vectors(DATA, cards), load_encoder(model_folder(DATA / "encoder"))
-    encoder = partial(encode, model, batch_tokens=params.batch_tokens)
+    encoder = partial(encode_questions, model, batch_tokens=params.batch_tokens)
     check_encoder(vectors, encoder, cards)
     ids, index = vectors.answer_ids, HnswIndex.load(DATA / "index", vectors.answers)
     scorer = load_scorer(DATA / "reranker", params.batch_tokens)

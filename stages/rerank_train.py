@@ -16,7 +16,7 @@ from medcards.base.params import Seed
 from medcards.base.scratch import scratch_root
 from medcards.deck import cards as card_tables
 from medcards.search.cross_encoder_training import RerankerParams, loss_curve, train_reranker, training_lists
-from medcards.search.encoder import check_encoder, encode, load_encoder
+from medcards.search.encoder import check_encoder, encode_questions, load_encoder
 from medcards.search.vectors import search_vectors
 from stages import DATA, figures, load_params, run
 
@@ -25,7 +25,7 @@ def train(params: RerankerParams, seed: int) -> tuple[object, pd.Series]:
     """The cross-encoder that is trained on the deck, and the loss of every optimizer step."""
     cards = card_tables.load_cards(DATA / "cards")
     vectors, encoder = search_vectors(DATA, cards), load_encoder(model_folder(DATA / "encoder"))
-    check_encoder(vectors, partial(encode, encoder), cards)
+    check_encoder(vectors, partial(encode_questions, encoder), cards)
     lists = training_lists(cards, vectors, params, seed)
     return train_reranker(encoder, lists, params, seed, scratch_root() / "rerank_train")
 

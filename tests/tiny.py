@@ -116,19 +116,24 @@ def make_llm(
     architecture: str = "llama",
     width: int = 64,
     layers: int = 2,
+    tokens: tuple[str, ...] = (),
+    **named: str | None,
 ) -> Path:
     """A causal language model: few layers, byte-level BPE; widths fit NF4. It has no padding token.
 
-    ``architecture`` is llama, qwen2 (biased projections) or gpt2 (Conv1D layers instead of linear ones).
+    ``architecture`` is llama, qwen2 (biased projections) or gpt2 (Conv1D layers instead of linear ones). ``tokens`` are
+    more special tokens. ``named`` are those with a name, such as ``pad_token``; by default ``<s>`` begins a text and
+    ``</s>`` ends it.
     """
     import torch
     import transformers
     from tokenizers import ByteLevelBPETokenizer
 
     trained = ByteLevelBPETokenizer()
-    trained.train_from_iterator(_texts(), vocab_size=400, special_tokens=["<s>", "</s>"], show_progress=False)
+    trained.train_from_iterator(_texts(), vocab_size=400, special_tokens=["<s>", "</s>", *tokens], show_progress=False)
+    named = {"bos_token": "<s>", "eos_token": "</s>"} | named
     tokenizer = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=trained._tokenizer, bos_token="<s>", eos_token="</s>", chat_template=chat_template
+        tokenizer_object=trained._tokenizer, chat_template=chat_template, **named
     )
     names = {"llama": "Llama", "qwen2": "Qwen2", "gpt2": "GPT2"}
     shape = {"hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": 2}

@@ -43,12 +43,17 @@ def answer_on_base(questions: pd.DataFrame, llm: LlmParams, adapter: Path, param
     ----------
     questions : table with ``question`` and ``answer``.
     llm : the base; ``llm.quantize`` is its precision.
+
+    Raises
+    ------
+    InputError : the adapter belongs to another base.
     """
     import torch
 
     from medcards.llm.generation import generate
-    from medcards.llm.loading import load_llm, load_tuned
+    from medcards.llm.loading import check_base, load_llm, load_tuned
 
+    check_base(llm, adapter)
     base, tokenizer = load_llm(llm)
     size = base.get_memory_footprint()
     model, _ = load_tuned(llm, adapter, base)  # not merged, so that the bases compute the same layers

@@ -14,7 +14,7 @@ from medcards import InputError
 from medcards.answers.contradictions import CONTRADICTION_KINDS, contradictions, occasions
 from medcards.answers.directions import is_polar
 from medcards.deck.words import STOP_WORDS, fold, squad_tokens
-from medcards.search.encoder import encode
+from medcards.search.encoder import encode_answers
 
 _STOP_WORDS = frozenset(word for text in STOP_WORDS if not is_polar(text) for word in squad_tokens(text))
 _NAMED_A = re.compile(r"(?<=[^\W_][ -])A(?![\w'’])(?! [A-Z])")
@@ -172,7 +172,7 @@ def answer_scores(answers: pd.DataFrame, weights: TermWeights, encoder) -> dict[
     questions, references, found = answers.question.tolist(), answers.reference.tolist(), {}
     given = {system: [of[system] for of in answers.answers] for system in answers.answers[0]}
     distinct = list(dict.fromkeys(itertools.chain(references, *given.values())))
-    places, vectors = {text: place for place, text in enumerate(distinct)}, encode(encoder, distinct)
+    places, vectors = {text: place for place, text in enumerate(distinct)}, encode_answers(encoder, distinct)
     targets = vectors[[places[text] for text in references]]
     for system, texts in given.items():
         scores = found[system] = score_answers(texts, references, questions, weights)

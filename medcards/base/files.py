@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,16 @@ def remove(path: Path) -> None:
 
 
 def sha256_of(path: str | Path) -> str:
-    """The sha256 of the bytes of a file, in hex digits."""
+    """The sha256 of the bytes of a file, in hex digits.
+
+    A process reads a file once, and again only after its size or its time of change differs.
+    """
+    found = os.stat(path)
+    return _sha256(os.path.abspath(path), found.st_size, found.st_mtime_ns)
+
+
+@cache
+def _sha256(path: str, size: int, changed: int) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

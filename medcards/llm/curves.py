@@ -62,17 +62,20 @@ class Curves(TrainerCallback):
 
 
 def curve_ends(log: list[dict]) -> dict[str, dict[str, float]]:
-    """First and last training loss, first and lowest validation loss, in nats per answer token.
+    """First and last training loss, validation loss of the base, and lowest validation loss after it.
+
+    A training loss is the mean over the answer tokens of an optimizer step. A validation loss is the mean over the
+    validation cards of each card's mean over its answer tokens. Both are in nats per token.
 
     Parameters
     ----------
     log : the trainer's log history.
     """
     train = [entry["loss"] for entry in log if "loss" in entry]
-    validation = [entry["eval_loss"] for entry in log if "eval_loss" in entry]
+    base, *tuned = [entry["eval_loss"] for entry in log if "eval_loss" in entry]
     return {
         "train": {"first": train[0], "last": train[-1]},
-        "validation": {"first": validation[0], "lowest": min(validation)},
+        "validation": {"first": base, "lowest": min(tuned)},
     }
 
 

@@ -277,7 +277,6 @@ def _without_finished(
 def _answer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ids: list[int], nll: float | None) -> Generated:
     """The answer in generated tokens, which may go on after its end."""
     ends = model.generation_config.eos_token_id
-    ends = set(ends) if isinstance(ends, list) else {ends}
     end = next((place for place, token in enumerate(ids, start=1) if token in ends), None)
     text = tokenizer.decode(ids[:end], skip_special_tokens=True).strip()
     return Generated(text, end or len(ids), end is None, nll)

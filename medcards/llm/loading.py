@@ -1,5 +1,6 @@
 """Loading the language model: in full precision, int8 or NF4, with or without an adapter."""
 
+import copy
 import logging
 import os
 from pathlib import Path
@@ -12,6 +13,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
+    GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -22,9 +24,12 @@ from medcards.base.matmul import fastest_attention
 from medcards.base.references import cache_folder, reading, resolve
 from medcards.llm.attention import group_attention
 from medcards.llm.params import LlmParams
-from medcards.llm.prompts import PLAIN_TEMPLATE
+from medcards.llm.prompts import end_of_turn, settled_template
 
 log = logging.getLogger(__name__)
+
+_SAMPLING = ("temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff")
+"""Settings of a generation config that count where answers are sampled only."""
 
 
 def device(params: LlmParams) -> str:
@@ -101,8 +106,22 @@ def load_llm(params: LlmParams) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
         raise InputError(f"{params.model}: its tokenizer has {len(tokenizer)} tokens, but the model knows {known}")
     if automatic and attention == "eager":
         group_attention(model)
-    model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.config.pad_token_id = tokenizer.pad_token_id
+    model.generation_config = generation_settings(model, tokenizer)
     return model, tokenizer
+
+
+def generation_settings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
+    """The model's own settings, but greedy, and with every token that ends an answer.
+
+    An answer ends at the end of a turn, which training teaches, and at the end tokens of the model.
+    """
+    settings = copy.deepcopy(model.generation_config)
+    of_model = settings.eos_token_id if isinstance(settings.eos_token_id, list) else [settings.eos_token_id]
+    ends = [end_of_turn(tokenizer), tokenizer.eos_token_id, *of_model]
+    settings.update(eos_token_id=[end for end in dict.fromkeys(ends) if end is not None])
+    settings.update(pad_token_id=tokenizer.pad_token_id, do_sample=False, **dict.fromkeys(_SAMPLING))
+    return settings
 
 
 def load_tuned(
@@ -113,7 +132,7 @@ def load_tuned(
     Parameters
     ----------
     params : the base model, with the pinned reference.
-    adapter : folder that :func:`medcards.llm.lora.save_adapter` wrote.
+    adapter : the folder that the stage finetune wrote.
     base : the base model, if it is loaded. The adapter is put into it.
 
     Raises
@@ -121,9 +140,7 @@ def load_tuned(
     InputError : the adapter is missing or damaged, belongs to another base or does not fit it; or see
         :func:`load_llm`.
     """
-    tuned_on = read_json(Path(adapter) / "adapter_config.json").get("base_model_name_or_path")
-    if tuned_on != params.model:  # for example after a branch on the hub moved
-        raise InputError(f"the adapter belongs to {tuned_on}, not to {params.model}: run `dvc repro -f finetune`")
+    check_base(params, adapter)
     base, tokenizer = (base, load_tokenizer(params)) if base else load_llm(params)
     try:
         return PeftModel.from_pretrained(base, adapter), tokenizer
@@ -131,6 +148,18 @@ def load_tuned(
         raise InputError(
             f"{adapter} does not fit its base, or is damaged ({reason_of(error)}): run `dvc repro -f finetune`"
         ) from error
+
+
+def check_base(params: LlmParams, adapter: str | Path) -> None:
+    """Check that an adapter was tuned on the base model that ``params`` name. No model is loaded.
+
+    Raises
+    ------
+    InputError : the adapter is missing, or belongs to another base, for example after a branch on the hub moved.
+    """
+    tuned_on = read_json(Path(adapter) / "manifest.json").get("llm", {}).get("model")
+    if tuned_on != params.model:
+        raise InputError(f"the adapter belongs to {tuned_on}, not to {params.model}: run `dvc repro -f finetune`")
 
 
 def merge_if_exact(tuned: PeftModel) -> PreTrainedModel | PeftModel:
@@ -148,7 +177,8 @@ def merge_if_exact(tuned: PeftModel) -> PreTrainedModel | PeftModel:
 def load_tokenizer(params: LlmParams) -> PreTrainedTokenizerBase:
     """The model's tokenizer.
 
-    A plain template stands in for a missing chat template, and the end token for a missing padding token.
+    The end token stands in for a missing padding token. :func:`medcards.llm.prompts.settled_template` gives the chat
+    template.
 
     Raises
     ------
@@ -158,8 +188,7 @@ def load_tokenizer(params: LlmParams) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(_model_folder(params), local_files_only=True)
     if tokenizer.eos_token is None:
         raise InputError(f"{params.model}: its tokenizer has no end token, so no answer would end; use another model")
-    if tokenizer.chat_template is None:
-        tokenizer.chat_template = PLAIN_TEMPLATE
+    tokenizer.chat_template = settled_template(tokenizer, params.model)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     # These keys describe the local load, and save_pretrained would write them.

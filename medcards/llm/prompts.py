@@ -1,10 +1,15 @@
 """Prompts of a language model, as messages and as tokens. Training and evaluation both use them."""
 
+import logging
 from collections.abc import Sequence
+from functools import cache
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from medcards import InputError
+
+log = logging.getLogger(__name__)
 
 # For a base model without a chat template.
 PLAIN_TEMPLATE = (
@@ -16,6 +21,51 @@ PLAIN_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ 'Answer:' }}{% endif %}"
 )
+# Stands before a template that takes no system turn. A macro of the name of transformers' function comes before it.
+SYSTEM_IN_USER_TURN = (
+    "{% if messages[0]['role'] == 'system' %}"
+    "{% set asked = {'role': 'user', 'content': messages[0]['content'] + '\n\n' + messages[1]['content']} %}"
+    "{% set messages = [asked] + messages[2:] %}"
+    "{% endif %}"
+)
+# Stands before a template that writes today's date. Jinja calls this macro in place of transformers' function.
+FIXED_DATE = (
+    "{% macro strftime_now(format) %}"
+    "{{ format | replace('%d', '26') | replace('%b', 'Jul') | replace('%B', 'July') | replace('%m', '07')"
+    " | replace('%Y', '2024') | replace('%y', '24') | replace('%A', 'Friday') | replace('%a', 'Fri') }}"
+    "{% endmacro %}"
+)
+_PROBE = "Fever of unknown origin"
+"""A text that no template writes."""
+
+
+def settled_template(tokenizer: PreTrainedTokenizerBase, name: str) -> str:
+    """A tokenizer's chat template, such that equal messages give equal prompts, and that takes a system turn.
+
+    A plain template stands in for a missing one. The date is fixed. Where the template refuses or drops a system turn,
+    the system prompt goes into the user's turn. The template is saved with the adapter and with the merged model, so
+    that other programs write the same prompts.
+
+    Parameters
+    ----------
+    name : what the log calls the model.
+    """
+    template = PLAIN_TEMPLATE if tokenizer.chat_template is None else tokenizer.get_chat_template()
+    if "strftime_now" in template and FIXED_DATE not in template:
+        template = FIXED_DATE + template
+    try:
+        shown = _render(tokenizer, prompt("Why?", _PROBE), chat_template=template)
+    except TemplateError:  # what a template raises by raise_exception
+        shown = ""
+    if _PROBE not in shown:
+        _log_once(f"{name}: its chat template takes no system turn, so the system prompt goes into the user's turn")
+        template = SYSTEM_IN_USER_TURN + template
+    return template
+
+
+@cache
+def _log_once(line: str) -> None:
+    log.info(line)
 
 
 def prompt(question: str, system_prompt: str, context: Sequence[str] = ()) -> list[dict[str, str]]:
@@ -40,6 +90,8 @@ def prompt_ids(
 def answer_ids(tokenizer: PreTrainedTokenizerBase, question: str, answer: str, system_prompt: str) -> list[int]:
     """The token ids of the assistant's turn after :func:`prompt_ids`, its end included. A model learns these tokens.
 
+    What the template writes after the end token, such as a line break, is left out.
+
     Raises
     ------
     InputError : the chat template renders the prompt differently when an answer follows, so that the start of the
@@ -52,10 +104,22 @@ def answer_ids(tokenizer: PreTrainedTokenizerBase, question: str, answer: str, s
         raise InputError(
             "llm.model's chat template renders a prompt differently when an answer follows: use another model"
         )
-    return _ids(tokenizer, whole[len(head) :])
+    ids, end = _ids(tokenizer, whole[len(head) :]), end_of_turn(tokenizer)
+    return ids[: len(ids) - ids[::-1].index(end)] if end in ids else [*ids, end]
 
 
-def _render(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], **options: bool) -> str:
+def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The id of the token that ends an answer.
+
+    It is the first added token that the chat template writes after an answer. If it writes none, it is the end token
+    of the model.
+    """
+    turn = _render(tokenizer, [*prompt("Why?", ""), {"role": "assistant", "content": _PROBE}])
+    after, added = _ids(tokenizer, turn.rpartition(_PROBE)[2]), tokenizer.added_tokens_decoder
+    return next((id for id in after if id in added and added[id].content.strip()), tokenizer.eos_token_id)
+
+
+def _render(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], **options: object) -> str:
     return tokenizer.apply_chat_template(messages, tokenize=False, **options)
 
 

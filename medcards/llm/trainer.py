@@ -46,23 +46,23 @@ class CardTrainer(CheckpointingTrainer):
     def evaluate(self, ignore_keys=None):
         """Compute, log and keep the likelihood of the validation cards.
 
-        Before the first step it is that of the base. The loss is the mean over the answer tokens of all cards.
-        :func:`validation_nll` reads the likelihood of each card.
+        Before the first step it is that of the base. The loss is the mean over the cards of each card's mean over its
+        answer tokens. :func:`validation_nll` reads the likelihood of each card.
         """
         step = self.state.global_step
         self.model.eval()
         base = self.model.disable_adapter() if step == 0 else nullcontext()
         with base, torch.no_grad(), self.compute_loss_context_manager():
-            nll, tokens = zip(*self._validated(), strict=True)
+            nll = self._validated()
         if self.is_world_process_zero():
             _validation_file(Path(self.args.output_dir), step).write_text(json.dumps(nll), encoding="utf-8")
-        metrics = {"eval_loss": float(np.average(nll, weights=tokens))}
+        metrics = {"eval_loss": float(np.mean(nll))}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def _validated(self) -> list[tuple[float, int]]:
-        """Mean negative log-likelihood and number of answer tokens of every validation card.
+    def _validated(self) -> list[float]:
+        """Mean negative log-likelihood of the answer tokens of every validation card.
 
         The processes share the batches. Each computes equally many, because FSDP's processes wait for each other.
         """
@@ -77,8 +77,8 @@ class CardTrainer(CheckpointingTrainer):
         every = dict(gather_object(list(found.items())))
         return [card for start in starts for card in every[start]]
 
-    def _card_nll(self, rows: list[dict]) -> list[tuple[float, int]]:
-        """Mean negative log-likelihood and number of answer tokens of each row."""
+    def _card_nll(self, rows: list[dict]) -> list[float]:
+        """Mean negative log-likelihood of the answer tokens of each row."""
         counts = [sum(label != IGNORED for label in row["labels"]) for row in rows]
         batch = self._prepare_inputs(self.data_collator(rows))
         if self.packed:
@@ -86,7 +86,7 @@ class CardTrainer(CheckpointingTrainer):
             sums = torch.stack([part.sum() for part in answer_losses(self.model, batch).split(counts)])
         else:
             sums = -self.model(**batch, fused_lm_head=True).log_probs.float().sum(1)
-        return [(loss / count, count) for loss, count in zip(sums.tolist(), counts, strict=True)]
+        return [loss / count for loss, count in zip(sums.tolist(), counts, strict=True)]
 
 
 def validation_nll(scratch: Path, step: int) -> list[float]:

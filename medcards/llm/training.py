@@ -13,6 +13,7 @@ from datasets import Dataset
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from transformers import (
     EarlyStoppingCallback,
+    GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     TrainerCallback,
@@ -24,7 +25,7 @@ from trl import SFTConfig
 from medcards import InputError, reason_of
 from medcards.base.params import Block
 from medcards.llm.checkpoints import saved_state, step_of, stopped_early, whole_checkpoints
-from medcards.llm.loading import LlmParams, compute_dtype, device, load_llm
+from medcards.llm.loading import LlmParams, compute_dtype, device, generation_settings, load_llm
 from medcards.llm.lora import LoraParams, lora_config
 from medcards.llm.trainer import CardTrainer, validation_nll
 
@@ -55,10 +56,11 @@ class Training:
 
     ``best`` is the folder of its best checkpoint, ``log`` the trainer's log. ``nll`` has the mean negative
     log-likelihood of each validation answer under the ``base`` and under the ``tuned`` model, in nats per token.
-    ``facts`` are for the metrics.
+    ``facts`` are for the metrics. ``generation`` says how the tuned model answers, and which tokens end an answer.
     """
 
     best: Path
+    generation: GenerationConfig
     log: list[dict]
     nll: dict[str, list[float]]
     facts: dict
@@ -198,6 +200,7 @@ def train_adapter(
     settings.eval_on_start = last is None
     model, _ = load_llm(llm)
     facts = {"base_bytes": model.get_memory_footprint(), "attention": model.config._attn_implementation}
+    generation = generation_settings(model, tokenizer)
     set_seed(seed)  # before the adapter draws its weights
     stopping = [EarlyStoppingCallback(params.patience)] if params.patience else []
     trainer = _trainer(model, tokenizer, train.select(order), validation, lora, settings, [*callbacks, *stopping])
@@ -214,7 +217,7 @@ def train_adapter(
         "stopped_early": state.global_step < state.max_steps,
     }
     nll = {"base": validation_nll(scratch, 0), "tuned": validation_nll(scratch, state.best_global_step)}
-    return Training(scratch / f"checkpoint-{state.best_global_step}", state.log_history, nll, facts)
+    return Training(scratch / f"checkpoint-{state.best_global_step}", generation, state.log_history, nll, facts)
 
 
 def _trainer(

@@ -21,7 +21,12 @@ from medcards.report.style import (
 
 SCORES_SHOWN = ("token_f1", "novel_f1", HEADLINE, "rouge_l", "chrf", "similarity")
 LABELS = {"token_f1": "token F1", HEADLINE: "sound F1"}
-PUBLISHED_CURVES = ("train_loss", "validation_loss", "learning_rate", "gradient_norm")
+LOSSES = {
+    "train_loss": "training (mean over answer tokens)",
+    "validation_loss": "validation (mean over cards of each card's mean)",
+}
+"""The curves of the losses, with their labels."""
+PUBLISHED_CURVES = (*LOSSES, "learning_rate", "gradient_norm")
 SPEED_CURVE = "tokens_per_second"
 """The one curve that a clock draws."""
 TRADE_OFF = ("token_f1", "novel_f1", HEADLINE, "nll")
@@ -106,12 +111,12 @@ def draw_finetuning(curves: Path, folder: Path, cost_folder: Path) -> None:
             shutil.copyfile(curves / f"plots/metrics/{name}.tsv", to / f"plots/metrics/{name}.tsv")
         shown = {name: value for name, value in last.items() if name == "step" or name in names}
         (to / "metrics.json").write_text(json.dumps(shown, indent=4) + "\n", encoding="utf-8")
-    tables = {name: pd.read_table(curves / f"plots/metrics/{name}.tsv") for name in PUBLISHED_CURVES[:2]}
+    tables = {name: pd.read_table(curves / f"plots/metrics/{name}.tsv") for name in LOSSES}
     data = pd.concat([table.set_axis(["step", "loss"], axis=1).assign(of=name) for name, table in tables.items()])
     figure, axes = plt.subplots(figsize=(7, 4))
     for name, rows in data.groupby("of"):
-        axes.plot(rows.step, rows.loss, marker="o", label=name)
-    axes.set(xlabel="optimizer step", ylabel="loss (nats per answer token)")
+        axes.plot(rows.step, rows.loss, marker="o", label=LOSSES[name])
+    axes.set(xlabel="optimizer step", ylabel="loss (nats per token)")
     axes.legend()
     save_figure(figure, data, folder / "losses.png")
 

@@ -1,6 +1,5 @@
 """What the stages measured: read for the pages, and arranged for their tables."""
 
-import os
 import platform
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -277,8 +276,23 @@ def cost_rows(metrics: dict[str, dict]) -> dict[str, dict]:
     }
 
 
-def made_with() -> str:
-    """The machine that writes the report, and the versions of the packages that the figures depend on."""
-    packages = ", ".join(f"{name} {version(name)}" for name in REPORTED_PACKAGES)
-    machine = f"{platform.system()} on {platform.machine()}, {os.cpu_count()} CPU cores"
-    return f"{machine}; Python {platform.python_version()}, {packages}"
+def machines(metrics: dict[str, dict]) -> str:
+    """The machine that the stages ran on, as a sentence; one sentence per machine where there are several."""
+    ran: dict[str, dict[str, list[str]]] = {}
+    for stage in STAGES:
+        found = metrics[f"cost/{stage}"]["machine"]
+        name = f"{found['processor']}, {found['cores']} cores, {found['memory_gb']} GB of memory"
+        ran.setdefault(name, {}).setdefault(found["device"], []).append(stage)
+    sentences = []
+    for name, devices in ran.items():
+        stages = "All stages" if len(ran) == 1 else ", ".join(stage for of in devices.values() for stage in of)
+        on = ", ".join(devices) if len(devices) == 1 else "; ".join(f"{on}: {', '.join(devices[on])}" for on in devices)
+        sentences.append(f"{stages} ran on {name} ({on}).")
+    return " ".join(sentences)
+
+
+def versions() -> str:
+    """The versions of Python and of the packages that the figures depend on."""
+    return ", ".join(
+        [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in REPORTED_PACKAGES)]
+    )

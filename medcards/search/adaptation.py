@@ -7,7 +7,7 @@ import pandas as pd
 from pydantic import Field, NonNegativeInt, ValidationInfo, field_validator
 
 from medcards.deck.cards import corpus
-from medcards.search.encoder import embed_cards
+from medcards.search.encoder import answer_prompt, embed_cards, question_prompt
 from medcards.search.encoder_training import (
     EncoderTrainingParams,
     encoder_trainer_settings,
@@ -78,7 +78,8 @@ def fine_tune(
 
     The model learns to prefer a question's right answer to its mined negatives and to the other answers of the batch
     (MultipleNegativesRankingLoss, after Henderson et al., Efficient Natural Language Response Suggestion for Smart
-    Reply, 2017). See :func:`adapt` for parameters and for what is returned.
+    Reply, 2017). It reads questions and answers after their prompts. See :func:`adapt` for parameters and for what is
+    returned.
     """
     from datasets import Dataset
     from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
@@ -91,13 +92,14 @@ def fine_tune(
     columns = {"question": pairs.question.tolist(), "answer": texts[pairs.row].tolist()}
     columns |= {f"negative_{number}": texts[rows].tolist() for number, rows in enumerate(negatives.T, start=1)}
 
+    prompts = {name: question_prompt(model) if name == "question" else answer_prompt(model) for name in columns}
     freeze(model, params.frozen_layers)
     without_dropout(model)
     limit, model.max_seq_length = model.max_seq_length, min(params.max_tokens, model.max_seq_length)
     settings = encoder_trainer_settings(params, seed, scratch)
     trainer = SentenceTransformerTrainer(
         model=model,
-        args=SentenceTransformerTrainingArguments(batch_sampler="no_duplicates", **settings),
+        args=SentenceTransformerTrainingArguments(batch_sampler="no_duplicates", prompts=prompts, **settings),
         train_dataset=Dataset.from_dict(columns),
         loss=MultipleNegativesRankingLoss(model),
     )

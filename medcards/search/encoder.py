@@ -16,7 +16,7 @@ from medcards.deck.cards import corpus
 from medcards.search.vectors import Vectors
 
 TextEncoder = Callable[[list[str]], np.ndarray]
-"""From texts to unit vectors, float32, shape (texts, dimension)."""
+"""From questions to unit vectors, float32, shape (questions, dimension)."""
 BATCH_TOKENS = 1024
 """Largest number of tokens in a batch, padding included, where no parameter names it."""
 _PROGRESS_FROM = 20
@@ -32,14 +32,15 @@ class EmbedParams(Block):
 
 def embed_cards(model, cards: pd.DataFrame, batch_tokens: int = BATCH_TOKENS) -> Vectors:
     """Encode every question and every searched answer (see :func:`medcards.deck.cards.corpus`)."""
-    answers = corpus(cards)
+    searched = corpus(cards)
+    answers, questions = searched.answer.tolist(), cards.question.tolist()
     return Vectors(
-        answer_ids=answers.card_id.to_numpy(dtype=np.str_),
-        answers=encode(model, answers.answer.tolist(), batch_tokens),
-        answer_tokens=token_counts(model, answers.answer.tolist()),
+        answer_ids=searched.card_id.to_numpy(dtype=np.str_),
+        answers=encode_answers(model, answers, batch_tokens),
+        answer_tokens=token_counts(model, answers, answer_prompt(model)),
         question_ids=cards.card_id.to_numpy(dtype=np.str_),
-        questions=encode(model, cards.question.tolist(), batch_tokens),
-        question_tokens=token_counts(model, cards.question.tolist()),
+        questions=encode_questions(model, questions, batch_tokens),
+        question_tokens=token_counts(model, questions, question_prompt(model)),
         max_tokens=model.max_seq_length,
     )
 
@@ -80,8 +81,27 @@ def check_encoder(vectors: Vectors, encoder: TextEncoder, cards: pd.DataFrame) -
         raise InputError("the vectors are not those of the encoder: run `dvc repro -f adapt`")
 
 
-def encode(model, texts: list[str], batch_tokens: int = BATCH_TOKENS) -> np.ndarray:
-    """Encode texts as unit vectors.
+def question_prompt(model) -> str:
+    """The text that a bi-encoder reads before a question: its prompt ``query``. Most models have none."""
+    return model.prompts.get("query", "")
+
+
+def answer_prompt(model) -> str:
+    """The text that a bi-encoder reads before an answer. Most models have none.
+
+    It is the first of the prompts ``document``, ``passage`` and ``corpus`` that is not empty. sentence-transformers
+    gives every model an empty prompt ``document``, which its ``encode_document`` takes in place of ``passage``.
+    """
+    return next(filter(None, map(model.prompts.get, ("document", "passage", "corpus"))), "")
+
+
+def encode_questions(model, questions: list[str], batch_tokens: int = BATCH_TOKENS) -> np.ndarray:
+    """Encode questions as unit vectors, each after the model's prompt for queries, see :func:`encode_answers`."""
+    return _encode(model, model.encode_query, question_prompt(model), questions, batch_tokens)
+
+
+def encode_answers(model, answers: list[str], batch_tokens: int = BATCH_TOKENS) -> np.ndarray:
+    """Encode answers as unit vectors, each after the model's prompt for documents.
 
     Parameters
     ----------
@@ -89,17 +109,21 @@ def encode(model, texts: list[str], batch_tokens: int = BATCH_TOKENS) -> np.ndar
 
     Returns
     -------
-    array of shape (texts, dimension), float32, rows of length 1.
+    array of shape (answers, dimension), float32, rows of length 1.
 
     Raises
     ------
     InputError : the model gives vectors that are zero or not finite.
     """
+    return _encode(model, model.encode_document, answer_prompt(model), answers, batch_tokens)
 
+
+def _encode(model, encode: Callable, prompt: str, texts: list[str], batch_tokens: int) -> np.ndarray:
     def read(batch: list[str]) -> np.ndarray:
-        return model.encode(batch, batch_size=len(batch), normalize_embeddings=True, show_progress_bar=False)
+        size = len(batch)
+        return encode(batch, prompt=prompt, batch_size=size, normalize_embeddings=True, show_progress_bar=False)
 
-    lengths = np.minimum(token_counts(model, texts), model.max_seq_length)
+    lengths = np.minimum(token_counts(model, texts, prompt), model.max_seq_length)
     vectors = np.asarray(in_token_batches(read, texts, lengths, batch_tokens), dtype=np.float32)
     if not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3):
         raise InputError("embed.model gives vectors without a direction (zero or not finite): use another model")
@@ -140,7 +164,9 @@ def unknown_share(tokenizer, texts: list[str]) -> float:
     return float(np.mean(ids == unknown)) if unknown is not None and len(ids) else 0.0
 
 
-def token_counts(model, texts: list[str]) -> np.ndarray:
-    """The length of each text in the model's tokens, special tokens included, before it is cut."""
-    found = model.tokenizer(texts, truncation=False, padding=False, verbose=False)["input_ids"]
+def token_counts(model, texts: list[str], prompt: str = "") -> np.ndarray:
+    """The length of each text in the model's tokens before it is cut. The prompt and special tokens count."""
+    found = model.tokenizer([prompt + text for text in texts], truncation=False, padding=False, verbose=False)[
+        "input_ids"
+    ]
     return np.array([len(ids) for ids in found], dtype=np.int32)

@@ -19,13 +19,13 @@ from medcards.base.files import atomic, read_json, remove, to_json
 from medcards.base.manifests import model_folder, read_manifest
 from medcards.base.references import cache_folder
 from medcards.search.cross_encoder import Scorer, load_cross_encoder, score
-from medcards.search.encoder import TextEncoder, encode, in_token_batches, load_encoder
+from medcards.search.encoder import TextEncoder, encode_questions, in_token_batches, load_encoder
 
 log = logging.getLogger(__name__)
 
 PACKAGES = ("torch", "sentence-transformers", "onnxscript", "onnxruntime")
 """Packages that export and run a model. Another version makes another export."""
-EXPORT = 1
+EXPORT = 2
 """Number of the way in which :mod:`medcards.search.onnx_export` exports. Another way has another number."""
 REFUSED = "not_exportable.txt"
 """File with the reason, in the folder of a model that cannot be exported."""
@@ -42,7 +42,7 @@ class NotExportable(Exception):
 class ExportedModel:
     """A bi-encoder or a cross-encoder that ONNX Runtime runs on the CPU.
 
-    Call it with a list of texts for unit vectors, or with a list of (question, answer) pairs for scores.
+    Call it with a list of questions for unit vectors, or with a list of (question, answer) pairs for scores.
 
     Parameters
     ----------
@@ -54,6 +54,7 @@ class ExportedModel:
         import onnxruntime
         from tokenizers import Tokenizer
 
+        self._prompt = read_json(folder / "prompt.json")["prompt"]
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -64,8 +65,8 @@ class ExportedModel:
         self._inputs = [given.name for given in self._session.get_inputs()]
 
     def __call__(self, texts: list) -> np.ndarray:
-        """Unit vectors of texts, shape (texts, dimension), or scores of pairs, shape (pairs,)."""
-        found = self._tokenizer.encode_batch(texts)
+        """Unit vectors of questions, shape (questions, dimension), or scores of pairs, shape (pairs,)."""
+        found = self._tokenizer.encode_batch([self._prompt + text for text in texts] if self._prompt else texts)
         tokens = {
             "input_ids": np.array([text.ids for text in found]),
             "token_type_ids": np.array([text.type_ids for text in found]),
@@ -89,7 +90,7 @@ def search_encoder(folder: Path, threads: int = 0) -> TextEncoder:
     folder : the folder that the stage adapt wrote.
     threads : see :class:`ExportedModel`.
     """
-    return _exported(folder, "bi-encoder", load_encoder, encode, threads)
+    return _exported(folder, "bi-encoder", load_encoder, encode_questions, threads)
 
 
 def search_scorer(folder: Path, threads: int = 0) -> Scorer | None:

@@ -11,6 +11,7 @@ from torch.nn.functional import normalize
 
 from medcards import reason_of
 from medcards.base.files import write_json
+from medcards.search.encoder import question_prompt
 from medcards.search.exported import ExportedModel, NotExportable
 
 PROBES = [
@@ -37,12 +38,12 @@ class _Tensors(torch.nn.Module):
 
 
 def export_to_onnx(model, read: Callable[[list], np.ndarray], folder: Path) -> None:
-    """Write a model as ``model.onnx`` with its ``tokenizer.json``, and check that it is the same model.
+    """Write a model as ``model.onnx`` with its tokenizer and its prompt, and check that it is the same model.
 
     Parameters
     ----------
     model : a SentenceTransformer or a CrossEncoder. It is moved to the CPU.
-    read : from texts, or pairs of texts, to the model's results.
+    read : from questions, or pairs of texts, to the model's results.
     folder : folder that is made.
 
     Raises
@@ -51,10 +52,12 @@ def export_to_onnx(model, read: Callable[[list], np.ndarray], folder: Path) -> N
     """
     from sentence_transformers import CrossEncoder
 
-    probes = [(PROBES[0], text) for text in PROBES] if isinstance(model, CrossEncoder) else PROBES
+    pairs = isinstance(model, CrossEncoder)
+    probes = [(PROBES[0], text) for text in PROBES] if pairs else PROBES
     wanted = read(probes)
     folder.mkdir(parents=True)
     try:
+        write_json(folder / "prompt.json", {"prompt": "" if pairs else question_prompt(model)})
         _save_tokenizer(model, folder / "tokenizer.json")
         _save_graph(model.to("cpu").eval(), probes[:2], folder / "model.onnx")
         found = ExportedModel(folder)(probes)

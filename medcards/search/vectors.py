@@ -19,7 +19,7 @@ class Vectors:
     ----------
     answer_ids, question_ids : card ids, shape (answers,) and (cards,).
     answers, questions : float32, shape (answers, dimension) and (cards, dimension), rows of length 1.
-    answer_tokens, question_tokens : length of each text in the encoder's tokens, before it is cut.
+    answer_tokens, question_tokens : length of each text with its prompt in the encoder's tokens, before it is cut.
     max_tokens : the number of tokens at which the encoder cuts a text.
     """
 

@@ -24,7 +24,7 @@ from medcards.answers.contradictions import CONTRADICTION_KINDS
 from medcards.answers.records import AnswerParams
 from medcards.answers.scores import TermWeights, score_answers
 from medcards.answers.systems import ANSWERING_SYSTEMS, Exam, best_constant, chosen_systems, copy_nearest, search_open
-from medcards.base.files import read_json, write_json
+from medcards.base.files import write_json
 from medcards.base.stats import Bootstrap, paired_differences
 from medcards.report.answers import warnings
 from medcards.report.page import respond
@@ -189,8 +189,7 @@ def test_models_are_loaded_once_and_only_for_what_is_not_kept(exam, tmp_path, mo
     exam.llm = tiny.llm_params(folder)
     adapter = peft.get_peft_model(loading.load_llm(exam.llm)[0], peft.LoraConfig(r=4, init_lora_weights=False))
     adapter.save_pretrained(exam.data / "adapter")
-    config = read_json(exam.data / "adapter/adapter_config.json")
-    write_json(exam.data / "adapter/adapter_config.json", config | {"base_model_name_or_path": exam.llm.model})
+    write_json(exam.data / "adapter/manifest.json", {"llm": exam.llm.model_dump()})
     monkeypatch.setenv("MEDCARDS_SCRATCH", str(tmp_path / "scratch"))
     loads, usual = [], loading.load_llm
     monkeypatch.setattr(loading, "load_llm", lambda params: loads.append(params) or usual(params))

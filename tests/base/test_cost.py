@@ -1,11 +1,30 @@
-"""Seconds and memory of a process and its workers."""
+"""Seconds and memory of a process and its workers, and the machine that it runs on."""
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import psutil
 
-from medcards.base.cost import cost, peak_memory
+from medcards.base.cost import cost, machine, peak_memory
+
+
+def test_the_cost_names_the_machine():
+    found = cost()["machine"]
+    assert found == machine() and set(found) == {"processor", "cores", "memory_gb", "device"}
+    assert found["cores"] == psutil.cpu_count() and found["memory_gb"] > 0
+    if sys.platform == "linux" and "model name" in (known := open("/proc/cpuinfo").read()):
+        assert f": {found['processor']}\n" in known
+
+
+def test_the_device_of_a_process_is_the_gpu_that_it_used(monkeypatch):
+    """A GPU that PyTorch finds and the process did not use is not named."""
+    for used, device in ((False, "cpu"), (True, "NVIDIA X")):
+        cuda = SimpleNamespace(is_initialized=lambda used=used: used, get_device_name=lambda: "NVIDIA X")
+        monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+        assert machine()["device"] == device
+    monkeypatch.delitem(sys.modules, "torch")
+    assert machine()["device"] == "cpu"
 
 
 def test_the_memory_of_workers_counts():

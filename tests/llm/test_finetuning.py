@@ -2,11 +2,13 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 import tiny
 
 from medcards import InputError
+from medcards.base.files import write_json
 
 
 def cards(rows: list[dict]) -> pd.DataFrame:
@@ -100,6 +102,7 @@ def test_training_order():
 
 @pytest.mark.parametrize("quantize", ["none", "int8", "nf4"])
 def test_training_lowers_the_loss_and_the_adapter_loads_again(llama, tmp_path, quantize):
+    from medcards.llm.curves import curve_ends
     from medcards.llm.loading import load_llm, load_tuned
     from medcards.llm.lora import save_adapter
 
@@ -107,6 +110,9 @@ def test_training_lowers_the_loss_and_the_adapter_loads_again(llama, tmp_path, q
     curve = {step: value for step, name, value in live.points if name == "validation_loss"}
     assert list(curve) == [0, 2, 4]  # 32 cards, 8 a step; validated before the first step
     assert curve[4] < curve[2] < curve[0]
+    for step, of in ((0, "base"), (4, "tuned")):  # one figure in the curve, in the choice and in the report
+        assert curve[step] == np.mean(done.nll[of])
+    assert curve_ends(done.log)["validation"] == {"first": curve[0], "lowest": curve[4]}
     assert {name for _, name, _ in live.points} == {"train_loss", "validation_loss", "learning_rate", "gradient_norm"}
     assert [step for step, name, _ in live.points if name == "train_loss"] == [1, 2, 3, 4]
     assert [step for step, _, _ in live.speed] == [1, 2, 3, 4] and min(speed for *_, speed in live.speed) > 0
@@ -114,16 +120,18 @@ def test_training_lowers_the_loss_and_the_adapter_loads_again(llama, tmp_path, q
 
     llm = tiny.llm_params(llama, quantize=quantize)
     model, tokenizer = load_llm(llm)
-    save_adapter(done.best, tmp_path / "adapter", llm.model, tokenizer)
+    save_adapter(done.best, tmp_path / "adapter", llm.model, tokenizer, done.generation)
     assert {file.name for file in (tmp_path / "adapter").iterdir()} == {
         "adapter_config.json",
         "adapter_model.safetensors",
         "chat_template.jinja",
+        "generation_config.json",
         "tokenizer.json",
         "tokenizer_config.json",
     }
     config = json.loads((tmp_path / "adapter/adapter_config.json").read_text())
-    assert (config["base_model_name_or_path"], config["r"]) == (llm.model, 4)
+    assert (config["base_model_name_or_path"], config["r"]) == (str(llama), 4)
+    write_json(tmp_path / "adapter/manifest.json", {"llm": llm.model_dump()})
     tuned, _ = load_tuned(llm, tmp_path / "adapter")
     assert done.nll["tuned"] == pytest.approx(nll_of_each_card(tuned, tokenizer), abs=CLOSE[quantize])
     with tuned.disable_adapter():

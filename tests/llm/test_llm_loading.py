@@ -1,12 +1,11 @@
 """Loading a language model and its adapter; answers and likelihoods that are kept."""
 
-import json
-
 import pytest
 import tiny
 from test_finetuning import VALIDATION, WEIGHTS, lora_params, tune
 
 from medcards import InputError
+from medcards.base.files import write_json
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +21,8 @@ def adapter(llama, tmp_path):
 
     llm = tiny.llm_params(llama)
     done, _ = tune(llama, tmp_path / "scratch", epochs=0.25)
-    save_adapter(done.best, tmp_path / "adapter", llm.model, load_tokenizer(llm))
+    save_adapter(done.best, tmp_path / "adapter", llm.model, load_tokenizer(llm), done.generation)
+    write_json(tmp_path / "adapter/manifest.json", {"llm": llm.model_dump()})
     return tmp_path / "adapter"
 
 
@@ -32,10 +32,38 @@ def test_an_adapter_of_another_base_is_an_error(adapter, llama, tmp_path):
     other = tiny.llm_params(tiny.make_llm(tmp_path / "other", width=128))
     with pytest.raises(InputError, match="belongs to path:.*, not to path:.*other: run `dvc repro -f finetune`"):
         load_tuned(other, adapter)
-    config = json.loads((adapter / "adapter_config.json").read_text())
-    (adapter / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": other.model}))
+    write_json(adapter / "manifest.json", {"llm": other.model_dump()})
     with pytest.raises(InputError, match="does not fit its base"):
         load_tuned(other, adapter)
+
+
+@pytest.mark.parametrize(
+    ("reference", "name", "revision"),
+    [
+        (f"hub:OWNER/NAME@{'a' * 40}", "OWNER/NAME", "a" * 40),
+        ("path:models/llm/mine", "models/llm/mine", None),
+        (f"pypi:name@1.0/a.gguf@sha256:{'0' * 64}", f"pypi:name@1.0/a.gguf@sha256:{'0' * 64}", None),
+    ],
+)
+def test_an_adapter_names_its_base_in_the_fields_of_peft(llama, tmp_path, reference, name, revision):
+    from peft import LoraConfig
+    from transformers import GenerationConfig
+
+    from medcards.llm.loading import load_tokenizer
+    from medcards.llm.lora import lora_config, save_adapter
+
+    lora_config(lora_params()).save_pretrained(tmp_path / "checkpoint")
+    (tmp_path / "checkpoint" / WEIGHTS).touch()
+    tokenizer = load_tokenizer(tiny.llm_params(llama))
+    save_adapter(tmp_path / "checkpoint", tmp_path / "adapter", reference, tokenizer, GenerationConfig())
+    config = LoraConfig.from_pretrained(tmp_path / "adapter")
+    assert (config.base_model_name_or_path, config.revision) == (name, revision)
+
+
+def test_peft_alone_loads_an_adapter_on_a_base_of_the_users_own(adapter):
+    from peft import AutoPeftModelForCausalLM
+
+    assert AutoPeftModelForCausalLM.from_pretrained(adapter).peft_config["default"].r == 4
 
 
 def test_a_damaged_or_missing_adapter_is_an_error(adapter, llama, tmp_path):
@@ -45,7 +73,7 @@ def test_a_damaged_or_missing_adapter_is_an_error(adapter, llama, tmp_path):
     (adapter / WEIGHTS).write_bytes(b"cut off")
     with pytest.raises(InputError, match="is damaged .*: run `dvc repro -f finetune`"):
         load_tuned(llm, adapter)
-    with pytest.raises(InputError, match="adapter_config.json is missing"):
+    with pytest.raises(InputError, match="manifest.json is missing"):
         load_tuned(llm, tmp_path / "none")
 
 

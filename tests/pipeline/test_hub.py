@@ -15,7 +15,7 @@ from test_profiles import COMMITTED, settings
 from medcards.base.files import read_json
 from medcards.base.references import parse
 from medcards.deck import cards
-from medcards.search.encoder import encode, load_encoder
+from medcards.search.encoder import encode_answers, load_encoder
 from medcards.search.vectors import Vectors
 
 pytestmark = pytest.mark.hub
@@ -139,7 +139,8 @@ def test_the_vectors_are_those_of_the_pinned_encoder(hub, published):
     vectors = Vectors.load(published.folder / "data/vectors", table).answers
     texts = cards.corpus(table).answer.tolist()
     old, new = (
-        encode(load_encoder(hub.folders[ENCODER.name, commit]), texts) for commit in (ENCODER.revision, hub.encoder)
+        encode_answers(load_encoder(hub.folders[ENCODER.name, commit]), texts)
+        for commit in (ENCODER.revision, hub.encoder)
     )
     assert np.allclose(vectors, old, atol=1e-4) and not np.allclose(vectors, new, atol=1e-1)
 
@@ -175,8 +176,21 @@ def test_the_exported_adapter_names_the_pinned_base_model(published, medcards):
     done = medcards("export", "--adapter", "--to", exported, "--data", published.folder / "data")
     assert done.returncode == 0, done.stderr
     card = (exported / "README.md").read_text()
-    assert f"base_model: {LLM.name}" in card and f'revision="{LLM.revision}"' in card
+    assert f"base_model: {LLM.name}" in card and f"revision {LLM.revision}" in card
     assert DECK in card
+
+
+@pytest.mark.parametrize("folder", ["data/adapter", "exported/tiny"])
+def test_peft_alone_loads_the_adapter_and_fetches_the_pinned_base(hub, published, folder, tmp_path):
+    """With an empty cache of the hub's client, and after the branch main moved on to other weights."""
+    other = files_of(tiny.make_llm(tmp_path / "other", width=32))
+    hub.push("models", LLM.name, other)
+    code = "import sys; from peft import AutoPeftModelForCausalLM as Auto; model = Auto.from_pretrained(sys.argv[1]); "
+    code += "print(model.config.hidden_size, model.peft_config['default'].r)"
+    done = published.on_hub("python", "-c", code, folder, HF_HOME=str(tmp_path / "home"))
+    assert done.stdout.split()[-2:] == ["64", "4"]
+    snapshots = tmp_path / "home/hub" / f"models--{LLM.name.replace('/', '--')}" / "snapshots"
+    assert [snapshot.name for snapshot in snapshots.iterdir()] == [LLM.revision]
 
 
 def test_a_branch_of_a_model_is_pinned_until_the_stage_models_runs_again(hub, with_cards):

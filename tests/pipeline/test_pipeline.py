@@ -93,10 +93,12 @@ def test_the_answers_and_their_scores(repository):
 
 def test_the_adapter(repository):
     adapter = {file.name for file in (repository.folder / "data/adapter").iterdir()}
-    tokenizer = {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
-    assert adapter == {"adapter_config.json", "adapter_model.safetensors", "manifest.json"} | tokenizer
+    answering = {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"}
+    assert adapter == {"adapter_config.json", "adapter_model.safetensors", "manifest.json"} | answering
     tuned = repository.metrics("finetune")
     assert tuned["validation_nll"]["tuned"]["n"] == 4 and tuned["train"]["rows"] == 16
+    ends = {"first": tuned["validation_nll"]["base"]["mean"], "lowest": tuned["validation_nll"]["tuned"]["mean"]}
+    assert tuned["curve"]["validation"] == ends
     assert tuned["trainable_share"] == pytest.approx(tuned["trainable_parameters"] / tuned["parameters"], rel=1e-4)
     assert not list(repository.folder.glob(".scratch/finetune/*/checkpoint-*"))
     curve = (repository.folder / "plots/finetune/plots/metrics/validation_loss.tsv").read_text().splitlines()

@@ -135,6 +135,7 @@ METRICS = {
     "evaluate": qa_metrics(),
     "quantise_eval": {"base_bytes": {}},
 }
+MACHINE = {"processor": "A Processor", "cores": 2, "memory_gb": 16, "device": "cpu"}
 COSTS = {
     "index": {"exact": {"queries_per_second": 100.0}, "ratios": {"hnsw_to_exact": 12.5, "hnsw_to_exact_in_batch": 2.0}},
     "rerank_eval": {"latency": {"bm25": {"p50_ms": 1.0}, "dense_exact": {"p50_ms": 10.0}}},
@@ -215,7 +216,7 @@ def write_run(folder: Path) -> None:
     """A run's data, params.yaml, docs and README in ``folder``."""
     for number, (stage, metrics) in enumerate(METRICS.items(), start=1):
         write_json(folder / "data/figures" / stage / "metrics.json", metrics)
-        cost = {"seconds": number + 0.4, "peak_memory_mb": 1000 * number} | COSTS.get(stage, {})
+        cost = {"seconds": number + 0.4, "peak_memory_mb": 1000 * number, "machine": MACHINE} | COSTS.get(stage, {})
         write_json(folder / "data/figures" / stage / "cost.json", cost)
     write_json(folder / "data/figures/evaluate/quantisation.json", {})
     for name, table in TABLES.items():

@@ -6,7 +6,18 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from handmade import ANSWERS, CURVES, METRICS, ROOT, SCORES, interval, prepare_metrics, retrieval_metrics, write_run
+from handmade import (
+    ANSWERS,
+    CURVES,
+    MACHINE,
+    METRICS,
+    ROOT,
+    SCORES,
+    interval,
+    prepare_metrics,
+    retrieval_metrics,
+    write_run,
+)
 
 from medcards import InputError
 from medcards.base.files import write_json
@@ -14,7 +25,7 @@ from medcards.report import explore, render
 from medcards.report.answers import answers_to_read, base_rows, systems_by_kind
 from medcards.report.dataset_card import dataset_card
 from medcards.report.render import markdown_table
-from medcards.report.results import query_sets_of, read_figures, read_published, retrieval_systems_of
+from medcards.report.results import machines, query_sets_of, read_figures, read_published, retrieval_systems_of
 from medcards.report.search import search_warnings
 from medcards.report.style import read_figure_table
 from stages import report
@@ -121,6 +132,9 @@ def test_report_page(run):
     assert "nmf, the most coherent model, gains 0.100 in c_v over lda (3 seeds: 0.050 to 0.150)." in page
     assert "with a linear layer (trained on 6,000 training questions)" in page and "Quantised bases" not in page
     assert "Every question has a near-copy in training." in page
+    assert "The training loss, a mean over answer tokens, goes from 3.000 to 2.500 nats per token." in page
+    assert "the mean over the validation cards of each card's mean over its answer tokens" in page
+    assert "base 3.000 [3.000, 3.000], tuned 2.000 [2.000, 2.000], difference -1.000" in page
     assert "| evaluate      |        12 |             12,000 |" in page
     assert "1.000 [1.000, 1.000] for directions (n = 1), 0.000 [0.000, 0.000] for the other kinds (n = 1)" in page
 
@@ -159,6 +173,27 @@ def test_plots_over_a_range_say_so(run, monkeypatch, tmp_path):
         "coherence NPMI range of 2 seeds",
         "topic diversity range of 2 seeds",
     ]
+
+
+def test_report_names_the_machine_of_the_runs(run):
+    """And not the machine that writes the report."""
+    page = (run / "REPORT.md").read_text()
+    assert "\nAll stages ran on A Processor, 2 cores, 16 GB of memory (cpu). The versions are Python 3." in page
+
+
+def test_report_says_which_stages_ran_on_which_machine_and_device():
+    gpu, other = MACHINE | {"device": "NVIDIA X"}, MACHINE | {"processor": "Another", "cores": 8}
+    costs = {f"cost/{stage}": {"machine": MACHINE} for stage in METRICS}
+    costs |= {f"cost/{stage}": {"machine": gpu} for stage in ("finetune", "answer")}
+    assert machines(costs) == (
+        "All stages ran on A Processor, 2 cores, 16 GB of memory (cpu: prepare, embed, adapt, audit, eda, index, "
+        "rerank_train, rerank_eval, rows, quantise_eval, evaluate; NVIDIA X: finetune, answer)."
+    )
+    costs |= {f"cost/{stage}": {"machine": other} for stage in METRICS if stage not in ("finetune", "answer")}
+    assert machines(costs).endswith(
+        " quantise_eval, evaluate ran on Another, 8 cores, 16 GB of memory (cpu). "
+        "finetune, answer ran on A Processor, 2 cores, 16 GB of memory (NVIDIA X)."
+    )
 
 
 def test_report_heads_systems_by_what_they_know(run):

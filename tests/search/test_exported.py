@@ -11,7 +11,7 @@ import tiny
 from medcards import InputError
 from medcards.base.manifests import write_manifest
 from medcards.search.cross_encoder import load_cross_encoder, score
-from medcards.search.encoder import encode, load_encoder
+from medcards.search.encoder import encode_questions, load_encoder
 from medcards.search.exported import KEPT, ExportedModel, NotExportable, search_encoder, search_scorer
 from medcards.search.onnx_export import export_to_onnx
 
@@ -30,22 +30,22 @@ def exported(tmp_path_factory):
     """A tiny bi-encoder and its export."""
     folder = tmp_path_factory.mktemp("exported")
     model = load_encoder(tiny.make_encoder(folder / "model"))
-    export_to_onnx(model, partial(encode, model), folder / "onnx")
+    export_to_onnx(model, partial(encode_questions, model), folder / "onnx")
     return model, folder / "onnx"
 
 
 def test_the_exported_bi_encoder_gives_the_same_vectors(exported):
     model, folder = exported
     run = ExportedModel(folder)
-    assert run(TEXTS) == pytest.approx(encode(model, TEXTS), abs=1e-5)
-    assert run(TEXTS[3:4]) == pytest.approx(encode(model, TEXTS)[3:4], abs=1e-5)  # alone, so without padding
+    assert run(TEXTS) == pytest.approx(encode_questions(model, TEXTS), abs=1e-5)
+    assert run(TEXTS[3:4]) == pytest.approx(encode_questions(model, TEXTS)[3:4], abs=1e-5)  # alone, so without padding
 
 
 def test_an_export_that_gives_other_results_is_refused(exported, tmp_path):
     model, _ = exported
     other = load_encoder(tiny.make_encoder(tmp_path / "other", seed=1))
     with pytest.raises(NotExportable, match="its results differ by"):
-        export_to_onnx(model, partial(encode, other), tmp_path / "onnx")
+        export_to_onnx(model, partial(encode_questions, other), tmp_path / "onnx")
 
 
 def test_the_exported_cross_encoder_gives_the_same_scores(tmp_path, cache, monkeypatch):
@@ -79,7 +79,7 @@ def test_a_model_that_cannot_be_exported_is_run_by_pytorch(tmp_path, cache, monk
     found = search_encoder(tmp_path / "encoder")(TEXTS)
     said = "PyTorch runs the bi-encoder, which starts slowly: it could not be exported"
     assert said in caplog.text
-    assert np.array_equal(found, encode(load_encoder(folder), TEXTS))
+    assert np.array_equal(found, encode_questions(load_encoder(folder), TEXTS))
     caplog.clear()
     monkeypatch.delattr("medcards.search.onnx_export.export_to_onnx")  # a later search does not try again
     assert np.array_equal(search_encoder(tmp_path / "encoder")(TEXTS), found) and said in caplog.text

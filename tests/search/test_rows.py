@@ -57,7 +57,7 @@ def test_a_training_row_has_the_tokens_of_the_chat_template(tokenizer):
     rows, _ = training_rows(tokenizer, GOUT, "Be brief.", 128)
     messages = [*prompt("What is gout?", "Be brief."), {"role": "assistant", "content": "gout is a fever"}]
     text = tokenizer.apply_chat_template(messages, tokenize=False)
-    assert tokenizer.decode(rows[0]["input_ids"]) == text
+    assert tokenizer.decode(rows[0]["input_ids"]) == text.rstrip("\n")  # what follows the end token is not trained
 
 
 def test_training_rows_count_what_they_cut(tokenizer, caplog):

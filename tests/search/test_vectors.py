@@ -10,7 +10,15 @@ from search_material import deck
 
 from medcards import InputError
 from medcards.base.manifests import write_manifest
-from medcards.search.encoder import check_encoder, embed_cards, encode, load_encoder
+from medcards.search.encoder import (
+    check_encoder,
+    embed_cards,
+    encode_answers,
+    encode_questions,
+    in_token_batches,
+    load_encoder,
+    token_counts,
+)
 from medcards.search.vectors import Vectors, search_vectors
 
 
@@ -23,7 +31,7 @@ def test_vectors_are_saved_and_checked(tmp_path):
     assert vectors.answers.shape == (5, 32) and vectors.questions.shape == (6, 32)
     assert vectors.answers.dtype == np.float32
     assert np.linalg.norm(vectors.questions, axis=1) == pytest.approx(np.ones(6), abs=1e-5)
-    alone = encode(encoder, [table.question[4]])
+    alone = encode_questions(encoder, [table.question[4]])
     assert vectors.questions_of(["e"])[0] == pytest.approx(alone[0], abs=1e-5)
     assert vectors.max_tokens == 64
     assert vectors.question_tokens_of(["e"]).tolist() == [vectors.question_tokens[4]]
@@ -40,14 +48,29 @@ def test_vectors_are_saved_and_checked(tmp_path):
         Vectors.load(tmp_path / "saved", table)
 
 
+TEXTS = [*deck().answer[:20], "asthma " * 500, "gout"]
+"""Short texts, and one that is cut at 64 tokens."""
+
+
 def test_vectors_are_those_of_sentence_transformers(tmp_path):
-    """Short texts, one that is cut at 64 tokens, and a prompt that the model puts before every text."""
+    """Without prompts, and with a prompt for queries and one for documents."""
     model = load_encoder(tiny.make_encoder(tmp_path))
-    texts = [*deck().answer[:20], "asthma " * 500, "gout"]
-    for prompt in (None, "query"):
-        model.prompts, model.default_prompt_name = {"query": "fever: "}, prompt
-        alone = [model.encode(text, normalize_embeddings=True) for text in texts]
-        assert encode(model, texts, batch_tokens=200) == pytest.approx(np.array(alone), abs=1e-5)
+    for prompts in ({}, {"query": "fever: ", "document": "rest: "}):
+        model.prompts = {"query": "", "document": ""} | prompts
+        for encode, alone in ((encode_questions, model.encode_query), (encode_answers, model.encode_document)):
+            expected = [alone(text, normalize_embeddings=True) for text in TEXTS]
+            assert encode(model, TEXTS, batch_tokens=200) == pytest.approx(np.array(expected), abs=1e-5)
+
+
+def test_vectors_of_a_model_without_prompts_are_the_bytes_of_its_encode(tmp_path):
+    model = load_encoder(tiny.make_encoder(tmp_path))
+
+    def read(batch: list[str]) -> np.ndarray:
+        return model.encode(batch, batch_size=len(batch), normalize_embeddings=True)
+
+    expected = in_token_batches(read, TEXTS, np.minimum(token_counts(model, TEXTS), 64), 200)
+    for encode in (encode_questions, encode_answers):
+        assert encode(model, TEXTS, 200).tobytes() == expected.tobytes()
 
 
 def test_vectors_of_another_encoder_are_refused(tmp_path):
@@ -55,9 +78,9 @@ def test_vectors_of_another_encoder_are_refused(tmp_path):
     one = load_encoder(tiny.make_encoder(tmp_path / "one"))
     other = load_encoder(tiny.make_encoder(tmp_path / "other", seed=1))
     vectors = embed_cards(one, cards)
-    check_encoder(vectors, partial(encode, one), cards)
+    check_encoder(vectors, partial(encode_questions, one), cards)
     with pytest.raises(InputError, match="not those of the encoder"):
-        check_encoder(vectors, partial(encode, other), cards)
+        check_encoder(vectors, partial(encode_questions, other), cards)
 
 
 def test_search_vectors_are_the_adapted_ones_where_there_are_any(tmp_path):
