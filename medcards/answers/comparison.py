@@ -20,13 +20,13 @@ BLOCKS = ("split", "differences", "far_from_training", "whole_sentences")
 """Keys of a summary that are no systems."""
 SYSTEM_KINDS = {
     "knows nothing of the card": ("echo", "constant", "copy_nearest"),
-    "closed book": ("base", "lora"),
+    "closed book": ("base", "base_fewshot", "lora"),
     "training cards as context": ("base_rag", "lora_rag"),
     "open book: the answer is in the deck": ("search_open", "lora_rag_open", "oracle"),
 }
 """The systems by what they know, in the order of the tables. The last kind never counts as learning."""
-BASELINES, _CLOSED, _READING, OPEN = SYSTEM_KINDS.values()
-LEARNED = _CLOSED + _READING
+BASELINES, _CLOSED, READING, OPEN = SYSTEM_KINDS.values()
+LEARNED = _CLOSED + READING
 
 
 def summarise_answers(scores: dict[str, pd.DataFrame], bootstrap: Bootstrap) -> dict:
@@ -64,15 +64,17 @@ def best_system(summary: dict, names: Sequence[str]) -> str | None:
 def answer_pairs(summary: dict) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """The pairs of systems that are compared, among those that were asked.
 
-    They compare tuned with base, and reading with not reading. They compare each learned system with each system that
-    knows nothing of the card; of these, the pairs of ``lora`` and of the best learned system are reported.
+    They compare tuned with base, with and without examples, and reading with not reading. They compare each learned
+    system with each system that knows nothing of the card; of these, the pairs of ``lora`` and of the best learned
+    system are reported.
 
     Returns
     -------
     family : all pairs, see :func:`medcards.base.stats.paired_differences`.
     reported : the pairs of the family whose difference is reported.
     """
-    fixed = [("lora", "base"), ("base_rag", "base"), ("lora_rag", "lora")]
+    fixed = [("lora", "base_fewshot"), ("lora", "base"), ("base_fewshot", "base"), ("base_rag", "base")]
+    fixed.append(("lora_rag", "lora"))
     copying = [(name, baseline) for name in LEARNED for baseline in BASELINES]
     family = [pair for pair in fixed + copying if set(pair) <= set(summary)]
     picked = ("lora", best_system(summary, LEARNED))

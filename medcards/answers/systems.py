@@ -2,7 +2,9 @@
 
 ``echo``, ``constant`` and ``copy_nearest`` know nothing of the card. Their scores show how much of a metric needs no
 knowledge.
-``base`` and ``lora`` answer closed book. ``base_rag`` and ``lora_rag`` read training cards first.
+``base``, ``base_fewshot`` and ``lora`` answer closed book. ``base_fewshot`` has random training cards as earlier turns:
+it knows the form of an answer, and no fact of the card. So ``lora`` minus ``base_fewshot`` is what tuning taught beyond
+the form. ``base_rag`` and ``lora_rag`` read training cards first.
 ``search_open``, ``lora_rag_open`` and ``oracle`` are open book: they may see the card itself, so their scores measure
 retrieval and reading, not what was learned.
 """
@@ -26,6 +28,8 @@ from medcards.search.context import nearest_training_cards
 from medcards.search.exact import exact_search
 from medcards.search.vectors import Vectors
 
+EXAMPLES = 3
+"""Number of training cards that ``base_fewshot`` has as earlier turns."""
 CONSTANTS = 1000
 """Number of training answers that the constant is chosen from. Each is compared with each."""
 
@@ -69,6 +73,14 @@ class Exam:
     def training_context(self) -> list[list[str]]:
         """The training cards whose questions are nearest to each question, as text."""
         return nearest_training_cards(self.questions, self.train, self.vectors, self.params.context_cards)
+
+    @cached_property
+    def examples(self) -> list[list[tuple[str, str]]]:
+        """Question and answer of :data:`EXAMPLES` random training cards of the deck's own, drawn for each question."""
+        own = self.train[self.train.query_set == "own"]
+        cards, random = list(zip(own.question, own.answer, strict=True)), np.random.default_rng(self.seed)
+        count = min(EXAMPLES, len(cards))
+        return [[cards[row] for row in random.choice(len(cards), count, replace=False)] for _ in self.questions.card_id]
 
     @cached_property
     def found(self) -> list[pd.DataFrame]:
@@ -125,7 +137,13 @@ class Exam:
             inputs["adapter"] = {name: sha256_of(adapter / name) for name in files}
         return scratch_root() / "answer" / fingerprint("medcards/llm", **inputs)
 
-    def ask(self, label: str, read: list[list[str]] | None = None, tuned: bool = True) -> Answers:
+    def ask(
+        self,
+        label: str,
+        read: list[list[str]] | None = None,
+        tuned: bool = True,
+        examples: list[list[tuple[str, str]]] | None = None,
+    ) -> Answers:
         """The language model's answers, and the likelihood of the reference answers under it.
 
         Parameters
@@ -133,6 +151,7 @@ class Exam:
         label : the name of the system, for the progress bars.
         read : the texts that the model reads before each question.
         tuned : whether the tuned model is asked, or the base model.
+        examples : the questions and answers that stand before each question as earlier turns.
         """
         from medcards.llm.generation import generate
         from medcards.llm.loading import load_tokenizer
@@ -146,10 +165,12 @@ class Exam:
             self.params.batch_tokens,
             label,
             context=read,
+            examples=examples,
             references=self.questions.answer.tolist(),
             kept=self.kept(tuned),
         )
-        return Answers.of_model(made, read)
+        seen = [[card_text(*card) for card in cards] for cards in examples] if examples else read
+        return Answers.of_model(made, seen)
 
 
 ANSWERING_SYSTEMS: dict[str, Callable[[Exam], Answers]] = {}
@@ -201,6 +222,12 @@ def copy_nearest(exam: Exam) -> Answers:
 def base(exam: Exam) -> Answers:
     """The base language model, closed book."""
     return exam.ask("base", tuned=False)
+
+
+@answering_system
+def base_fewshot(exam: Exam) -> Answers:
+    """The base model, after random training cards as earlier turns."""
+    return exam.ask("base_fewshot", tuned=False, examples=exam.examples)
 
 
 @answering_system

@@ -26,7 +26,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from medcards import InputError
 from medcards.base.batches import token_batches
 from medcards.base.files import atomic
-from medcards.llm.prompts import answer_ids, prompt_ids
+from medcards.llm.prompts import Example, answer_ids, prompt_ids
 
 Model = PreTrainedModel | PeftModel
 READ_SHARE = 16
@@ -60,6 +60,7 @@ def generate(
     batch_tokens: int,
     label: str = "generate",
     context: list[list[str]] | None = None,
+    examples: list[list[Example]] | None = None,
     references: list[str] | None = None,
     kept: Path | None = None,
 ) -> list[Generated]:
@@ -74,6 +75,7 @@ def generate(
     batch_tokens : tokens of a batch, at most: prompts, the longer of answer and reference, and padding.
     label : name of the progress bar.
     context : for each question, the texts that the model reads before it; none by default.
+    examples : for each question, the questions and answers that stand before it as earlier turns; none by default.
     references : for each question, the answer whose likelihood is asked; none by default.
     kept : folder that keeps the results by batch, so that a later call with the same inputs computes nothing. A folder
         belongs to one model: its weights, its dtype and its device.
@@ -88,7 +90,8 @@ def generate(
     """
     prompts, tails = [], []
     for row, question in enumerate(questions):
-        prompts.append(prompt_ids(tokenizer, question, system_prompt, context[row] if context else ()))
+        before = context[row] if context else (), examples[row] if examples else ()
+        prompts.append(prompt_ids(tokenizer, question, system_prompt, *before))
         tails.append(answer_ids(tokenizer, question, references[row], system_prompt) if references else [])
     made: dict[int, Generated] = {}
     lengths = [len(prompt) + max(max_new_tokens, len(tail)) for prompt, tail in zip(prompts, tails, strict=True)]

@@ -68,23 +68,38 @@ def _log_once(line: str) -> None:
     log.info(line)
 
 
-def prompt(question: str, system_prompt: str, context: Sequence[str] = ()) -> list[dict[str, str]]:
-    """The messages that ask a question, after the texts of ``context``.
+Example = tuple[str, str]
+"""A question and its answer, which stand in a prompt as an earlier turn."""
+
+
+def prompt(
+    question: str, system_prompt: str, context: Sequence[str] = (), examples: Sequence[Example] = ()
+) -> list[dict[str, str]]:
+    """The messages that ask a question, after the turns of ``examples`` and after the texts of ``context``.
 
     >>> prompt("What is gout?", "", ["Gout is an arthritis."])[0]["content"]
     'Known cards:\\n- Gout is an arthritis.\\n\\nWhat is gout?'
+    >>> [turn["content"] for turn in prompt("What is gout?", "", examples=[("What is a cyst?", "A sac.")])]
+    ['What is a cyst?', 'A sac.', 'What is gout?']
     """
-    system = [{"role": "system", "content": system_prompt}] if system_prompt else []
+    turns = [{"role": "system", "content": system_prompt}] if system_prompt else []
+    for asked, answer in examples:
+        turns += [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
     if context:
         question = "Known cards:\n" + "".join(f"- {text}\n" for text in context) + f"\n{question}"
-    return [*system, {"role": "user", "content": question}]
+    return [*turns, {"role": "user", "content": question}]
 
 
 def prompt_ids(
-    tokenizer: PreTrainedTokenizerBase, question: str, system_prompt: str, context: Sequence[str] = ()
+    tokenizer: PreTrainedTokenizerBase,
+    question: str,
+    system_prompt: str,
+    context: Sequence[str] = (),
+    examples: Sequence[Example] = (),
 ) -> list[int]:
     """The token ids of :func:`prompt`, the start of the assistant's turn included."""
-    return _ids(tokenizer, _render(tokenizer, prompt(question, system_prompt, context), add_generation_prompt=True))
+    messages = prompt(question, system_prompt, context, examples)
+    return _ids(tokenizer, _render(tokenizer, messages, add_generation_prompt=True))
 
 
 def answer_ids(tokenizer: PreTrainedTokenizerBase, question: str, answer: str, system_prompt: str) -> list[int]:

@@ -9,6 +9,8 @@ from medcards.answers.comparison import (
     BASELINES,
     HEADLINE,
     LEARNED,
+    OPEN,
+    READING,
     SYSTEM_KINDS,
     answer_systems_of,
     best_system,
@@ -136,13 +138,14 @@ def answers_to_read(answers: pd.DataFrame, scores: pd.DataFrame, system: str, co
     Returns
     -------
     ``{"Best": questions, "Worst": questions}``. A question is a row of ``answers`` with ``score`` (sound F1) and
-    ``context`` (the cards that the first system with a context read).
+    ``context`` (the cards that the first system that reads cards read).
     """
+    reading = next((name for name in READING + OPEN if name in answers.read[0]), None)
     ranked = scores[scores.system == system].set_index("card_id")[HEADLINE].dropna().sort_values(kind="stable")
     rows = answers.set_index("card_id", drop=False)
     return {
         title: [
-            rows.loc[card].to_dict() | {"score": ranked[card], "context": next(iter(rows.read[card].values()), [])}
+            rows.loc[card].to_dict() | {"score": ranked[card], "context": rows.read[card].get(reading, [])}
             for card in cards
         ]
         for title, cards in (("Best", ranked.index[::-1][:count]), ("Worst", ranked.index[:count]))

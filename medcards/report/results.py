@@ -133,8 +133,8 @@ def headlines(metrics: dict[str, dict]) -> dict[str, object]:
     audit, own, qa = metrics["audit"], ranked_questions(metrics["retrieval"])["own"], metrics["qa"]
     served, asked = metrics["retrieval"]["served"]["system"], answer_systems_of(qa)
     learned, baseline, openly = (best_system(asked, names) for names in (LEARNED, BASELINES, OPEN))
-    tuning = qa["differences"].get("lora-base", {})
-    copying = qa["differences"].get(f"{learned}-{baseline}", {})
+    differences = {pair: block.get(HEADLINE) for pair, block in qa["differences"].items()}
+    answered = dict.fromkeys((baseline, "base", "base_fewshot", "lora", learned, openly))
     yardstick = "dense_before" if "dense_before" in own else "dense_exact"
     return {
         "leak": {kind: leaked_share(audit, kind, "questions", "bi-encoder") for kind in ("group", "random")},
@@ -148,13 +148,14 @@ def headlines(metrics: dict[str, dict]) -> dict[str, object]:
         else None,
         "hnsw_recall": hnsw_recall(metrics),
         "hnsw_speed": metrics["cost/index"]["ratios"]["hnsw_to_exact"],
-        "sound_f1": {name: asked[name][HEADLINE] for name in (baseline, "base", learned, openly) if name in asked},
+        "sound_f1": {name: asked[name][HEADLINE] for name in answered if name in asked},
         "learned": learned,
         "baseline": baseline,
         "open": openly,
         "validation_nll_difference": metrics["finetune"]["differences"]["tuned-base"]["validation_nll"],
-        "tuning_difference": tuning.get(HEADLINE),
-        "baseline_difference": copying.get(HEADLINE),
+        "tuning_difference": differences.get("lora-base"),
+        "form_difference": differences.get("lora-base_fewshot"),
+        "baseline_difference": differences.get(f"{learned}-{baseline}"),
     }
 
 

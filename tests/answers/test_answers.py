@@ -193,7 +193,7 @@ def test_models_are_loaded_once_and_only_for_what_is_not_kept(exam, tmp_path, mo
     monkeypatch.setenv("MEDCARDS_SCRATCH", str(tmp_path / "scratch"))
     loads, usual = [], loading.load_llm
     monkeypatch.setattr(loading, "load_llm", lambda params: loads.append(params) or usual(params))
-    systems = chosen_systems(["base", "lora", "base_rag", "lora_rag"])
+    systems = chosen_systems(["base", "base_fewshot", "lora", "base_rag", "lora_rag"])
     made = {name: system(exam) for name, system in systems.items()}
     assert len(loads) == 1
     assert made["base"].nll != made["lora"].nll and made["base"].nll != made["base_rag"].nll
@@ -223,6 +223,7 @@ def exam(tmp_path) -> Exam:
             "answer": ["An arthritis", "A lung disease", "Arthritis with crystals", "Narrow airways"],
             "group": ["1", "2", "3", "4"],
             "split": ["train", "train", "test", "test"],
+            "query_set": "own",
         }
     )
     gout, asthma = [1.0, 0.0], [0.0, 1.0]
@@ -241,6 +242,19 @@ def exam(tmp_path) -> Exam:
 
 def test_copy_nearest_gives_the_answer_of_the_nearest_training_question(exam):
     assert copy_nearest(exam).texts == ["An arthritis", "A lung disease"]
+
+
+def test_base_fewshot_has_random_training_cards_as_earlier_turns(exam):
+    """Their order differs from question to question. The deck has two training cards, so there are two turns."""
+    pairs = {("What is gout?", "An arthritis"), ("What is asthma?", "A lung disease")}
+    exam.questions = pd.concat([exam.questions] * 10)
+    assert all(len(cards) == 2 and set(cards) == pairs for cards in exam.examples)
+    assert len({tuple(cards) for cards in exam.examples}) == 2
+    again = Exam(exam.cards, exam.questions, exam.vectors, exam.data, None, exam.params, "", seed=0)
+    assert again.examples == exam.examples
+    exam.cards = exam.cards.assign(query_set=["own", "layperson", "own", "own"])
+    del exam.__dict__["examples"], exam.__dict__["train"]
+    assert set(exam.examples[0]) == {("What is gout?", "An arthritis")}
 
 
 def test_search_open_gives_the_first_card_of_the_served_rankings(exam):

@@ -19,8 +19,8 @@ from test_experiments import answers
 from medcards.answers.comparison import BLOCKS
 
 STAGES = [*YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]]
-ANSWERING = {"echo", "constant", "copy_nearest", "base", "lora", "lora_rag", "search_open"}
-LANGUAGE_MODELS = {"base", "lora", "lora_rag"}
+ANSWERING = {"echo", "constant", "copy_nearest", "base", "base_fewshot", "lora", "lora_rag", "search_open"}
+LANGUAGE_MODELS = {"base", "base_fewshot", "lora", "lora_rag"}
 RETRIEVING = {"bm25", "dense_exact", "hnsw", "hybrid", "hnsw_rerank", "hybrid_rerank"}
 UNADAPTED = {"dense_before", "hybrid_before"}
 
@@ -78,7 +78,7 @@ def test_the_answers_and_their_scores(repository):
     assert len(rows) == 4
     first = rows[0]
     assert set(first["answers"]) == ANSWERING and first["question"] == first["answers"]["echo"]
-    assert len(first["read"]["lora_rag"]) == 3 and set(first["read"]) == {"lora_rag"}
+    assert {name: len(texts) for name, texts in first["read"].items()} == {"base_fewshot": 3, "lora_rag": 3}
     assert set(first["nll"]) == set(first["truncated"]) == LANGUAGE_MODELS
     assert len({row["answers"]["constant"] for row in rows}) == 1
     scores = pd.read_parquet(repository.folder / "data/scores/scores.parquet")
