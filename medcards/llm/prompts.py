@@ -21,7 +21,7 @@ PLAIN_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ 'Answer:' }}{% endif %}"
 )
-# Stands before a template that takes no system turn. A macro of the name of transformers' function comes before it.
+# Stands before a template that takes no system turn.
 SYSTEM_IN_USER_TURN = (
     "{% if messages[0]['role'] == 'system' %}"
     "{% set asked = {'role': 'user', 'content': messages[0]['content'] + '\n\n' + messages[1]['content']} %}"

@@ -166,7 +166,6 @@ def unknown_share(tokenizer, texts: list[str]) -> float:
 
 def token_counts(model, texts: list[str], prompt: str = "") -> np.ndarray:
     """The length of each text in the model's tokens before it is cut. The prompt and special tokens count."""
-    found = model.tokenizer([prompt + text for text in texts], truncation=False, padding=False, verbose=False)[
-        "input_ids"
-    ]
+    read = [prompt + text for text in texts]
+    found = model.tokenizer(read, truncation=False, padding=False, verbose=False)["input_ids"]
     return np.array([len(ids) for ids in found], dtype=np.int32)

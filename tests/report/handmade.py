@@ -203,7 +203,7 @@ ANSWERS = pd.DataFrame(
         "question": ["What is gout?", "What is | pain?", "What is a cyst?", "What is a sac?"],
         "reference": ["Joint pain.", "A feeling.", "A sac.", "A bag."],
         "answers": [{"lora": "<b>bold</b> *text*"}, {"lora": ""}, {"lora": "A sac."}, {"lora": "A bag."}],
-        "read": [{}, {}, {}, {"lora_rag": ["a card"]}],
+        "read": [{"lora_rag": []}] * 3 + [{"base_fewshot": ["an example"], "lora_rag": ["a card"]}],
     }
 )
 SCORES = pd.DataFrame(

@@ -65,6 +65,23 @@ def test_the_exported_encoder_reads_a_question_after_its_prompt(tmp_path):
     assert found == pytest.approx(plain_vectors(tmp_path / "model", asked, QUERY), abs=1e-4)
 
 
+def test_pytorch_runs_an_encoder_that_leaves_its_prompt_out_of_the_mean(tmp_path, monkeypatch, caplog):
+    """As those of Instructor do. The exported model would count the tokens of the prompt."""
+    from medcards.base.manifests import write_manifest
+    from medcards.search.encoder import encode_questions
+    from medcards.search.exported import search_encoder
+
+    monkeypatch.setenv("MEDCARDS_CACHE", str(tmp_path / "cache"))
+    folder = make_encoder_with_prompts(tmp_path / "model")
+    pooling = next(folder.glob("1_Pooling/config.json"))
+    write_json(pooling, read_json(pooling) | {"include_prompt": False})
+    write_manifest(tmp_path / "encoder", f"path:{folder}")
+    asked = ["What is gout?", "asthma"]
+    found = search_encoder(tmp_path / "encoder")(asked)
+    assert "PyTorch runs the bi-encoder, which starts slowly: after its export" in caplog.text
+    assert np.array_equal(found, encode_questions(load_encoder(folder), asked))
+
+
 def test_the_fine_tuning_of_the_encoder_reads_prompts(tmp_path, monkeypatch):
     from sentence_transformers import SentenceTransformer
 
