@@ -4,6 +4,7 @@ import json
 
 import pytest
 from conftest import Repository
+from ruamel.yaml import YAML
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +23,7 @@ seed, params = load_params(seed=Seed, rerank_eval=RerankEvalParams)
 table = cards.load_cards("data/cards")
 answers = cards.corpus(table)
 bm25, found = Bm25(answers.answer.tolist()), {}
-for split, count in (("test", params.test_queries), ("validation", params.validation_queries)):
+for split, count in (("validation", params.validation_queries), ("test", params.test_queries)):
     for queries in query_sets(table, answers, split, count, seed):
         rows, _ = bm25.search(queries.questions)
         scores = score_ranking(rows, queries.relevant, answers.card_id.to_numpy())
@@ -62,7 +63,24 @@ def test_dvc_lock_is_up_to_date(head):
     assert "up to date" in head.run("dvc", "repro", "--dry", "--allow-missing").stdout
 
 
-def test_readme_shows_the_committed_metrics(head):
+def test_final_is_of_the_committed_run(head):
+    """Its models, index and adapter are those of dvc.lock. Only what reads answer.split differs."""
+    here, there = (YAML(typ="safe").load(head.folder / file)["stages"] for file in ("dvc.lock", "final/run.lock"))
+    asked = {"rerank_eval", "answer", "quantise_eval", "evaluate", "report"}
+    assert {name for name in here if here[name] != there[name]} == asked
+    final = Repository(head.folder / "final")
+    for name in set(here) - asked - {"models"}:
+        assert final.metrics(name) == head.metrics(name)
+    ours, theirs = head.metrics("retrieval"), final.metrics("retrieval")
+    assert (
+        (ours["split"], theirs["split"])
+        == ("validation", "test")
+        == (head.metrics("qa")["split"], final.metrics("qa")["split"])
+    )
+    assert ours["served"] == theirs["served"] and ours["validation"] == theirs["validation"]
+
+
+def test_readme_shows_the_committed_final_metrics(head):
     """A fresh clone has no data/."""
     head.run("python", "-m", "tools.readme")
     assert head.run("git", "status", "--porcelain", "README.md").stdout == ""
@@ -79,7 +97,7 @@ def test_report_and_summary_show_the_committed_metrics(head):
     assert head.run("python", "-c", shown).stdout == (head.folder / "metrics/summary.json").read_text()
     page, prepared = (head.folder / "REPORT.md").read_text(), head.metrics("prepare")
     assert f"{prepared['cards']:,} cards in {prepared['groups']['count']:,} groups" in page
-    for system, measures in head.metrics("retrieval")["test"]["own"].items():
+    for system, measures in head.metrics("retrieval")["validation"]["own"].items():
         if system != "differences":
             figure = measures["mrr@10"]
             assert f"{figure['mean']:.3f} [{figure['lo']:.3f}, {figure['hi']:.3f}]" in page
@@ -99,7 +117,7 @@ def test_audit_by_characters_gives_the_committed_metrics(head):
 
 
 def test_bm25_gives_the_committed_metrics(head):
-    committed = head.metrics("retrieval")
+    committed = Repository(head.folder / "final").metrics("retrieval")
     found = json.loads(head.run("python", "-c", BM25).stdout)
     assert len(found) == 10
     for name, scores in found.items():
@@ -109,7 +127,7 @@ def test_bm25_gives_the_committed_metrics(head):
 
 def test_claims_about_search_hold_in_the_committed_metrics(head):
     """HNSW loses at most a hundredth and is five times as fast; the served system beats the best baseline."""
-    index, cost, retrieval = (head.metrics(name) for name in CLAIMED)
+    index, cost, retrieval = (Repository(head.folder / "final").metrics(name) for name in CLAIMED)
     assert index["served"]["recall@10"]["mean"] >= 0.99
     assert cost["ratios"]["hnsw_to_exact"] >= 5
     own, served = retrieval["test"]["own"], retrieval["served"]["system"]
