@@ -1,11 +1,15 @@
 """evaluate: score every answer, with intervals and paired differences.
 
-reads   data/cards, data/answers, data/quantisation, data/models/encoder.json (the unadapted encoder compares answers)
+reads   data/cards, data/answers, data/quantisation, data/models/encoder.json (the unadapted encoder compares answers),
+        docs/judged_answers.csv (answers that the authors judged)
 writes  data/scores/scores.parquet (one row per question and system), data/figures/evaluate
 """
 
+from pathlib import Path
+
 import pandas as pd
 
+from medcards.answers.agreement import agreement
 from medcards.answers.comparison import (
     answer_pairs,
     by_similarity,
@@ -24,6 +28,8 @@ from medcards.deck import cards as card_tables
 from medcards.search.encoder import load_encoder
 from stages import DATA, figures, load_params, run
 
+JUDGED = Path("docs/judged_answers.csv")
+
 
 def main() -> None:
     (seed,) = load_params(seed=Seed)
@@ -40,6 +46,7 @@ def main() -> None:
     metrics["split"] = answers.split[0]
     metrics["differences"] = paired_differences(scores, bootstrap, *answer_pairs(metrics))
     metrics["far_from_training"] = far_from_training(scores, similarity, groups, seed)
+    metrics["agreement"] = agreement(pd.read_csv(JUDGED), weights, encoder, seed)
     metrics["whole_sentences"] = summarise_answers(whole_sentence_scores(answers, weights), bootstrap)
     with atomic(DATA / "scores") as folder:
         folder.mkdir()

@@ -72,6 +72,7 @@ def report_page(metrics: dict[str, dict], parts: pd.DataFrame, system: str, to_r
         judged=answers.judged_hits(pd.read_csv(JUDGED), seed),
         near=NEAR,
         far=answer_systems_of(qa["far_from_training"]),
+        agreement=answers.agreement_rows(qa),
         cut=answer_systems_of(qa["whole_sentences"]),
         system=system,
         worst=answers.worst_slices(parts, system),

@@ -16,7 +16,7 @@ BINS = 4
 """Number of bins of equally many questions, by similarity to the nearest training question."""
 SMALLEST_SLICE = 5
 """A slice with fewer groups of questions is not shown, because its interval would rest on too few."""
-BLOCKS = ("split", "differences", "far_from_training", "whole_sentences")
+BLOCKS = ("split", "differences", "far_from_training", "whole_sentences", "agreement")
 """Keys of a summary that are no systems."""
 SYSTEM_KINDS = {
     "knows nothing of the card": ("echo", "constant", "copy_nearest"),

@@ -104,6 +104,10 @@ class Bootstrap:
         add_holm(found)
         return found
 
+    def row_counts(self) -> np.ndarray:
+        """How often each row is in each resample, shape (:data:`RESAMPLES`, rows), for statistics other than means."""
+        return self._draws[:, self._group]
+
     def _resampled(self, columns: Collection[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
         """The means of the resamples of differences, shape (:data:`DIFFERENCE_RESAMPLES`, columns).
 

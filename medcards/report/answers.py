@@ -90,6 +90,12 @@ def base_rows(quantisation: dict) -> dict[str, dict]:
     }
 
 
+def agreement_rows(qa: dict) -> dict[str, dict]:
+    """Rows of the table of Kendall's tau between the scores and the judgements, the best score first."""
+    taus = sorted(qa["agreement"].items(), key=lambda item: -item[1]["mean"])
+    return {score: {"Kendall's tau": tau, "n": str(tau["n"])} for score, tau in taus}
+
+
 def judged_hits(judged: pd.DataFrame, seed: int) -> dict[str, dict]:
     """The share of judged hits of the rules that are contradictions, for hits on a direction and for the others.
 

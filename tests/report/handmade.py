@@ -93,7 +93,12 @@ def qa_metrics() -> dict:
         pair: {name: interval(mean, **tested) for name in (*names, "sound_f1")} for pair, mean in pairs.items()
     }
     cut = {"base": {name: interval(0.2) for name in (*names, "sound_f1")}}
-    return qa | {"split": "validation", "far_from_training": {}, "whole_sentences": cut}
+    return qa | {
+        "split": "validation",
+        "far_from_training": {},
+        "whole_sentences": cut,
+        "agreement": {"em": interval(0.1), "sound_f1": interval(0.6)},
+    }
 
 
 def finetune_metrics() -> dict:

@@ -196,6 +196,15 @@ def test_report_says_which_stages_ran_on_which_machine_and_device():
     )
 
 
+def test_the_report_says_how_far_scores_agree_with_a_reader(run):
+    table = (run / "REPORT.md").read_text().split("### Agreement with a reader")[1].split("###")[0]
+    rows = [line.split("|")[1:3] for line in table.splitlines() if line.startswith("| ")]
+    assert [[cell.strip() for cell in row] for row in rows[1:]] == [
+        ["sound_f1", "0.600 [0.500, 0.700]"],
+        ["em", "0.100 [0.000, 0.200]"],
+    ]
+
+
 def test_report_heads_systems_by_what_they_know(run):
     page = (run / "REPORT.md").read_text()
     heads = [line for line in page.splitlines() if line.startswith("### ")]

@@ -1,0 +1,48 @@
+"""Kendall's tau between scores and judgements."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+from scipy.stats import kendalltau
+
+from medcards.answers.agreement import agreement, kendall_tau
+from medcards.answers.scores import TermWeights
+from medcards.base.stats import Bootstrap
+
+
+def test_kendall_tau_of_an_order_its_reverse_and_ties():
+    rows = Bootstrap(range(4), seed=0)
+    assert kendall_tau(np.array([1, 2, 3, 4]), np.array([1, 2, 3, 4]), rows)["mean"] == 1
+    assert kendall_tau(np.array([4, 3, 2, 1]), np.array([1, 2, 3, 4]), rows)["mean"] == -1
+    # Of 6 pairs the first order ties one and the second two; 4 are ordered alike: 4 / sqrt(5 * 4).
+    assert kendall_tau(np.array([1, 1, 2, 3]), np.array([0, 0, 1, 1]), rows)["mean"] == pytest.approx(4 / 20**0.5)
+
+
+def test_kendall_tau_equals_scipy_on_each_resample():
+    random = np.random.default_rng(0)
+    one, other, groups = random.normal(size=30).round(1), random.integers(3, size=30), random.integers(12, size=30)
+    bootstrap = Bootstrap(groups, seed=0)
+    found = kendall_tau(one, other, bootstrap)
+    assert found["mean"] == pytest.approx(kendalltau(one, other).statistic) and found["n"] == 30
+    rows = [np.repeat(np.arange(30), counts.astype(int)) for counts in bootstrap.row_counts()]
+    taus = [kendalltau(one[drawn], other[drawn]).statistic for drawn in rows]
+    assert (found["lo"], found["hi"]) == pytest.approx(tuple(np.nanpercentile(taus, [2.5, 97.5])))
+
+
+def test_agreement_of_the_scores_with_judged_answers(tmp_path):
+    from medcards.search.encoder import load_encoder
+
+    judged = pd.DataFrame(
+        {
+            "card_id": ["a", "b", "c"],
+            "question": ["What is asthma?"] * 3,
+            "reference": ["a disease of the airways"] * 3,
+            "answer": ["disease of the airways", "a disease", None],  # an empty answer is read as missing
+            "judgement": ["right", "partly right", "wrong"],
+        }
+    )
+    found = agreement(judged, TermWeights(judged.reference), load_encoder(tiny.make_encoder(tmp_path)), seed=0)
+    assert found["sound_f1"]["mean"] == found["token_f1"]["mean"] == 1 and found["no_answer"]["mean"] < 0
+    assert found["similarity"]["n"] == 3 and "contradiction" not in found  # no answer contradicts
+    assert list(found) == sorted(found, key=lambda name: -found[name]["mean"])
