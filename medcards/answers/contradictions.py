@@ -7,9 +7,9 @@ Texts are folded first, see :func:`medcards.deck.words.fold`.
                ordinals only. Ranges and comparisons are intervals, see :mod:`medcards.answers.quantities`.
 ``unit``       As ``number``, but the numbers are equal: "5 mg" for "5 g".
 ``side``       One text names the left side alone and the other the right side alone. Unilateral and bilateral are
-               compared in the same way. "Left untreated" names no side.
-``direction``  One text has one pole alone and the other the opposite pole alone, about the same word: increased and
-               decreased, long and short, hyper- and hypo-, see :mod:`medcards.answers.directions`.
+               compared in the same way. "Left untreated" and "the right dose" name no side.
+``direction``  One text says one direction alone about a word and the other the opposite one: increased and decreased,
+               long and short, hyper- and hypo-, see :mod:`medcards.answers.directions`.
 ``negation``   One text denies words that the other only states. A text denies the two words after no, not, without,
                never, cannot, neither, nor, "absence of" or "lack of". Prepositions and the like do not count, and a
                stop ends the denial. "With or without" and "absence or" deny and state at once. A text with the word
@@ -19,14 +19,14 @@ The rules read words only. They miss other denials ("is absent"). They take "no 
 
 docs/contradictions.csv holds hits that the authors judged: 50 on a direction and 50 of the other kinds. They are random
 samples of the hits among the answers of the ten nearest training cards of the default deck's 1,644 validation
-questions. The rules were settled on training questions before. A hit was judged a contradiction if the reference would
-be false when the answer were true of the same thing.
+questions. The rules were settled on training questions before. A hit counts as a contradiction if the answer would come
+closer to the reference with the opposite word: the other number, unit, side or direction, or with or without the denial.
 """
 
 import re
 from itertools import pairwise
 
-from medcards.answers.directions import opposite_directions, poles
+from medcards.answers.directions import directions, opposite_directions
 from medcards.answers.quantities import contradicting_kind, quantities
 from medcards.deck.words import FUNCTION_WORDS, fact_tokens
 
@@ -38,9 +38,10 @@ _NOUNS_OF_DENIAL = {"absence", "lack"}
 _VAGUE = {"abnormality", "abnormalities", "anomaly", "anomalies"}
 _SCOPE = 2
 _OPPOSITE_SIDES = {"left": "right", "right": "left", "unilateral": "bilateral", "bilateral": "unilateral"}
+_OPPOSITE_SIDES |= {f"{side}ly": f"{_OPPOSITE_SIDES[side]}ly" for side in ("unilateral", "bilateral")}
 _NO_SIDE = {
-    "left": re.compile("un\\w+ed|alone|intact|over|behind"),
-    "right": re.compile("away|now|after|before|amount|dose|time"),
+    "left": re.compile("un\\w+ed|alone|intact|over|behind|in|with"),
+    "right": re.compile("away|now|after|before|to|amount|answer|choice|dose|time"),
 }
 """Words before which left and right name no side."""
 
@@ -73,14 +74,14 @@ def occasions(reference: str) -> set[str]:
         found |= {"number", "unit"}
     if _sides(wanted):
         found.add("side")
-    if poles(wanted):
+    if any(len(sides) == 1 for sides in directions(wanted).values()):
         found.add("direction")
     return found
 
 
 def _numbers(answer: str, reference: str) -> set[str]:
     said, wanted = quantities(answer), quantities(reference)
-    kinds = (contradicting_kind(thing[0], said[thing], wanted[thing]) for thing in said.keys() & wanted.keys())
+    kinds = (contradicting_kind(what, said[what], wanted[what]) for what in said.keys() & wanted.keys())
     return {kind for kind in kinds if kind}
 
 
@@ -118,11 +119,12 @@ def _denied_and_stated(words: list[str]) -> tuple[list[set[str]], set[str]]:
         elif word in _STOPS or word[0].isdecimal():
             left = 0
         elif word not in FUNCTION_WORDS and word[0].isalpha():
+            stem = word.removesuffix("s")  # "it does not spread", "it spreads"
             if left:
-                denied[-1].add(word)
+                denied[-1].add(stem)
                 left -= 1
                 if either:
-                    stated.add(word)
+                    stated.add(stem)
             else:
-                stated.add(word)
+                stated.add(stem)
     return denied, stated

@@ -1,8 +1,8 @@
 """Opposite directions: increased and decreased, long and short, hyper- and hypo-.
 
-A text has a pole of an axis where it has a word of that pole and none of the opposite pole. A pole says something about
-the next word with content, or about the last one where none follows. Two texts have opposite directions where they have
-opposite poles of one axis that say something about the same word.
+A word of direction says something about the next word with content, or about the last one where none follows. After
+"is" and the like, and after a hyphen, it is about the last one. Two texts have opposite directions where one says only one of two opposites
+about a word, and the other only the other one.
 """
 
 import re
@@ -11,35 +11,38 @@ from functools import cache
 from medcards.deck.words import STOP_WORDS
 
 _AXES = {
-    "increas(e|ed|es|ing) elevat(ed|es|ion|ions) rais(ed|es|ing) high(er|est)? above excess(ive|ively)?": (
-        "decreas(e|ed|es|ing) reduc(e|ed|es|ing|tion|tions) low(ered|ering|est)? below diminish(ed|es)? deficien(t|cy)"
+    "increase elevate elevation raise high higher highest above excess excessive more": (
+        "decrease reduce reduction low lower lowest below diminish deficient deficiency less fewer"
     ),
-    "large(r|st)? big(ger)? enlarge(d|ment)?": "small(er|est)? tiny",
-    "long(er|est)? elongat(ed|ion) lengthen(ed|ing) tall(er)?": "short(er|est|ened|ening)?",
-    "wide(r|st|ned|ning)? broad(er|ened|ening)?": "narrow(er|ed|ing)?",
-    "thick(er|ened|ening)?": "thin(ner|ned|ning)?",
-    "deep(er)?": "shallow(er)? superficial",
-    "early earlier premature(ly)? precocious": "late(r)? delay(ed|s)?",
+    "large larger largest big bigger enlarge": "small smaller smallest tiny",
+    "long longer longest elongate elongation lengthen tall taller": "short shorter shortest shorten",
+    "wide wider widest widen broad broader broaden": "narrow narrower",
+    "thick thicker thicken": "thin thinner",
+    "deep deeper": "shallow superficial",
+    "early earlier premature precocious": "late later delay",
     "before": "after",
-    "fast(er)? rapid(ly)? accelerated": "slow(er|ly|ed|ing)?",
-    "acute(ly)?": "chronic(ally)?",
+    "over": "under",
+    "up": "down",
+    "fast faster rapid accelerate": "slow slower",
+    "acute": "chronic",
     "benign": "malignant",
-    "proximal(ly)?": "distal(ly)?",
-    "anterior(ly)?": "posterior(ly)?",
-    "medial(ly)?": "lateral(ly)?",
-    "superior(ly)? upper upward(s)?": "inferior(ly)? lower downward(s)?",
-    "dorsal(ly)?": "ventral(ly)? plantar palmar",
-    "internal(ly)? inward(s)?": "external(ly)? outward(s)?",
-    "flex(ion|ed)?": "exten(sion|ded)",
-    "abduct(ion|ed)": "adduct(ion|ed)",
-    "dilat(ion|ation|ed)": "constrict(ion|ed)",
+    "proximal": "distal",
+    "anterior": "posterior",
+    "medial": "lateral",
+    "superior upper upward": "inferior lower downward",
+    "dorsal": "ventral plantar palmar",
+    "internal inward": "external outward",
+    "flexion flex": "extension extend",
+    "abduction abduct": "adduction adduct",
+    "dilation dilatation dilate": "constriction constrict",
     "convex": "concave",
-    "maternal(ly)?": "paternal(ly)?",
+    "maternal": "paternal",
     "systolic": "diastolic",
     "positive": "negative",
     "gain": "loss",
     "most": "least",
 }
+"""Words of opposite directions. Other forms of a word count as well."""
 _PREFIXES = {
     "hyper": "hypo",
     "macro": "micro",
@@ -52,26 +55,22 @@ _PREFIXES = {
 _SHORTEST_REST = 4
 """A word has a prefix where this many letters follow it at least."""
 _DENIALS = {"no", "not", "without", "neither", "nor"}
-_STOPS = set(".;:,")
+_NO_DIRECTION = re.compile(r"\bat (?:most|least)\b|\b(?:more|less|fewer) than\b|\bor (?:more|less|fewer)\b|\bup to\b")
+_COPULAS = {"is", "are", "was", "were", "be", "been", "being", "becomes", "become", "-"}
+_STOPS = set(".;:")
 _MEASURES = set(
-    "abnormal abnormality abnormally activity amount average blood body cerebrospinal circulation compared "
-    "concentration csf degree fluid level limit mean measured normal number plasma range rate serum tissue urine "
-    "value".split()
+    "abnormal abnormality abnormally activity amount average blood body cerebrospinal chance circulation compared "
+    "concentration csf day degree fluid frequency incidence level likelihood limit mean measured month normal normalized "
+    "number plasma prevalence range rate risk serum tissue urine value week year".split()
 )
-"""What a definition says a measure of. A pole is about the next other word: "decreased level of calcium"."""
-
-_PATTERNS = [
-    (axis, positive, re.compile("|".join(pole.split())))
-    for axis, poles in enumerate(_AXES.items())
-    for positive, pole in zip((True, False), poles, strict=True)
-]
+"""What a definition says a measure of. A direction is about the next other word: "decreased level of calcium"."""
 _PREFIX = rf"\b({'|'.join([*_PREFIXES, *_PREFIXES.values()])})"
 _SUSPENDED = re.compile(rf"{_PREFIX} - (and|or) {_PREFIX}(?: - )?(\w+)")
 _HYPHENATED = re.compile(rf"{_PREFIX} - ")
 
 
 def opposite_directions(one: list[str], other: list[str]) -> bool:
-    """Whether two texts have opposite poles that are about the same word.
+    """Whether two texts say opposite directions about the same word.
 
     Parameters
     ----------
@@ -82,43 +81,53 @@ def opposite_directions(one: list[str], other: list[str]) -> bool:
     >>> opposite_directions("long fingers".split(), "short toes".split())
     False
     """
-    here, there = poles(one), poles(other)
+    here, there = directions(one), directions(other)
     return any(
-        here[axis][0] != there[axis][0] and here[axis][1] & there[axis][1] for axis in here.keys() & there.keys()
+        len(here[what]) == len(there[what]) == 1 != len(here[what] | there[what]) for what in here.keys() & there.keys()
     )
 
 
-def poles(words: list[str]) -> dict[object, tuple[bool, set[str]]]:
-    """The axes of which a text has one pole alone, with whether it is the first pole, and what it is about."""
-    text = _SUSPENDED.sub(r"\1\4 \2 \3\4", " ".join(words)).replace("lower than", "low than")
-    words = _HYPHENATED.sub(r"\1", text).split()
-    found: dict[object, dict[bool, set[str]]] = {}
+def directions(words: list[str]) -> dict[tuple, set[bool]]:
+    """The directions of a text: for each axis and each word that it says something about, whether the first or second
+    side of the axis, or both.
+    """
+    text = _NO_DIRECTION.sub("", _SUSPENDED.sub(r"\1\4 \2 \3\4", " ".join(words)))
+    words, found = _HYPHENATED.sub(r"\1", text).split(), {}
     for place, word in enumerate(words):
-        if _DENIALS & set(words[max(0, place - 2) : place]):
-            continue
-        for axis, positive in _poles_of(word):
-            found.setdefault(axis, {}).setdefault(positive, set()).update(_about(words, place))
-        for axis, positive, rest in _prefixes_of(word):
-            found.setdefault((axis, rest), {}).setdefault(positive, set()).add(rest)
-    return {axis: sides.popitem() for axis, sides in found.items() if len(sides) == 1}
+        if not _DENIALS & set(words[max(0, place - 2) : place]):
+            for axis, first in _sides(word):
+                found.setdefault((axis, _object(words, place)), set()).add(first)
+            for axis, first, rest in _prefixed(word):
+                found.setdefault((axis, rest), set()).add(first)
+    return found
+
+
+def is_direction(word: str) -> bool:
+    """Whether a word is one of a pair of opposites, such as "above".
+
+    >>> is_direction("above"), is_direction("about")
+    (True, False)
+    """
+    return bool(_sides(word))
 
 
 @cache
-def _poles_of(word: str) -> list[tuple[int, bool]]:
-    return [(axis, positive) for axis, positive, pattern in _PATTERNS if pattern.fullmatch(word)]
+def _sides_of_stems() -> dict[str, list[tuple[int, bool]]]:
+    """The axes of each stem, and whether it is on the first side."""
+    found: dict[str, list] = {}
+    for axis, sides in enumerate(_AXES.items()):
+        for first, words in zip((True, False), sides, strict=True):
+            for stem in {_stem(word) for word in words.split()}:
+                found.setdefault(stem, []).append((axis, first))
+    return found
 
 
-def is_polar(word: str) -> bool:
-    """Whether a word is a pole of an axis, such as "above".
-
-    >>> is_polar("above"), is_polar("about")
-    (True, False)
-    """
-    return bool(_poles_of(word))
+def _sides(word: str) -> list[tuple[int, bool]]:
+    return _sides_of_stems().get(_stem(word), [])
 
 
-def _prefixes_of(word: str) -> list[tuple[str, bool, str]]:
-    """The axes of prefixes that a word has: the first prefix, whether it is that one, and the rest of the word."""
+def _prefixed(word: str) -> list[tuple[str, bool, str]]:
+    """The prefixes of a word: the first prefix of the pair, whether it is that one, and the stem of the rest."""
     return [
         (first, prefix == first, _stem(word[len(prefix) :]))
         for pair in _PREFIXES.items()
@@ -127,21 +136,32 @@ def _prefixes_of(word: str) -> list[tuple[str, bool, str]]:
     ]
 
 
-def _about(words: list[str], place: int) -> set[str]:
-    """The word that a pole is about: the next one with content before a stop, or the last one; a set of one or none."""
-    for part in (words[place + 1 :], words[:place][::-1]):
+def _object(words: list[str], place: int) -> str:
+    """The stem of the word that a direction is about, empty where it names none."""
+    after, before = words[place + 1 :], words[:place][::-1]
+    behind = before[:1] and before[0] in _COPULAS
+    for part in (before, after) if behind else (after, before):
         for word in part:
-            if word in _STOPS:
+            if word in _STOPS or (word == "," and part is after):
                 break
             if _has_content(word):
-                return {_stem(word)}
-    return set()
+                return _stem(word)
+    return ""
 
 
 def _has_content(word: str) -> bool:
-    named = word[0].isalpha() and len(word) > 1
-    return named and not is_polar(word) and not {word, _stem(word)} & (STOP_WORDS | _MEASURES)
+    named = word[0].isalpha() and len(word) > 1 and not is_direction(word)
+    return named and not {word, word.removesuffix("s")} & (STOP_WORDS | _MEASURES)
 
 
+@cache
 def _stem(word: str) -> str:
-    return word.removesuffix("s")
+    """The stem of a word (library: PyStemmer's English stemmer)."""
+    return _stemmer().stemWord(word)
+
+
+@cache
+def _stemmer():
+    import Stemmer
+
+    return Stemmer.Stemmer("english")

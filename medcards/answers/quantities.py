@@ -1,7 +1,7 @@
 """The quantities that a text states, as intervals.
 
-"5 mg" is the interval from 5 to 5, "2 to 10 mg" that from 2 to 10, "more than 10 mg" that from 10 on, and "about 10 mg"
-that from 9 to 11. Both ends belong to an interval, so "more than 10 mg" and "10 mg" have a value in common.
+"5 mg" is the interval from 5 to 5, "2 to 10 mg" that from 2 to 10, "at least 10 mg" that from 10 on, and "about 10 mg"
+that from 9 to 11. "More than 10 mg" and "less than 10 mg" leave out the 10.
 """
 
 import math
@@ -11,9 +11,14 @@ from dataclasses import dataclass
 
 from medcards.deck.words import FUNCTION_WORDS, fact_tokens
 
-_CARDINALS = "one two three four five six seven eight nine ten eleven twelve".split()
+_ONES = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
+_ONES = f"{_ONES} eighteen nineteen".split()
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
 _ORDINALS = "first second third fourth fifth sixth seventh eighth ninth tenth".split()
-_WORDS = {word: place for words in (_CARDINALS, _ORDINALS) for place, word in enumerate(words, start=1)}
+_WORDS = {word: place for words in (_ONES, _ORDINALS) for place, word in enumerate(words, start=1)}
+_WORDS |= {word: 10 * place for place, word in enumerate(_TENS, start=2)}
+_WORDS |= {f"{ten}{by}{one}": _WORDS[ten] + _WORDS[one] for ten in _TENS for one in _ONES[:9] for by in (" - ", " ")}
+_MULTIPLIERS = {"hundred": 1e2, "thousand": 1e3, "million": 1e6, "billion": 1e9}
 _DIMENSIONS = {
     "mass": {"kg kilogram": 1e6, "g gram": 1e3, "mg milligram": 1, "mcg μg ug microgram": 1e-3, "ng nanogram": 1e-6},
     "length": {"m meter metre": 1e3, "cm centimeter centimetre": 10, "mm millimeter millimetre": 1, "μm um": 1e-3},
@@ -27,6 +32,7 @@ _DIMENSIONS = {
         "hour hr h": 1 / 24,
         "minute min": 1 / 1440,
         "second sec": 1 / 86400,
+        "ms millisecond": 1 / 86_400_000,
     },
     "share": {"% percent": 1},
 }
@@ -37,24 +43,26 @@ _UNITS = {
     for unit in names.split()
 }
 _MORE, _LESS = "more|greater|larger|longer|older|higher|later", "less|fewer|smaller|shorter|younger|lower|earlier"
+_OVER, _UNDER = rf"(?:(?:{_MORE})\ than|over|above|exceed\w*)", rf"(?:(?:{_LESS})\ than|under|below)"
 _OR_MORE = rf"\ (?:or|and)\ (?:{_MORE}|above|over)\b(?!\ than)"
 _OR_LESS = rf"\ (?:or|and)\ (?:{_LESS}|below|under)\b(?!\ than)"
-_AT_LEAST = rf"\b(?:(?:{_MORE})\ than|over|above|at\ least|(?:no|not)\ (?:less|fewer)\ than|exceed\w*|after)|[>≥]"
-_AT_MOST = (
-    rf"\b(?:(?:{_LESS})\ than|under|below|at\ most|up\ to|within|before|(?:no|not)\ (?:more\ than|exceed\w*))|[<≤]"
-)
+_AT_LEAST = rf"\b(?:(?:no|not)\ {_UNDER}|at\ least|(?:a\ )?minimum|after)|≥"
+_AT_MOST = rf"\b(?:(?:no|not)\ {_OVER}|at\ most|up\ to|within|before|(?:a\ )?maximum)|≤"
 _ABOUT = r"\b(?:about|approximately|around|roughly|nearly|almost)|~"
-_VALUE = rf"(?:\d[\w.+]*|{'|'.join(_WORDS)})\b"
-_UNIT = rf"(?:(?:{'|'.join(unit for unit in _UNITS if unit != '%')})s?\b|%)"
+_PLAIN = rf"(?:-?\d[\w.+]*|{'|'.join(map(re.escape, sorted(_WORDS, key=len, reverse=True)))})\b"
+_VALUE = rf"{_PLAIN}(?:\ (?:{'|'.join(_MULTIPLIERS)})\b)?"
+_SPELLED = "|".join(f"{unit}s?" if len(unit) > 1 and unit != "ms" else unit for unit in _UNITS if unit != "%")
+_UNIT = rf"(?:(?:{_SPELLED})\b|%)"
 _QUANTITY = re.compile(
     rf"""
-    (?: (?: (?P<at_least>{_AT_LEAST}) | (?P<at_most>{_AT_MOST}) | (?P<about>{_ABOUT}) )
+    (?: (?: (?P<at_least>{_AT_LEAST}) | (?P<at_most>{_AT_MOST}) | (?P<about>{_ABOUT})
+          | (?P<over>\b{_OVER}|>) | (?P<under>\b{_UNDER}|<) )
         (?:\ (?:a|an|the|age|of|or|equal|to))* \  )?
     (?<![\w.]) (?P<first>{_VALUE})
-    (?: (?:\ (?P<first_unit>{_UNIT}))? \ (?:-|/|to|and|or)\ (?P<last>{_VALUE}) )?
+    (?: (?:\ (?P<first_unit>{_UNIT}))? (?:\ ,\ {_VALUE})* (?:\ ,)? \ (?:-|to|up\ to|and|or)\ (?P<last>{_VALUE}) )?
     (?P<suffix> \ (?:st|nd|rd|th)\b )?
     (?: (?P<or_more>{_OR_MORE}|\ \+) | (?P<or_less>{_OR_LESS}) )?
-    (?: (?:\ -)? \ (?P<thing>{_UNIT}|[^\W\d_]\S*) (?:\ /\ (?P<per>{_UNIT}))? )?
+    (?: (?:\ -)? \ (?P<thing>{_UNIT}|[^\W\d_]\S*) (?:\ /\ (?:(?P<per_count>\d\S*)\ )?(?P<per>{_UNIT}))? )?
     (?: (?P<older>{_OR_MORE}) | (?P<younger>{_OR_LESS}) )?
     """,
     re.VERBOSE,
@@ -67,53 +75,74 @@ _CONVERTED_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Quantity:
-    """The interval from ``low`` to ``high`` in the base unit of its dimension, and the base units per unit written."""
+    """An interval of values.
+
+    Parameters
+    ----------
+    low, high : its ends, in the base unit of its dimension.
+    factor : base units per unit written.
+    open : whether an end that is not infinite lies outside.
+    """
 
     low: float
     high: float
     factor: float = 1.0
+    open: bool = False
 
     def disjoint(self, other: "Quantity", tolerance: float = 1e-9) -> bool:
-        """Whether no value lies in both intervals, where a value may differ by a share ``tolerance``."""
-        return any(one.high + tolerance * abs(one.high) < two.low for one, two in ((self, other), (other, self)))
+        """Whether no value lies in both intervals, where a value may differ by a share ``tolerance``.
+
+        A comparison meets a number at its end: "more than 10" and "10" are not disjoint. Two comparisons are disjoint
+        there if one leaves the end out: "over 5" and "under 5", "5 or less" and "more than 5".
+        """
+        strict = (self.open or other.open) and not (self._bounded or other._bounded)
+        for one, two in ((self, other), (other, self)):
+            reach = one.high + tolerance * abs(one.high)
+            if reach < two.low or (strict and one.high == two.low):
+                return True
+        return False
+
+    @property
+    def _bounded(self) -> bool:
+        return math.isfinite(self.low) and math.isfinite(self.high)
 
     @property
     def bare(self) -> "Quantity":
         """The numbers as they are written, without the unit."""
-        return Quantity(self.low / self.factor, self.high / self.factor)
+        return Quantity(self.low / self.factor, self.high / self.factor, open=self.open)
 
 
-def quantities(text: str) -> dict[tuple[str, bool], list[Quantity]]:
-    """The quantities of a text by what they count, and by whether an ordinal number counts it.
+def quantities(text: str) -> dict[tuple[str, str], list[Quantity]]:
+    """The quantities of a text by what they count.
 
-    What is counted is a dimension ("mass"), a dimension per unit ("mass/volume"), or the word after the number.
+    What is counted is a kind and a name: a dimension ("mass", or "mass/volume" for a concentration), a thing (the word
+    after the number), or a thing that an ordinal number counts.
 
     >>> quantities("2 to 10 mg")
-    {('mass', False): [Quantity(low=2.0, high=10.0, factor=1.0)]}
+    {('dimension', 'mass'): [Quantity(low=2.0, high=10.0, factor=1, open=False)]}
     >>> quantities("the third day")
-    {('day', True): [Quantity(low=3.0, high=3.0, factor=1.0)]}
+    {('ordinal', 'day'): [Quantity(low=3.0, high=3.0, factor=1.0, open=False)]}
     """
     found = defaultdict(list)
     for match in _QUANTITY.finditer(" ".join(fact_tokens(text))):
-        ordinal = bool(match["suffix"]) or match["first"] in _ORDINALS
-        thing, factor = _counted(match, ordinal)
-        if thing:
-            found[thing, ordinal].append(_interval(match, factor))
+        if counted := _counted(match):
+            *what, factor = counted
+            found[tuple(what)].append(_interval(match, factor, *what))
     return dict(found)
 
 
-def contradicting_kind(thing: str, said: list[Quantity], wanted: list[Quantity]) -> str | None:
+def contradicting_kind(what: tuple[str, str], said: list[Quantity], wanted: list[Quantity]) -> str | None:
     """``number`` or ``unit`` where each quantity of one text is disjoint from each one of the other, else None.
 
     The kind is ``unit`` where the numbers are equal and the units differ: "5 mg" for "5 g".
 
     Parameters
     ----------
-    thing : what both texts count, see :func:`quantities`.
+    what : what both texts count, see :func:`quantities`.
     """
     pairs = [(one, other) for one in said for other in wanted]
     for one, other in pairs:
-        converted = thing == "time" and one.factor != other.factor
+        converted = what == ("dimension", "time") and one.factor != other.factor
         if not one.disjoint(other, _CONVERTED_SHARE if converted else 1e-9):
             return None
     return "unit" if any(one.factor != other.factor and one.bare == other.bare for one, other in pairs) else "number"
@@ -121,32 +150,45 @@ def contradicting_kind(thing: str, said: list[Quantity], wanted: list[Quantity])
 
 def _unit(word: str) -> tuple[str, float] | None:
     """The dimension of a unit, and its number of base units."""
-    return _UNITS.get(word) or _UNITS.get(word.removesuffix("s"))
+    return _UNITS.get(word) or (_UNITS.get(word.removesuffix("s")) if len(word) > 2 else None)
 
 
-def _counted(match: re.Match, ordinal: bool) -> tuple[str, float]:
-    """What a quantity counts, empty where it counts nothing, and the number of base units per unit written."""
+def _counted(match: re.Match) -> tuple[str, str, float] | None:
+    """The kind and the name of what a quantity counts, and the number of base units per unit written."""
     thing = match["thing"] or ""
-    if not ordinal and (unit := _unit(thing)):
-        per, divisor = _unit(match["per"]) if match["per"] else ("", 1.0)
-        return f"{unit[0]}/{per}" if per else unit[0], unit[1] / divisor
+    named = "" if thing in FUNCTION_WORDS else thing.removesuffix("s")
+    if match["suffix"] or match["first"] in _ORDINALS:
+        return ("ordinal", named, 1.0) if named else None
+    if unit := _unit(thing):
+        if not match["per"]:
+            return "dimension", *unit
+        per, divisor = _unit(match["per"])
+        return "dimension", f"{unit[0]}/{per}", unit[1] / divisor / float(match["per_count"] or 1)
     pronoun = match["first"] == "one" and not match["last"]
-    return "" if thing in FUNCTION_WORDS or pronoun else thing.removesuffix("s"), 1.0
+    return ("thing", named, 1.0) if named and not pronoun else None
 
 
-def _interval(match: re.Match, factor: float) -> Quantity:
-    """The interval of a quantity that is written in units of ``factor`` base units."""
+def _interval(match: re.Match, factor: float, kind: str, name: str) -> Quantity:
+    """The interval of a quantity that is written in units of ``factor`` base units.
+
+    A negative number of standard deviations counts as positive, since "-2 SD" and "2 SD below the mean" are the same.
+    """
     first = _value(match["first"]) * (_unit(match["first_unit"])[1] if match["first_unit"] else factor)
     last = _value(match["last"]) * factor if match["last"] else first
     low, high = min(first, last), max(first, last)
     if match["about"]:
-        low, high = low * (1 - _ABOUT_SHARE), high * (1 + _ABOUT_SHARE)
-    if match["at_least"] or match["or_more"] or match["older"]:
+        low, high = sorted((low * (1 - _ABOUT_SHARE), high * (1 + _ABOUT_SHARE)))
+    if any(match[name] for name in ("at_least", "over", "or_more", "older")):
         high = math.inf
-    if match["at_most"] or match["or_less"] or match["younger"]:
+    if any(match[name] for name in ("at_most", "under", "or_less", "younger")):
         low = -math.inf
-    return Quantity(low, high, factor)
+    if name == "sd" and first < 0:
+        low, high = -high, -low
+    return Quantity(low, high, factor, open=bool(match["over"] or match["under"]))
 
 
-def _value(word: str) -> float:
-    return float(_WORDS.get(word, word))
+def _value(words: str) -> float:
+    plain, _, multiplier = words.rpartition(" ")
+    if multiplier in _MULTIPLIERS:
+        return _value(plain) * _MULTIPLIERS[multiplier]
+    return float(_WORDS.get(words, words))

@@ -12,12 +12,14 @@ import pandas as pd
 
 from medcards import InputError
 from medcards.answers.contradictions import CONTRADICTION_KINDS, contradictions, occasions
-from medcards.answers.directions import is_polar
+from medcards.answers.directions import is_direction
 from medcards.deck.words import STOP_WORDS, fold, squad_tokens
 from medcards.search.encoder import encode_answers
 
-_STOP_WORDS = frozenset(word for text in STOP_WORDS if not is_polar(text) for word in squad_tokens(text))
-_NAMED_A = re.compile(r"(?<=[^\W_][ -])A(?![\w'’])(?! [A-Z])")
+_STOP_WORDS = frozenset(word for text in STOP_WORDS if not is_direction(text) for word in squad_tokens(text))
+_NAMED_A = re.compile(
+    r"(?<=[^\W_][ -])A(?![\w'’])(?! [A-Z])|\b(?i:group|type|class|factor|vitamin|influenza|hepatitis) A\b"
+)
 _REFUSAL = re.compile(
     r"\b(as an ai|i('m| am) (sorry|unable|not able|not sure)|i (do not|don't) (know|have)|i (cannot|can't|can not)|"
     r"(cannot|can't|unable to) (answer|provide|help))\b"
@@ -63,12 +65,15 @@ def novel_f1(answer: str, reference: str, question: str, weights: "TermWeights |
 def scored_words(text: str) -> list[str]:
     """The words of SQuAD without stop words. Directions such as "above" stay, and so does the A of "hepatitis A".
 
-    A capital A within a sentence is a name, and no article, where the next word is not capitalised as in a title.
+    A capital A within a sentence is a name, and no article, where the next word is not capitalised as in a title, and
+    after words such as group and type.
 
     >>> scored_words("Hepatitis A is a disease above all")
     ['hepatitis', 'ᴀ', 'disease', 'above']
     """
-    return [word for word in squad_tokens(_NAMED_A.sub("ᴀ", text)) if word not in _STOP_WORDS]
+    return [
+        word for word in squad_tokens(_NAMED_A.sub(lambda found: f"{found[0][:-1]}ᴀ", text)) if word not in _STOP_WORDS
+    ]
 
 
 class TermWeights:

@@ -34,7 +34,9 @@ _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005\u3040-\u30ff\u3400-\u
 _UNSPACED_RUN, _UNSPACED_CHARACTER = re.compile(f"[{_UNSPACED}]+"), re.compile(f"([{_UNSPACED}])")
 _FRACTION, _SUPERSCRIPT = re.compile("(\\d*) ?([¼-¾⅐-⅞])"), re.compile("[⁺⁻]?[⁰¹²³⁴-⁹]+")
 _FOLDED = str.maketrans(dict.fromkeys("‘’ʼ", "'") | dict.fromkeys("‐‑‒–—−", "-"))
-_NUMBER = r"\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:[.,]\d+)?|(?<!\d)\.\d+"
+_MINUS = r"(?:(?<![^\s(])(?<!\d\s)-)?"  # after a space, and not between two numbers
+_THOUSANDS = r"\d{1,3}(?:(?:,\d{3})+|(?:[ ]\d{3})+)(?!\d)(?:\.\d+)?"
+_NUMBER = rf"{_MINUS}(?:{_THOUSANDS}|\d+(?:[.,]\d+)?|(?<!\d)\.\d+)"
 _FACT_TOKEN = re.compile(
     rf"""
     (?: (?P<factor>{_NUMBER})\ ?[x×*·]\ ? )? 10\^(?P<power>[-+]?\d{{1,2}})
@@ -151,9 +153,9 @@ def fact_tokens(text: str) -> list[str]:
 def _decimal(found: re.Match) -> str:
     """A number of :data:`_FACT_TOKEN` as Python writes it, without separators."""
     number, power = found["number"] or found["factor"] or "1", int(found["power"] or 0)
-    if re.fullmatch(r"0,\d+|\d+,(?!\d{3}$)\d+", number):
+    if re.fullmatch(r"-?(?:0,\d+|\d+,(?!\d{3}$)\d+)", number):
         number = number.replace(",", ".")
-    return f"{float(number.replace(',', '')) * 10.0**power:.15g}"
+    return f"{float(re.sub('[, ]', '', number)) * 10.0**power:.15g}"
 
 
 def stems(texts: list[str]) -> list[list[str]]:

@@ -149,6 +149,8 @@ def test_novel_f1_sees_directions_and_the_a_of_a_name():
     assert novel_f1("above normal", "below normal", "") == 0.5
     assert novel_f1("hepatitis", "hepatitis A", "") == pytest.approx(2 / 3)
     assert novel_f1("hepatitis A", "hepatitis A virus", "") == pytest.approx(4 / 5)
+    assert novel_f1("Hepatitis Virus", "Hepatitis A Virus", "") == pytest.approx(4 / 5)
+    assert novel_f1("over", "under", "") == novel_f1("up", "down", "") == 0
     assert novel_f1("A Cyst Of A Kidney. A sac", "cyst kidney sac", "") == 1  # articles
 
 
@@ -281,6 +283,27 @@ def test_score_answers_refuses_lists_that_do_not_match():
         ("100 mg/dL", "1 g/L", set()),
         ("100 mg/dL", "100 mg", set()),  # a concentration and a mass
         ("5–10 mg", "7 mg", set()),  # a dash
+        ("children over 5 years", "children under 5 years", {"number", "direction"}),  # none is exactly 5
+        ("up to 5 years", "more than 5 years", {"number"}),
+        ("<5 %", "≥ 5 %", {"number"}),
+        ("more than 10 mg", "10 mg", set()),  # too near to tell
+        ("a lesion not larger than 5 cm", "a lesion of 3 cm", set()),
+        ("no older than 2 years", "1 year", set()),
+        ("a maximum of 4 g", "3 g", set()),
+        ("a minimum of 4 g", "3 g", {"number"}),
+        ("from 5 up to 10 mg", "7 mg", set()),
+        ("two, three or four days", "2 days", set()),
+        ("below −2 SD", "a height of −3 SD", set()),  # a minus sign
+        ("below -2 SD", "more than 2 SD below the mean", set()),
+        ("-5 dioptres", "5 dioptres", {"number"}),
+        ("lasts twenty-one days", "lasts 21 days", set()),
+        ("fifteen years", "20 years", {"number"}),
+        ("1.5 million cells", "1,500,000 cells", set()),
+        ("10 000 mg", "10,000 mg", set()),  # a space between thousands
+        ("three times a day", "for 2 days", set()),  # times are no time
+        ("QRS over 120 ms", "a cyst of 5 cm", set()),
+        ("120/80 mmHg", "160/100 mmHg", {"number"}),
+        ("300 mg/24 h", "30 mg/24 h", {"number"}),
         ("vitamin B12 deficiency", "vitamin B6 deficiency", set()),  # names, no numbers
         ("the left kidney", "the right kidney", {"side"}),
         ("the left and right kidneys", "the right kidney", set()),
@@ -288,6 +311,10 @@ def test_score_answers_refuses_lists_that_do_not_match():
         ("bilateral cataract", "unilateral cataract", {"side"}),
         ("If left untreated, it spreads", "a cyst of the right kidney", set()),
         ("give the right dose", "a cyst of the left kidney", set()),
+        ("if left in place", "a cyst of the right kidney", set()),
+        ("patients left with weakness", "the right arm", set()),
+        ("the right choice", "the left leg", set()),
+        ("unilaterally", "bilaterally", {"side"}),
         (
             "An elevation above normal limits of the concentration of estrone in the circulation.",
             "A reduction below normal limits of the concentration of estrone in the circulation.",
@@ -311,10 +338,19 @@ def test_score_answers_refuses_lists_that_do_not_match():
         ("tachycardia", "bradycardia", {"direction"}),
         ("hypertension", "hypotonia", set()),
         ("the proximal phalanx", "the distal phalanx", {"direction"}),
+        ("higher risk", "lower risk", {"direction"}),
+        ("it raises blood pressure", "it lowers blood pressure", {"direction"}),
+        ("elevated levels of calcium", "lower levels of calcium", {"direction"}),
+        ("it dilates the pupil", "it constricts the pupil", {"direction"}),
+        ("it is increased", "it is decreased", {"direction"}),
+        ("TSH is increased and T4 is decreased", "TSH is decreased and T4 is increased", {"direction"}),
+        ("most cases are benign", "at least 90% of cases are benign", set()),
         ("no fever", "fever and pain", {"negation"}),
         ("it is not contagious", "contagious", {"negation"}),
         ("it doesn't spread", "it can spread", {"negation"}),
         ("it doesn’t spread", "it can spread", {"negation"}),
+        ("It doesn’t spread", "It spreads", {"negation"}),
+        ("It does not require surgery", "It requires surgery", {"negation"}),
         ("absence of the thumb", "a short thumb", {"negation"}),
         ("no fever", "without fever", set()),
         ("with or without fever", "fever", set()),
