@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from medcards.answers.agreement import agreement
+from medcards.answers.agreement import reader_agreement
 from medcards.answers.comparison import (
     answer_pairs,
     by_similarity,
@@ -44,9 +44,9 @@ def main() -> None:
     bootstrap, similarity = Bootstrap(groups, seed), answers.similarity_to_training.to_numpy()
     metrics = summarise_answers(scores, bootstrap)
     metrics["split"] = answers.split[0]
-    metrics["differences"] = paired_differences(scores, bootstrap, *answer_pairs(metrics))
+    metrics["differences"] = paired_differences(scores, bootstrap, answer_pairs(metrics))
     metrics["far_from_training"] = far_from_training(scores, similarity, groups, seed)
-    metrics["agreement"] = agreement(pd.read_csv(JUDGED), weights, encoder, seed)
+    metrics["agreement"] = reader_agreement(pd.read_csv(JUDGED), weights, encoder, seed)
     metrics["whole_sentences"] = summarise_answers(whole_sentence_scores(answers, weights), bootstrap)
     with atomic(DATA / "scores") as folder:
         folder.mkdir()

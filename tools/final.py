@@ -42,17 +42,15 @@ def main() -> None:
     )
     parser.add_argument("-S", dest="changes", action="append", default=[], metavar="NAME=VALUE", help="a parameter")
     changes = ["answer.split=test", *parser.parse_args().changes]
+    if _output("dvc", "status", "--json", "dvc.yaml") != "{}":
+        sys.exit("final: data/ is not that of the parameters and the code here: run `dvc repro` first")
     options = [word for change in changes for word in ("-S", change)]
+    ignored = _output("git", "ls-files", "--others", "--directory", "decks", "models").splitlines()
+    options += [word for path in ignored for word in ("--copy-paths", path)]  # the user's own files
     subprocess.run(["dvc", "exp", "remove", "-q", EXPERIMENT], check=False, stderr=subprocess.DEVNULL)  # of a last time
-    run = subprocess.run(["dvc", "exp", "run", "--temp", "-n", EXPERIMENT, *options], check=False)
-    if run.returncode:
+    if subprocess.run(["dvc", "exp", "run", "--temp", "-n", EXPERIMENT, *options], check=False).returncode:
         sys.exit(f"final: the run failed, and {FINAL}/ is as it was")
-    (revision,) = subprocess.run(
-        ["git", "for-each-ref", "--format=%(objectname)", f"refs/exps/*/*/{EXPERIMENT}"],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout.split()
+    revision = _output("git", "for-each-ref", "--format=%(objectname)", f"refs/exps/*/*/{EXPERIMENT}")
     files = published_files(revision)
     subprocess.run(["dvc", "exp", "remove", "-q", EXPERIMENT], check=True)
     with atomic(FINAL) as folder:
@@ -60,6 +58,10 @@ def main() -> None:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
     print(f"{FINAL}/REPORT.md holds the result; `make readme` shows it in the README")
+
+
+def _output(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 if __name__ == "__main__":

@@ -8,15 +8,21 @@ from pathlib import Path
 
 from medcards import InputError
 from medcards.base.files import atomic
+from medcards.report.headlines import headlines
 from medcards.report.render import render
-from medcards.report.results import headlines, read_published
+from medcards.report.results import read_published
 
 README = Path("README.md")
 MARKS = "<!-- results -->\n", "<!-- /results -->"
 
 
-def renewed(text: str, metrics: dict[str, dict]) -> str:
+def renewed(text: str, metrics: dict[str, dict], chosen: dict[str, dict]) -> str:
     """The text of the README with the results of these metrics between its marks.
+
+    Parameters
+    ----------
+    metrics : of the test questions.
+    chosen : of the validation questions, by which the systems are chosen that the README names.
 
     Raises
     ------
@@ -26,12 +32,14 @@ def renewed(text: str, metrics: dict[str, dict]) -> str:
     _, end, tail = rest.partition(MARKS[1])
     if not (begin and end):
         raise InputError(f"{README}: the marks <!-- results --> and <!-- /results --> are missing")
-    return f"{head}{begin}{render('readme.md.jinja', **headlines(metrics))}{end}{tail}"
+    return f"{head}{begin}{render('readme.md.jinja', **headlines(metrics, chosen))}{end}{tail}"
 
 
 def main() -> None:
     try:
-        text = renewed(README.read_text(encoding="utf-8"), read_published(Path("final/metrics")))
+        text = renewed(
+            README.read_text(encoding="utf-8"), read_published(Path("final/metrics")), read_published(Path("metrics"))
+        )
     except InputError as error:
         sys.exit(f"readme: {error}")
     with atomic(README) as temporary:

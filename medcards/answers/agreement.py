@@ -10,7 +10,7 @@ JUDGEMENTS = {"wrong": 0, "partly right": 1, "right": 2}
 """What an answer is judged, in rising order."""
 
 
-def agreement(judged: pd.DataFrame, weights: TermWeights, encoder, seed: int) -> dict[str, dict]:
+def reader_agreement(judged: pd.DataFrame, weights: TermWeights, encoder, seed: int) -> dict[str, dict]:
     """Kendall's tau-b of every score with the judgements, with its 95% interval over cards.
 
     Parameters

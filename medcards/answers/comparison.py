@@ -1,6 +1,6 @@
 """Scores of the answering systems side by side: means, paired differences, similarity to training, slices."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -56,29 +56,20 @@ def best_system(summary: dict, names: Sequence[str]) -> str | None:
     asked = [name for name in names if name in summary]
     if any(HEADLINE not in summary[name] for name in asked):
         raise InputError(
-            f"no reference has a word that its question lacks, so {HEADLINE} is undefined: raise answer.questions"
+            f"no reference has a word that its question lacks, so {HEADLINE} is undefined: ask more questions"
         )
     return max(asked, key=lambda name: summary[name][HEADLINE]["mean"], default=None)
 
 
-def answer_pairs(summary: dict) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+def answer_pairs(asked: Iterable[str]) -> list[tuple[str, str]]:
     """The pairs of systems that are compared, among those that were asked.
 
     They compare tuned with base, with and without examples, and reading with not reading. They compare each learned
-    system with each system that knows nothing of the card; of these, the pairs of ``lora`` and of the best learned
-    system are reported.
-
-    Returns
-    -------
-    family : all pairs, see :func:`medcards.base.stats.paired_differences`.
-    reported : the pairs of the family whose difference is reported.
+    system with each system that knows nothing of the card. No pair is picked by its scores.
     """
-    fixed = [("lora", "base_fewshot"), ("lora", "base"), ("base_fewshot", "base"), ("base_rag", "base")]
-    fixed.append(("lora_rag", "lora"))
-    copying = [(name, baseline) for name in LEARNED for baseline in BASELINES]
-    family = [pair for pair in fixed + copying if set(pair) <= set(summary)]
-    picked = ("lora", best_system(summary, LEARNED))
-    return family, [pair for pair in family if pair in fixed or pair[0] in picked]
+    pairs = [("lora", "base_fewshot"), ("lora", "base"), ("base_fewshot", "base"), ("base_rag", "base")]
+    pairs += [("lora_rag", "lora"), *((name, baseline) for name in LEARNED for baseline in BASELINES)]
+    return [pair for pair in pairs if set(pair) <= set(asked)]
 
 
 def far_from_training(scores: dict[str, pd.DataFrame], similarity: np.ndarray, groups: object, seed: int) -> dict:
@@ -103,7 +94,7 @@ def summarise_bases(scores: dict[str, pd.DataFrame], sizes: dict[str, int], boot
     for base in scores:
         summary[base]["base_bytes"] = sizes[base]
     pairs = [(base, first) for base in others]
-    summary["differences"] = paired_differences(scores, bootstrap, pairs, pairs)
+    summary["differences"] = paired_differences(scores, bootstrap, pairs)
     return summary
 
 

@@ -19,8 +19,9 @@ The rules read words only. They miss other denials ("is absent"). They take "no 
 
 docs/contradictions.csv holds hits that the authors judged: 50 on a direction and 50 of the other kinds. They are random
 samples of the hits among the answers of the ten nearest training cards of the default deck's 1,644 validation
-questions. The rules were settled on training questions before. A hit counts as a contradiction if the answer would come
-closer to the reference with the opposite word: the other number, unit, side or direction, or with or without the denial.
+questions. The rules were settled on training questions before. A hit counts as a contradiction if the answer would
+come closer to the reference with the opposite word: the other number, unit, side or direction, or with or without the
+denial.
 """
 
 import re

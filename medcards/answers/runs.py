@@ -6,6 +6,8 @@ from medcards import InputError
 from medcards.answers.comparison import HEADLINE
 from medcards.base.stats import Bootstrap
 
+DIGITS = 5
+"""Digits after the point in which two scores are equal."""
 COMPARED_SCORES = ("token_f1", "novel_f1", HEADLINE, "similarity", "nll")
 
 
@@ -40,7 +42,11 @@ def compare_runs(before: pd.DataFrame, after: pd.DataFrame, seed: int) -> tuple[
     if alone := sorted(old.keys() ^ new.keys()):
         remarks.append(f"Only one run asked: {', '.join(alone)}.")
     scores = list(COMPARED_SCORES)
-    gains = {name: new[name].loc[shared, scores] - old[name].loc[shared, scores] for name in new if name in old}
+    gains = {  # the last digits of a similarity depend on the other texts of its batch
+        name: (new[name].loc[shared, scores] - old[name].loc[shared, scores]).round(DIGITS)
+        for name in new
+        if name in old
+    }
     equal = [name for name, table in gains.items() if not table.any(axis=None)]
     changed = {name: table for name, table in gains.items() if name not in equal}
     differences = Bootstrap(groups[1][shared], seed).differences(changed)

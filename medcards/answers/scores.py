@@ -24,7 +24,9 @@ _REFUSAL = re.compile(
     r"\b(as an ai|i('m| am) (sorry|unable|not able|not sure)|i (do not|don't) (know|have)|i (cannot|can't|can not)|"
     r"(cannot|can't|unable to) (answer|provide|help))\b"
 )
-_SENTENCE_END = re.compile(r"[.!?。！？][\"')\]”’]*(?=\s|$)|[。！？]")
+_SENTENCE_END = re.compile(
+    r"(?<!\b[^\W\d_])(?<!\b\d)(?<!\be\.g)(?<!\bi\.e)(?<!\bvs)(?<!\bDr)[.!?][\"')\]”’]*(?=\s+[^a-z\s]|\s*$)|[。！？]"
+)
 MAX_WORDS = 2000
 """ROUGE-L reads this many words of an answer at most, because its cost grows with the product of both lengths."""
 

@@ -148,8 +148,8 @@ def compare_seeds(runs: list[Run]) -> SeedStudy:
         for group, table in of_group.items()
     }
     if len(groups) == 1:
-        ((group, table),) = of_group.items()
-        compared, differences = _within(table, summary[group])
+        (table,) = of_group.values()
+        compared, differences = _within(table)
     else:
         compared, differences, left_out = _between(of_group, systems)
         remarks += left_out
@@ -183,22 +183,20 @@ def seed_points(groups: dict[str, list[Run]], systems: list[str]) -> pd.DataFram
     return pd.DataFrame(rows).dropna(ignore_index=True)
 
 
-def _within(values: pd.DataFrame, summary: dict) -> tuple[str, dict]:
+def _within(values: pd.DataFrame) -> tuple[str, dict]:
     """Differences between the systems of a run.
 
     Parameters
     ----------
     values : one row per seed, one column per system and score.
-    summary : the means over the seeds, which pick the best learned system.
     """
-    family, reported = answer_pairs(summary)
     tested = {
         f"{a}-{b}": {score: t_interval(values[a][score] - values[b][score]) for score in _both(values[a], values[b])}
-        for a, b in family
+        for a, b in answer_pairs(values.columns.unique("system"))
     }
     add_holm(tested)
     compared = f"Differences within a run: 95% t interval over {len(values)} seeds"
-    return compared, {f"{a}-{b}": tested[f"{a}-{b}"] for a, b in reported}
+    return compared, tested
 
 
 def _between(groups: dict[str, pd.DataFrame], systems: list[str]) -> tuple[str, dict, list[str]]:
@@ -283,7 +281,7 @@ def _tuned_scores(run: Run) -> dict[str, dict]:
 
 
 def split_remark(scores: Iterable[pd.DataFrame]) -> list[str]:
-    """A remark where scores are of test questions. Scores without the column ``split`` give none."""
-    if any("split" in table and (table.split == "test").any() for table in scores):
+    """A remark where scores are of test questions. Scores without the column ``split`` are of a time before it."""
+    if any("split" not in table or (table.split == "test").any() for table in scores):
         return ["These are test questions: choose nothing by them; answer.split=validation is for choosing."]
     return []

@@ -3,8 +3,8 @@
 ``echo``, ``constant`` and ``copy_nearest`` know nothing of the card. Their scores show how much of a metric needs no
 knowledge.
 ``base``, ``base_fewshot`` and ``lora`` answer closed book. ``base_fewshot`` has random training cards as earlier turns:
-it knows the form of an answer, and no fact of the card. So ``lora`` minus ``base_fewshot`` is what tuning taught beyond
-the form. ``base_rag`` and ``lora_rag`` read training cards first.
+it knows the form of an answer, and no fact of the card. So ``lora`` minus ``base_fewshot`` shows what tuning taught
+beyond the form that three examples show. ``base_rag`` and ``lora_rag`` read training cards first.
 ``search_open``, ``lora_rag_open`` and ``oracle`` are open book: they may see the card itself, so their scores measure
 retrieval and reading, not what was learned.
 """

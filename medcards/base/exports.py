@@ -6,9 +6,9 @@ from medcards import InputError
 
 MARKS = (
     {"parity.json"},
-    {"adapter_model.safetensors", "README.md"},  # data/adapter has no README.md
+    {"adapter_model.safetensors", "manifest.json", "README.md"},  # data/adapter has no README.md
     {"answers.csv", "answers.html", "answers.parquet"},
-    {"train.jsonl", "validation.jsonl", "README.md"},
+    {"train.jsonl", "validation.jsonl", "manifest.json", "README.md"},
 )
 """Files that mark a folder as an earlier export: of a merged model, of an adapter, of answers, of rows."""
 

@@ -173,22 +173,16 @@ def _difference(values: np.ndarray, means: np.ndarray, tests: int) -> dict[str, 
 
 
 def paired_differences(
-    scores: dict[str, "pd.DataFrame"],
-    bootstrap: Bootstrap,
-    family: Iterable[tuple[str, str]],
-    reported: Iterable[tuple[str, str]],
+    scores: dict[str, "pd.DataFrame"], bootstrap: Bootstrap, pairs: Iterable[tuple[str, str]]
 ) -> dict[str, dict]:
-    """The paired differences of pairs of systems, ``{"a-b": {score: difference}}``.
+    """The paired differences of pairs of systems, ``{"a-b": {score: difference}}``, see :meth:`Bootstrap.differences`.
 
     Parameters
     ----------
     scores : by system, one row per question and one column per score.
-    family : every pair that was looked at. The p values of a score are corrected for all of them, also for those that
-        were not picked, because the pairs to report are picked by the same scores.
-    reported : the pairs of the family to return.
+    pairs : every pair that is looked at. The p values of a score are corrected for all of them.
     """
-    tested = bootstrap.differences({f"{a}-{b}": scores[a] - scores[b] for a, b in family})
-    return {f"{a}-{b}": tested[f"{a}-{b}"] for a, b in reported}
+    return bootstrap.differences({f"{a}-{b}": scores[a] - scores[b] for a, b in pairs})
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -246,8 +240,8 @@ def t_interval(values: Sequence[float], others: Sequence[float] | None = None) -
 
     one, other = np.round(values, DECIMALS), np.round(0.0 if others is None else others, DECIMALS)
     mean = float(one.mean() - other.mean())
-    if np.ptp(one) == np.ptp(other) == 0:  # a t test divides by the spread
-        return {"mean": mean, "lo": mean, "hi": mean, "n": len(one), "p": float(mean == 0)}
+    if np.ptp(one) == np.ptp(other) == 0:  # a t test divides by the spread, so nothing is shown
+        return {"mean": mean, "lo": mean, "hi": mean, "n": len(one), "p": 1.0}
     test = ttest_1samp(one, 0.0) if others is None else ttest_ind(one, other, equal_var=False)
     lo, hi = test.confidence_interval(1 - LEVEL)
     return {"mean": mean, "lo": float(lo), "hi": float(hi), "n": len(one), "p": float(test.pvalue)}

@@ -8,7 +8,7 @@ import pandas as pd
 
 from medcards import InputError
 from medcards.base.exports import check_target
-from medcards.base.files import atomic, read_json
+from medcards.base.files import atomic, read_json, write_json
 from medcards.llm.prompts import prompt
 
 ROW_SPLITS = ("train", "validation")
@@ -48,6 +48,7 @@ def export_rows(data: Path, to: Path, card: Callable[[dict], str], overwrite: bo
             ]
             (folder / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
             counts[split] = len(lines)
+        write_json(folder / "manifest.json", {"material": material})
         (folder / "README.md").write_text(card(material), encoding="utf-8")
     return counts
 

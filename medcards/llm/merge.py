@@ -55,7 +55,7 @@ def export_merged(
     f1 : the token F1 of an answer against a reference.
     dtype : ``float32`` or ``bfloat16``, of the weights that are written. The adapter is merged, and the merge checked,
         in float32. Weights in bfloat16 are then compared once more.
-    questions : the largest number of test questions to compare.
+    questions : the largest number of validation questions to compare.
     max_logit_difference : the bound; by default that of ``dtype`` in :data:`LOGIT_BOUNDS`.
     min_agreement : the smallest token F1 of the merged model's greedy answers against those of the adapter.
 
@@ -70,9 +70,10 @@ def export_merged(
     to = Path(to)
     check_target(to, overwrite)
     manifest, llm = read_adapter(Path(data) / "adapter")
-    cards = card_tables.sample(card_tables.load_cards(Path(data) / "cards"), "test", questions, manifest["seed"], "own")
+    deck = card_tables.load_cards(Path(data) / "cards")
+    cards = card_tables.sample(deck, "validation", questions, manifest["seed"], "own")
     if cards.empty:
-        raise InputError(f"{Path(data) / 'cards'} has no test question to compare the models on")
+        raise InputError(f"{Path(data) / 'cards'} has no validation question to compare the models on")
     bound = LOGIT_BOUNDS[dtype] if max_logit_difference is None else max_logit_difference
     tuned, tokenizer = load_tuned(llm, Path(data) / "adapter")
     if getattr(tuned.get_base_model().config, "quantization_config", None) is not None:
@@ -253,7 +254,7 @@ def parity_summary(parity: dict, to: Path) -> list[str]:
     """The comparison of :func:`export_merged` as lines for a reader."""
     agreement, f1 = parity["agreement"]["token_f1"], {name: parity[name]["token_f1"] for name in ("adapter", "merged")}
     lines = [
-        f"{to}: a plain {parity['dtype']} model, compared with the adapter on {parity['n']} test questions",
+        f"{to}: a plain {parity['dtype']} model, compared with the adapter on {parity['n']} validation questions",
         f"largest logit difference: {parity['largest_logit_difference']:.3g}",
         f"token F1 of its answers against the adapter's: {agreement['mean']:.3f}",
         "token F1 against the reference: "

@@ -123,7 +123,8 @@ def warnings(qa: dict, leak: float) -> list[str]:
     if count < SMALL_SAMPLE:
         seen = [block[HEADLINE]["detectable"] for block in qa["differences"].values() if HEADLINE in block]
         what = f"; differences in sound F1 below {max(seen):.3f} may go unseen" if seen else ""
-        found.append(f"Small sample: {count} questions{what}. `answer.questions` sets their number.")
+        number = "answer.test_questions" if qa["split"] == "test" else "answer.questions"
+        found.append(f"Small sample: {count} questions{what}. `{number}` sets their number.")
     if leak > LARGE_LEAK:
         found.append(f"Leak: {leak:.1%} of the test questions have a near-copy in training, see Leakage below.")
     for name, block in asked.items():

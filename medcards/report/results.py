@@ -128,37 +128,6 @@ def summarise_run(metrics: dict[str, dict]) -> dict[str, float]:
     return summary
 
 
-def headlines(metrics: dict[str, dict]) -> dict[str, object]:
-    """What the README's table and bullets name: intervals, or None where this run has none, and names of systems."""
-    audit, own, qa = metrics["audit"], ranked_questions(metrics["retrieval"])["own"], metrics["qa"]
-    served, asked = metrics["retrieval"]["served"]["system"], answer_systems_of(qa)
-    learned, baseline, openly = (best_system(asked, names) for names in (LEARNED, BASELINES, OPEN))
-    differences = {pair: block.get(HEADLINE) for pair, block in qa["differences"].items()}
-    answered = dict.fromkeys((baseline, "base", "base_fewshot", "lora", learned, openly))
-    yardstick = "dense_before" if "dense_before" in own else "dense_exact"
-    return {
-        "leak": {kind: leaked_share(audit, kind, "questions", "bi-encoder") for kind in ("group", "random")},
-        "leak_difference": leaked_share(audit, "differences", "questions", "bi-encoder"),
-        "mrr": {name: own[name]["mrr@10"] for name in dict.fromkeys(("bm25", yardstick, "dense_exact", served))},
-        "served": served,
-        "yardstick": yardstick,
-        "served_difference": own["differences"].get(f"{served}-{yardstick}", {}).get("mrr@10"),
-        "difference_to_adapted": own["differences"].get(f"{served}-dense_exact", {}).get("mrr@10")
-        if yardstick != "dense_exact"
-        else None,
-        "hnsw_recall": hnsw_recall(metrics),
-        "hnsw_speed": metrics["cost/index"]["ratios"]["hnsw_to_exact"],
-        "sound_f1": {name: asked[name][HEADLINE] for name in answered if name in asked},
-        "learned": learned,
-        "baseline": baseline,
-        "open": openly,
-        "validation_nll_difference": metrics["finetune"]["differences"]["tuned-base"]["validation_nll"],
-        "tuning_difference": differences.get("lora-base"),
-        "form_difference": differences.get("lora-base_fewshot"),
-        "baseline_difference": differences.get(f"{learned}-{baseline}"),
-    }
-
-
 def ranked_questions(retrieval: dict) -> dict[str, dict]:
     """The block of metrics/retrieval.json of the split that ``answer.split`` names: its query sets by name."""
     return retrieval[retrieval["split"]]

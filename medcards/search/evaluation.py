@@ -1,6 +1,6 @@
 """Scores of rankings, and the tables and summaries made from them."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import partial
 
 import numpy as np
@@ -91,42 +91,22 @@ def score_systems(
     return scores
 
 
-def ranking_pairs(scores: dict[str, pd.DataFrame]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """The pairs of systems that are compared.
+def ranking_pairs(systems: Collection[str]) -> list[tuple[str, str]]:
+    """The pairs of systems that are compared, among those that ranked the questions.
 
     Every system is compared with ``dense_exact``, a re-ranked system with its first stage, and a system that may be
-    served with every baseline. The baselines are BM25, the unadapted bi-encoder, and their fusion. Of the pairs with a
-    baseline, those with the best one are reported. It is chosen on the same questions, which favours the baseline.
-
-    Parameters
-    ----------
-    scores : see :func:`score_systems`.
-
-    Returns
-    -------
-    family : all pairs, see :func:`medcards.base.stats.paired_differences`.
-    reported : the pairs of the family whose difference is reported.
+    served with every baseline. The baselines are BM25, the unadapted bi-encoder, and their fusion. No pair is picked by
+    its scores.
     """
-    fixed = [(system, "dense_exact") for system in scores if system != "dense_exact"]
-    fixed += [(f"{first}_rerank", first) for first in ("hnsw", "hybrid") if f"{first}_rerank" in scores]
-    baselines = ["bm25", *(before if before in scores else now for before, now in UNADAPTED.items())]
-    strongest = max(baselines, key=lambda name: scores[name]["mrr@10"].mean())
-    served = [(system, name) for system in SERVED_SYSTEMS if system in scores for name in baselines if system != name]
-    reported = fixed + [pair for pair in served if pair[1] == strongest]
-    return list(dict.fromkeys(fixed + served)), list(dict.fromkeys(reported))
+    pairs = [(system, "dense_exact") for system in systems if system != "dense_exact"]
+    pairs += [(f"{first}_rerank", first) for first in ("hnsw", "hybrid") if f"{first}_rerank" in systems]
+    baselines = ["bm25", *(before if before in systems else now for before, now in UNADAPTED.items())]
+    pairs += [(system, name) for system in SERVED_SYSTEMS if system in systems for name in baselines if system != name]
+    return list(dict.fromkeys(pairs))
 
 
-def summarise_rankings(
-    scores: dict[str, pd.DataFrame],
-    bootstrap: Bootstrap,
-    family: Iterable[tuple[str, str]],
-    reported: Iterable[tuple[str, str]],
-) -> dict[str, dict]:
-    """Mean and interval of every measure of every system, and the paired differences.
-
-    Parameters
-    ----------
-    family, reported : see :func:`ranking_pairs`.
+def summarise_rankings(scores: dict[str, pd.DataFrame], bootstrap: Bootstrap) -> dict[str, dict]:
+    """Mean and interval of every measure of every system, and the paired differences of :func:`ranking_pairs`.
 
     Returns
     -------
@@ -134,7 +114,7 @@ def summarise_rankings(
     :func:`medcards.base.stats.paired_differences`.
     """
     summary = {system: {name: bootstrap.interval(table[name]) for name in table} for system, table in scores.items()}
-    summary["differences"] = paired_differences(scores, bootstrap, family, reported)
+    summary["differences"] = paired_differences(scores, bootstrap, ranking_pairs(scores))
     return summary
 
 
@@ -159,7 +139,7 @@ def measure_rankings(
 ) -> dict[str, dict]:
     """Every measure of every system with its interval, and the paired differences, see :func:`summarise_rankings`."""
     scores = score_systems(rankings, queries.relevant, answer_ids, candidates)
-    return summarise_rankings(scores, Bootstrap(queries.cards.group, seed), *ranking_pairs(scores))
+    return summarise_rankings(scores, Bootstrap(queries.cards.group, seed))
 
 
 def recall_at_k(rankings: dict[str, Ranking], relevant: list[set[str]], answer_ids: np.ndarray) -> pd.DataFrame:

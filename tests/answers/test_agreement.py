@@ -6,7 +6,7 @@ import pytest
 import tiny
 from scipy.stats import kendalltau
 
-from medcards.answers.agreement import agreement, kendall_tau
+from medcards.answers.agreement import kendall_tau, reader_agreement
 from medcards.answers.scores import TermWeights
 from medcards.base.stats import Bootstrap
 
@@ -42,7 +42,7 @@ def test_agreement_of_the_scores_with_judged_answers(tmp_path):
             "judgement": ["right", "partly right", "wrong"],
         }
     )
-    found = agreement(judged, TermWeights(judged.reference), load_encoder(tiny.make_encoder(tmp_path)), seed=0)
+    found = reader_agreement(judged, TermWeights(judged.reference), load_encoder(tiny.make_encoder(tmp_path)), seed=0)
     assert found["sound_f1"]["mean"] == found["token_f1"]["mean"] == 1 and found["no_answer"]["mean"] < 0
     assert found["similarity"]["n"] == 3 and "contradiction" not in found  # no answer contradicts
     assert list(found) == sorted(found, key=lambda name: -found[name]["mean"])

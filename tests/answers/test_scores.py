@@ -100,14 +100,17 @@ def test_ranking_scores_keep_the_order_of_ties():
 
 
 def test_summarise_rankings_holds_paired_differences():
-    tables = {name: pd.DataFrame({"mrr@10": values}) for name, values in (("a", [1.0, 0.0]), ("b", [1.0, 1.0]))}
-    summary = summarise_rankings(tables, Bootstrap([0, 1], seed=0), [("b", "a"), ("a", "b")], [("b", "a")])
-    assert summary["b"]["mrr@10"] == {"mean": 1.0, "lo": 1.0, "hi": 1.0, "n": 2}
-    assert summary["differences"]["b-a"]["mrr@10"]["mean"] == 0.5
-    assert list(summary["differences"]) == ["b-a"]
-    difference = summary["differences"]["b-a"]["mrr@10"]
+    ranked = (("dense_exact", [1.0, 0.0]), ("bm25", [1.0, 1.0]), ("hnsw", [0.5, 0.0]))
+    summary = summarise_rankings(
+        {name: pd.DataFrame({"mrr@10": values}) for name, values in ranked}, Bootstrap([0, 1], 0)
+    )
+    assert summary["bm25"]["mrr@10"] == {"mean": 1.0, "lo": 1.0, "hi": 1.0, "n": 2}
+    assert summary["differences"]["bm25-dense_exact"]["mrr@10"]["mean"] == 0.5
+    assert list(summary["differences"]) == ["bm25-dense_exact", "hnsw-dense_exact"]
+    difference = summary["differences"]["bm25-dense_exact"]["mrr@10"]
     assert difference.keys() == {"mean", "lo", "hi", "n", "p", "p_holm", "detectable"}
-    assert difference["p_holm"] == pytest.approx(min(1, 2 * difference["p"]))  # corrected for both pairs
+    second = summary["differences"]["hnsw-dense_exact"]["mrr@10"]  # its p is the smaller one or equal, by Holm
+    assert min(difference["p_holm"], second["p_holm"]) == pytest.approx(min(1, 2 * min(difference["p"], second["p"])))
 
 
 @pytest.mark.parametrize(
@@ -209,6 +212,21 @@ def test_score_answer_of_a_very_long_answer():
     scores = score_answer("knee " * 10_000, REFERENCE, QUESTION, TermWeights([REFERENCE]))
     assert scores["length_ratio"] == pytest.approx(10_000 / 7) and 0 < scores["token_f1"] < 0.001
     assert scores["rouge_l"] < 0.001
+
+
+@pytest.mark.parametrize(
+    ("text", "cut"),
+    [
+        ("Infection with E. coli that", "Infection with E. coli that"),
+        ("A cyst, e.g. of the kidney. It", "A cyst, e.g. of the kidney."),
+        ("1. A cyst. 2. A", "1. A cyst."),
+        ("An iliac crest. it may", "An iliac crest. it may"),  # no sentence begins with a small letter
+        ("“A cyst.” It may", "“A cyst.”"),
+        ("肺部感染。这是", "肺部感染。"),
+    ],
+)
+def test_whole_sentences_end_where_a_reader_ends_them(text, cut):
+    assert whole_sentences(text) == cut
 
 
 def test_truncated_answers_are_cut_after_their_last_whole_sentence():

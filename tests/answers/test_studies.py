@@ -56,7 +56,7 @@ def test_one_group_has_mean_spread_and_t_intervals_of_differences_within_a_run()
     assert lora == pytest.approx({"mean": 0.3, "sd": 0.1, "smallest": 0.2, "largest": 0.4, "n": 3})
     assert "nll" not in systems["echo"] and systems["base"]["nll"]["sd"] == pytest.approx(0)
     assert study.compared == "Differences within a run: 95% t interval over 3 seeds"
-    assert list(study.differences) == ["lora-base", "lora-echo"]
+    assert list(study.differences) == ["lora-base", "base-echo", "lora-echo"]
     found = study.differences["lora-base"]["sound_f1"]
     half = 4.3027 * 0.1 / np.sqrt(3)
     assert (found["lo"], found["mean"], found["hi"]) == pytest.approx((0.2 - half, 0.2, 0.2 + half), abs=1e-4)
@@ -64,12 +64,11 @@ def test_one_group_has_mean_spread_and_t_intervals_of_differences_within_a_run()
     assert "nll" in study.differences["lora-base"] and "nll" not in study.differences["lora-echo"]
 
 
-def test_one_group_corrects_for_the_pairs_that_are_not_shown():
-    """base-echo could have been shown, if base were the best. lora-echo has the smallest of the three p values."""
+def test_one_group_corrects_for_all_pairs():
+    """lora-echo has the smallest of the three p values."""
     values = zip((0.50, 0.52, 0.54), (0.1, 0.3, 0.2), strict=True)
     runs = [a_run(f"s{n}", {"seed": n}, lora=lora, base=base, echo=0.0) for n, (lora, base) in enumerate(values)]
     study = compare_seeds(runs)
-    assert list(study.differences) == ["lora-base", "lora-echo"]
     found = study.differences["lora-echo"]["sound_f1"]
     assert found["p_holm"] == pytest.approx(3 * found["p"])
 
@@ -144,8 +143,8 @@ def test_groups_name_a_parameter_that_one_run_lacks():
 
 def test_a_constant_difference_has_no_interval_to_compute():
     assert t_interval([0.0, 0.0]) == {"mean": 0.0, "lo": 0.0, "hi": 0.0, "n": 2, "p": 1.0}
-    assert t_interval([0.5, 0.5], [0.25, 0.25, 0.25])["p"] == 0
-    assert t_interval([0.3 - 0.2, 0.4 - 0.3])["p"] == 0  # equal but for rounding
+    assert t_interval([0.5, 0.5], [0.25, 0.25, 0.25])["p"] == 1  # two equal values show no spread to test with
+    assert t_interval([0.3 - 0.2, 0.4 - 0.3])["p"] == 1  # equal but for rounding
 
 
 def cards(*counts: int, **also) -> list[Run]:
@@ -201,7 +200,8 @@ def test_runs_that_make_no_curve_are_refused(runs, parameter, says):
 
 def test_test_questions_are_remarked_on():
     scores = seeds([0.2])[0].scores
-    assert split_remark([scores]) == [] == split_remark([scores.assign(split="validation")])
+    assert split_remark([scores.assign(split="validation")]) == []
+    assert len(split_remark([scores])) == 1  # before there was a split, all answers were to test questions
     (remark,) = split_remark([scores, scores.assign(split="test")])
     assert remark == "These are test questions: choose nothing by them; answer.split=validation is for choosing."
 

@@ -22,7 +22,7 @@ def scores(questions=range(30), **systems: float) -> pd.DataFrame:
     """Scores around one value per system, alternately 0.1 higher and lower. Each question is a group."""
     ids = np.array(questions)
     rows = [
-        pd.DataFrame({"system": name, "card_id": ids.astype(str), "group": ids}).assign(
+        pd.DataFrame({"system": name, "card_id": ids.astype(str), "group": ids, "split": "validation"}).assign(
             **dict.fromkeys(COMPARED_SCORES, value + 0.1 * (-1.0) ** ids)
         )
         for name, value in systems.items()
@@ -64,6 +64,14 @@ def test_a_score_of_one_run_only_is_left_out():
     before["nll"] = np.nan
     found, _ = compare_runs(before, after, seed=0)
     assert set(found["lora"]) == set(COMPARED_SCORES) - {"nll"}
+
+
+def test_similarities_that_differ_by_rounding_are_equal():
+    """Only the encoder was adapted: echo answers alike, and its similarity differs in the last digits."""
+    before, after = scores(echo=0.2, search_open=0.3), scores(echo=0.2, search_open=0.6)
+    after.loc[after.system == "echo", "similarity"] += 1e-7
+    differences, remarks = compare_runs(before, after, seed=0)
+    assert list(differences) == ["search_open"] and remarks == ["The scores are equal for: echo."]
 
 
 def test_runs_without_a_shared_question_are_refused():

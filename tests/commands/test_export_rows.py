@@ -53,7 +53,12 @@ def test_a_line_is_a_conversation(export, tmp_path):
         "to publish them, if the licence of the deck allows it: "
         f"hf upload OWNER/NAME {tmp_path}/mine --repo-type dataset",
     ]
-    assert {file.name for file in (tmp_path / "mine").iterdir()} == {"README.md", "train.jsonl", "validation.jsonl"}
+    assert {file.name for file in (tmp_path / "mine").iterdir()} == {
+        "README.md",
+        "manifest.json",
+        "train.jsonl",
+        "validation.jsonl",
+    }
     assert (tmp_path / "mine/train.jsonl").read_text(encoding="utf-8").split("\n") == [
         '{"messages": [{"role": "system", "content": "Answer in one sentence."}, {"role": "user", "content": '
         '"Known cards:\\n- What is sepsis? An infection.\\n- What is a fever? A sign.\\n\\nWhat is gout?"}, '

@@ -61,8 +61,13 @@ def test_back_to_earlier_parameters_runs_report_only(repository):
 
 
 def test_make_final_measures_this_run_on_test_questions_and_changes_nothing_here(repository):
-    """rerank_eval, answer, evaluate and report run in a folder of their own. The models are those of this run."""
+    """What reads answer.split runs in a folder of its own. The models are those of this run.
+
+    The deck and the models are not in git, as those of a user.
+    """
     before = repository.metrics("summary")
+    repository.run("git", "rm", "-rq", "--cached", "decks/tiny.json", "models")
+    repository.run("git", "commit", "-qm", "own files")
     done = repository.run("python", "-m", "tools.final", "-S", "answer.test_questions=5")
     assert repository.stages_run(done) == ["rerank_eval", "answer", "quantise_eval", "evaluate", "report"]
     assert repository.metrics("summary") == before
@@ -79,6 +84,12 @@ def test_make_final_measures_this_run_on_test_questions_and_changes_nothing_here
     assert here["finetune"] == there["finetune"] and here["index"] == there["index"]
     assert "final" not in repository.run("dvc", "exp", "list", "--name-only").stdout.split()
     repository.run("git", "clean", "-fdq", "final")
+    repository.set_params(lora__r=2)
+    done = repository.run("python", "-m", "tools.final", ok=False)
+    assert done.returncode == 1 and "run `dvc repro` first" in done.stderr
+    repository.run("git", "checkout", "-q", "params.yaml")
+    repository.run("git", "add", "-f", "decks", "models")
+    repository.commit("deck and models")
 
 
 def test_an_edit_of_what_shows_changes_report_only(repository):
