@@ -338,6 +338,38 @@ def test_readme_shows_ten_rows_and_five_bullets_from_the_final_metrics(copied):
     assert (copied / "README.md").read_text() == text
 
 
+@pytest.mark.parametrize(
+    ("beyond", "form", "says"),
+    [
+        ((0.2, 0.1, 0.3), (0.2, 0.1, 0.3), "Tuning taught more than the form of an answer."),
+        ((0.1, -0.1, 0.3), (0.2, 0.1, 0.3), "Tuning taught the form of an answer, and no measurable knowledge."),
+        ((0.1, -0.1, 0.3), (0.1, -0.1, 0.3), "Tuning taught nothing measurable."),
+        ((-0.2, -0.3, -0.1), (-0.2, -0.3, -0.1), "Tuning taught nothing measurable."),
+    ],
+)
+def test_readme_claims_what_the_intervals_support(copied, beyond, form, says):
+    """The gain over base_fewshot in sound F1 is knowledge, and the gain over base in token F1 alone is form."""
+    for folder in ("metrics", "final/metrics"):
+        shutil.copytree(copied / "metrics", copied / folder, dirs_exist_ok=True)
+    qa = json.loads((copied / "final/metrics/qa.json").read_text())
+    for pair, score, figures in (("lora-base_fewshot", "sound_f1", beyond), ("lora-base", "token_f1", form)):
+        tested = dict(zip(("mean", "lo", "hi"), figures, strict=True)) | {"n": 4, "p": 0.01, "p_holm": 0.02}
+        qa["differences"].setdefault(pair, {})[score] = tested
+    (copied / "final/metrics/qa.json").write_text(json.dumps(qa))
+    readme.main()
+    assert says in (copied / "README.md").read_text()
+
+
+def test_readme_names_the_systems_that_validation_chose(copied):
+    """On the test questions base is the best system that learned, on the validation questions lora."""
+    shutil.copytree(copied / "metrics", copied / "final/metrics")
+    qa = json.loads((copied / "final/metrics/qa.json").read_text())
+    qa["base"]["sound_f1"]["mean"] = 0.9
+    (copied / "final/metrics/qa.json").write_text(json.dumps(qa))
+    readme.main()
+    assert "`lora`, the best that learned |" in (copied / "README.md").read_text()
+
+
 def test_readme_without_marks_is_refused(copied):
     (copied / "README.md").write_text("no marks\n")
     shutil.copytree(copied / "metrics", copied / "final/metrics")
