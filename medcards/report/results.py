@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from medcards.answers.comparison import BASELINES, HEADLINE, LEARNED, OPEN, answer_systems_of, best_system
+from medcards.answers.comparison import BASELINES, HEADLINE, OPEN, answer_systems_of, best_system
 from medcards.base.files import read_json, write_json
 from medcards.base.stats import Bootstrap
 from medcards.report.render import p_text

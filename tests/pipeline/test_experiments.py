@@ -66,7 +66,7 @@ def test_make_final_measures_this_run_on_test_questions_and_changes_nothing_here
     The deck and the models are not in git, as those of a user.
     """
     before = repository.metrics("summary")
-    repository.run("git", "rm", "-rq", "--cached", "decks/tiny.json", "models")
+    repository.run("git", "rm", "-rq", "--cached", "decks/tiny.json", "models/encoder/tiny", "models/llm/tiny")
     repository.run("git", "commit", "-qm", "own files")
     done = repository.run("python", "-m", "tools.final", "-S", "answer.test_questions=5")
     assert repository.stages_run(done) == ["rerank_eval", "answer", "quantise_eval", "evaluate", "report"]

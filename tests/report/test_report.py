@@ -349,8 +349,7 @@ def test_readme_shows_ten_rows_and_five_bullets_from_the_final_metrics(copied):
 )
 def test_readme_claims_what_the_intervals_support(copied, beyond, form, says):
     """The gain over base_fewshot in sound F1 is knowledge, and the gain over base in token F1 alone is form."""
-    for folder in ("metrics", "final/metrics"):
-        shutil.copytree(copied / "metrics", copied / folder, dirs_exist_ok=True)
+    shutil.copytree(copied / "metrics", copied / "final/metrics")
     qa = json.loads((copied / "final/metrics/qa.json").read_text())
     for pair, score, figures in (("lora-base_fewshot", "sound_f1", beyond), ("lora-base", "token_f1", form)):
         tested = dict(zip(("mean", "lo", "hi"), figures, strict=True)) | {"n": 4, "p": 0.01, "p_holm": 0.02}
