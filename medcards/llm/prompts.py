@@ -56,7 +56,6 @@ def settled_template(tokenizer: PreTrainedTokenizerBase, name: str) -> str:
     try:
         shown = _render(tokenizer, prompt("Why?", _PROBE), chat_template=template)
     except TemplateError:  # what a template raises by raise_exception
-        _render(tokenizer, prompt("Why?", ""), chat_template=template)  # an error here is of another kind
         shown = ""
     if _PROBE not in shown:
         _log_once(f"{name}: its chat template takes no system turn, so the system prompt goes into the user's turn")
