@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 PROFILES = $(sort $(basename $(notdir $(wildcard profiles/*.args))))
 LAST_RUN = .scratch/params.yaml
-PUBLISHED = metrics plots REPORT.md docs/DATASET_CARD.md
+PUBLISHED = metrics plots final REPORT.md docs/DATASET_CARD.md
 
 .PHONY: help try run reset repro final test readme deps graph constraints
 
@@ -32,7 +32,7 @@ run: .venv/installed  ## run a profile on the committed parameters: PROFILE=NAME
 
 reset: .venv/installed  ## go back to the parameters and results of the last commit
 	git restore --staged --worktree params.yaml dvc.lock $(PUBLISHED)
-	git clean -dfq metrics plots
+	git clean -dfq metrics plots final
 	dvc checkout --force --allow-missing
 	@for path in $$(sed -n 's/^ *- path: \(data\/.*\)/\1/p' dvc.lock | sort -u); do test -e "$$path" || missing=$$path; done; \
 	    test -z "$$missing" || echo "The cache of this machine lacks data of the last commit's run, such as $$missing: \`make repro\` makes it."

@@ -57,7 +57,7 @@ def main() -> None:
         for name, content in files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
-    print(f"{FINAL}/REPORT.md holds the result; `make readme` shows it in the README")
+    print(f"\n{FINAL}/REPORT.md holds the result. There is no experiment to apply: its parameters are those here.")
 
 
 def _output(*command: str) -> str:

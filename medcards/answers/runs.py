@@ -31,6 +31,12 @@ def compare_runs(before: pd.DataFrame, after: pd.DataFrame, seed: int) -> tuple[
     """
     groups = [run.drop_duplicates("card_id").set_index("card_id").group for run in (before, after)]
     shared = groups[1].index.intersection(groups[0].index)
+    splits = [run.split.iloc[0] if "split" in run else "test" for run in (before, after)]
+    if splits[0] != splits[1]:
+        raise InputError(
+            f"the first run answers {splits[0]} questions and the second {splits[1]} questions (answer.split): "
+            "compare runs of one split"
+        )
     if shared.empty:
         raise InputError("the runs share no question, so nothing can be paired: their decks, splits or seeds differ")
     remarks = []

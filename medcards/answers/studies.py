@@ -255,6 +255,8 @@ def scaling_curve(runs: list[Run], parameter: str) -> tuple[pd.DataFrame, list[s
     """
     for run in runs:
         value = run.params.get(parameter)
+        if parameter not in run.params:
+            raise InputError(f"{run.name}: its params.yaml has no parameter {parameter}, such as rows.train_cards")
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise InputError(f"{run.name}: {parameter} is {value!r} in its params.yaml, and a curve needs a number")
     if len({run.params[parameter] for run in runs}) < 2:
@@ -281,7 +283,15 @@ def _tuned_scores(run: Run) -> dict[str, dict]:
 
 
 def split_remark(scores: Iterable[pd.DataFrame]) -> list[str]:
-    """A remark where scores are of test questions. Scores without the column ``split`` are of a time before it."""
-    if any("split" not in table or (table.split == "test").any() for table in scores):
+    """A remark where scores are of test questions. Scores without the column ``split`` are of a time before it.
+
+    Raises
+    ------
+    InputError : some runs answer test questions, and others validation questions.
+    """
+    splits = {table.split.iloc[0] if "split" in table else "test" for table in scores}
+    if len(splits) > 1:
+        raise InputError("some runs answer test questions and others validation questions: compare runs of one split")
+    if "test" in splits:
         return ["These are test questions: choose nothing by them; answer.split=validation is for choosing."]
     return []

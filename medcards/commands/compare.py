@@ -190,7 +190,7 @@ def read_kept(revision: str | None, *paths: str) -> list[BytesIO]:
         for path in paths:
             found.append(BytesIO(kept.read_bytes(path)))
     except (SCMError, DvcException) as error:
-        raise InputError(f"{name}: {reason_of(error)}") from None
+        raise InputError(f"{name}: {reason_of(error)}; `dvc exp list -A` lists the experiments") from None
     except (FileNotFoundError, DataIndexDirError):
         raise InputError(f"{name}: {path} is not in DVC's cache; `dvc repro` there makes it") from None
     return found

@@ -110,6 +110,15 @@ def p_text(difference: dict, floor: float = SMALLEST_P) -> str:
     return f"< {math.floor(1000 * difference['p_holm'] + 1) / 1000:.3f}"
 
 
+def tested(difference: dict) -> str:
+    """A difference with its interval, and with its corrected p where it has one.
+
+    >>> tested({"mean": 0.5, "lo": 0.4, "hi": 0.6, "n": 3, "p": 0.01, "p_holm": 0.02})
+    '0.500 [0.400, 0.600], p 0.020'
+    """
+    return f"{cell(difference)}, p {p_text(difference)}" if "p_holm" in difference else cell(difference)
+
+
 def difference_cells(differences: dict[str, dict]) -> dict[str, dict[str, str]]:
     """Rows of a table with the t interval and the corrected p of each difference in one cell.
 
@@ -144,8 +153,8 @@ def render(template: str, **data: object) -> str:
     Parameters
     ----------
     template : the file's name in medcards/report/templates.
-    data : what the template names. It also has the filters ``cell``, ``percent``, ``thousands``, ``change`` and
-        ``one_line``, and the function ``table``, see :func:`markdown_table`.
+    data : what the template names. It also has the filters ``cell``, ``tested``, ``percent``, ``thousands``,
+        ``change`` and ``one_line``, and the function ``table``, see :func:`markdown_table`.
 
     Returns
     -------
@@ -158,7 +167,7 @@ def render(template: str, **data: object) -> str:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {filter.__name__: filter for filter in (cell, percent, thousands, change, one_line)}
+    environment.filters |= {filter.__name__: filter for filter in (cell, tested, percent, thousands, change, one_line)}
     environment.globals["table"] = markdown_table
     try:
         return environment.get_template(template).render(**data).strip("\n") + "\n"

@@ -49,10 +49,11 @@ def plot_curve(curve: pd.DataFrame, parameter: str, path: Path) -> None:
     parameter : its name.
     """
     figure, (loss, score) = plt.subplots(1, 2, figsize=(11, 4.5))
-    for name, rows in curve.groupby("score", sort=False):
-        interval_line(loss if name == TUNED_NLL else score, rows.parameter, rows, label=name)
     values = curve.parameter
     scale = "log" if values.min() > 0 and values.max() >= WIDE * values.min() else "linear"
+    for place, (name, rows) in enumerate(curve.groupby("score", sort=False)):
+        beside = rows.parameter * 1.03**place if scale == "log" else rows.parameter + 0.01 * place * values.max()
+        interval_line(loss if name == TUNED_NLL else score, beside, rows, label=name)  # whiskers side by side
     for axes, label in ((loss, "validation NLL, tuned (nats per token)"), (score, LABELS[HEADLINE])):
         axes.set(xlabel=parameter, ylabel=f"{label}\n95% interval", xscale=scale)
         axes.set_xticks(values.unique(), [f"{value:g}" for value in values.unique()])

@@ -225,7 +225,8 @@ def kept(tmp_path_factory) -> Path:
         git("tag", "bare")
         keep("s1", "seed: 1\nrows: {train_cards: 50}\n", 0.2)
         keep("s2", "seed: 2\nrows: {train_cards: 50}\n", 0.4)
-        keep("more", "seed: 1\nrows: {train_cards: 800}\n", 0.5, split="test")
+        keep("asked", "seed: 1\nrows: {train_cards: 50}\n", 0.3, split="test")
+        keep("more", "seed: 1\nrows: {train_cards: 800}\n", 0.5)
     return folder
 
 
@@ -244,10 +245,9 @@ def test_two_runs_are_compared_by_question(said):
     out = said("s1", "s2")
     assert out.startswith("s2 minus s1:") and "| lora     | 0.200 [0.200, 0.200] |" in out
     assert "The scores are equal for: base." in out and "test questions" not in out
-    assert "\nThese are test questions: choose nothing by them; answer.split=validation is for choosing.\n" in said(
-        "s1"
-    )
     assert said("s1").startswith("the working tree minus s1:")
+    tested = "\nThese are test questions: choose nothing by them; answer.split=validation is for choosing.\n"
+    assert tested in said("asked", "asked")
 
 
 def test_seeds_are_compared_with_a_plot(said, tmp_path):
@@ -267,7 +267,7 @@ def test_a_curve_is_shown_with_a_plot(said, tmp_path):
         ["s1", "|", "50", "|", "2.800", "[2.800,", "2.800]"],
         ["more", "|", "800", "|", "2.500", "[2.500,", "2.500]"],
     ]
-    assert "These are test questions" in out and "also differ" not in out
+    assert "test questions" not in out and "also differ" not in out
     assert (tmp_path / "curve.png").exists() and (tmp_path / "curve.csv").exists()
     assert "The runs also differ in: seed." in said("--curve", "rows.train_cards", "more", "s2")
 
@@ -275,6 +275,8 @@ def test_a_curve_is_shown_with_a_plot(said, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
+        (["s1", "asked"], "compare: the first run answers validation questions and the second test questions"),
+        (["--seeds", "s2", "asked"], "compare: some runs answer test questions and others validation questions"),
         (["s1", "s2", "more"], "compare: 3 runs: two are compared by question; more need --seeds or --curve"),
         (["s1", "--plot", "a.png"], "compare: --plot draws seeds or a curve: add --seeds or --curve"),
         (["--seeds", "s1", "s2", "--plot", "a.pdf"], "compare: --plot a.pdf: name a file that ends in .png"),
