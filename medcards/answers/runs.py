@@ -31,7 +31,7 @@ def compare_runs(before: pd.DataFrame, after: pd.DataFrame, seed: int) -> tuple[
     """
     groups = [run.drop_duplicates("card_id").set_index("card_id").group for run in (before, after)]
     shared = groups[1].index.intersection(groups[0].index)
-    splits = [run.split.iloc[0] if "split" in run else "test" for run in (before, after)]
+    splits = [asked_split(run) for run in (before, after)]
     if splits[0] != splits[1]:
         raise InputError(
             f"the first run answers {splits[0]} questions and the second {splits[1]} questions (answer.split): "
@@ -59,6 +59,11 @@ def compare_runs(before: pd.DataFrame, after: pd.DataFrame, seed: int) -> tuple[
     if equal:
         remarks.append(f"The scores are equal for: {', '.join(equal)}.")
     return differences, remarks
+
+
+def asked_split(scores: pd.DataFrame) -> str:
+    """The split whose questions were asked. Before scores had the column ``split``, all were of test questions."""
+    return scores.split.iloc[0] if "split" in scores else "test"
 
 
 def verdict(system: str, interval: dict) -> str:

@@ -9,7 +9,7 @@ from ruamel.yaml.error import YAMLError
 
 from medcards import InputError, reason_of
 from medcards.answers.comparison import HEADLINE, answer_pairs
-from medcards.answers.runs import COMPARED_SCORES
+from medcards.answers.runs import COMPARED_SCORES, asked_split
 from medcards.base.stats import Bootstrap, add_holm, spread, t_interval
 
 TUNED = ("lora", "lora_rag")
@@ -283,13 +283,13 @@ def _tuned_scores(run: Run) -> dict[str, dict]:
 
 
 def split_remark(scores: Iterable[pd.DataFrame]) -> list[str]:
-    """A remark where scores are of test questions. Scores without the column ``split`` are of a time before it.
+    """A remark where scores are of test questions.
 
     Raises
     ------
     InputError : some runs answer test questions, and others validation questions.
     """
-    splits = {table.split.iloc[0] if "split" in table else "test" for table in scores}
+    splits = {asked_split(table) for table in scores}
     if len(splits) > 1:
         raise InputError("some runs answer test questions and others validation questions: compare runs of one split")
     if "test" in splits:

@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     merged = parser.add_argument_group("for the merged model only")
     merged.add_argument("--dtype", choices=("float32", "bfloat16"), help="of the weights written (default float32)")
-    merged.add_argument("--questions", type=int, help="test questions of the comparison (default 50)")
+    merged.add_argument("--questions", type=int, help="validation questions of the comparison (default 50)")
     merged.add_argument(
         "--max-logit-difference",
         type=float,

@@ -110,13 +110,13 @@ def p_text(difference: dict, floor: float = SMALLEST_P) -> str:
     return f"< {math.floor(1000 * difference['p_holm'] + 1) / 1000:.3f}"
 
 
-def tested(difference: dict) -> str:
-    """A difference with its interval, and with its corrected p where it has one.
+def tested(difference: dict, floor: float = SMALLEST_P) -> str:
+    """A difference with its interval, and with its corrected p where it has one, see :func:`p_text`.
 
     >>> tested({"mean": 0.5, "lo": 0.4, "hi": 0.6, "n": 3, "p": 0.01, "p_holm": 0.02})
     '0.500 [0.400, 0.600], p 0.020'
     """
-    return f"{cell(difference)}, p {p_text(difference)}" if "p_holm" in difference else cell(difference)
+    return f"{cell(difference)}, p {p_text(difference, floor)}" if "p_holm" in difference else cell(difference)
 
 
 def difference_cells(differences: dict[str, dict]) -> dict[str, dict[str, str]]:
@@ -126,7 +126,7 @@ def difference_cells(differences: dict[str, dict]) -> dict[str, dict[str, str]]:
     {'a-b': {'f1': '0.500 [0.400, 0.600], p 0.020'}}
     """
     return {
-        pair: {score: f"{cell(difference)}, p {p_text(difference, floor=0)}" for score, difference in block.items()}
+        pair: {score: tested(difference, floor=0) for score, difference in block.items()}
         for pair, block in differences.items()
     }
 
