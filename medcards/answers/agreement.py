@@ -20,7 +20,7 @@ def reader_agreement(judged: pd.DataFrame, weights: TermWeights, encoder, seed: 
 
     Returns
     -------
-    ``{score: {"mean", "lo", "hi", "n"}}``, by falling tau. A score that is equal for all answers is left out.
+    ``{score: {"mean", "lo", "hi", "n"}}``. A score that is equal for all answers is left out.
     """
     one = {"answers": [{"judged": answer} for answer in judged.answer.fillna("")], "nll": [{}] * len(judged)}
     scores = answer_scores(judged.assign(**one), weights, encoder)["judged"]
@@ -29,7 +29,7 @@ def reader_agreement(judged: pd.DataFrame, weights: TermWeights, encoder, seed: 
         has = values.notna().to_numpy()
         if values[has].nunique() > 1:
             found[name] = kendall_tau(values[has].to_numpy(), order[has], Bootstrap(judged.card_id[has], seed))
-    return dict(sorted(found.items(), key=lambda item: -item[1]["mean"]))
+    return found
 
 
 def kendall_tau(one: np.ndarray, other: np.ndarray, bootstrap: Bootstrap) -> dict[str, float]:

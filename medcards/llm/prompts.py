@@ -7,7 +7,7 @@ from functools import cache
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from medcards import InputError
+from medcards import InputError, reason_of
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +49,18 @@ def settled_template(tokenizer: PreTrainedTokenizerBase, name: str) -> str:
     Parameters
     ----------
     name : what the log calls the model.
+
+    Raises
+    ------
+    InputError : the template cannot be rendered.
     """
     template = PLAIN_TEMPLATE if tokenizer.chat_template is None else tokenizer.get_chat_template()
     if "strftime_now" in template and FIXED_DATE not in template:
         template = FIXED_DATE + template
+    try:
+        _render(tokenizer, prompt("Why?", ""), chat_template=template)
+    except TemplateError as error:
+        raise InputError(f"{name}: its chat template cannot be rendered ({reason_of(error)})") from None
     try:
         shown = _render(tokenizer, prompt("Why?", _PROBE), chat_template=template)
     except TemplateError:  # what a template raises by raise_exception

@@ -35,7 +35,8 @@ def plot_seeds(points: pd.DataFrame, path: Path) -> None:
             axes.scatter(means.index.map(systems.index) + 0.2 * number, means, s=300, marker="_", c=colour)
         axes.set_xticks(range(len(systems)), systems, rotation=30, ha="right")
         axes.set(xlabel="system", ylabel=f"{label}\none point per seed, bar: mean")
-    panels[0, -1].legend(loc="upper left", bbox_to_anchor=(1, 1))
+    if points.group.nunique() > 1:
+        panels[0, -1].legend(title="parameters", loc="upper left", bbox_to_anchor=(1, 1))
     figure.tight_layout()
     save_figure(figure, points, path)
 

@@ -8,6 +8,7 @@ import pytest
 import tiny
 from test_finetuning import finetune_params, lora_params, tune
 
+from medcards import InputError
 from medcards.base.files import read_json
 
 CARDS = pd.DataFrame(tiny.deck(6)).rename(columns={"input": "question", "output": "answer"})
@@ -169,6 +170,18 @@ def test_the_system_prompt_goes_into_the_users_turn_where_a_template_takes_no_sy
     saved, messages = AutoTokenizer.from_pretrained(tmp_path / "saved"), prompt("What is gout?", "Be brief.")
     assert saved.apply_chat_template(messages, tokenize=False, add_generation_prompt=True) == asked
     assert loaded_tokenizer(tmp_path / "saved").chat_template == saved.chat_template  # it takes system turns now
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{{ absent.name }}", "{% for message in messages %}", "{{ raise_exception('needs a tool') }}"],
+    ids=["undefined", "syntax", "refuses all"],
+)
+def test_a_template_that_cannot_be_rendered_is_one_line_of_error(tmp_path, template):
+    """Only a refused system turn is written in another way."""
+    folder = make(tmp_path, template)
+    with pytest.raises(InputError, match=f"^path:{folder}: its chat template cannot be rendered"):
+        loaded_tokenizer(folder)
 
 
 def test_a_template_that_writes_the_date_writes_a_fixed_one(tmp_path, monkeypatch):
