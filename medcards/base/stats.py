@@ -229,7 +229,8 @@ def t_interval(values: Sequence[float], others: Sequence[float] | None = None) -
 
     Returns
     -------
-    ``mean``, ``lo``, ``hi``, ``n`` (number of ``values``) and ``p``, two-sided.
+    ``mean``, ``lo``, ``hi``, ``n`` (number of ``values``) and ``p``, two-sided. Values without any spread have no
+    interval, and p is 1: nothing is shown.
 
     Examples
     --------
@@ -240,8 +241,8 @@ def t_interval(values: Sequence[float], others: Sequence[float] | None = None) -
 
     one, other = np.round(values, DECIMALS), np.round(0.0 if others is None else others, DECIMALS)
     mean = float(one.mean() - other.mean())
-    if np.ptp(one) == np.ptp(other) == 0:  # a t test divides by the spread, so nothing is shown
-        return {"mean": mean, "lo": mean, "hi": mean, "n": len(one), "p": 1.0}
+    if np.ptp(one) == np.ptp(other) == 0:  # a t test divides by the spread
+        return {"mean": mean, "n": len(one), "p": 1.0}
     test = ttest_1samp(one, 0.0) if others is None else ttest_ind(one, other, equal_var=False)
     lo, hi = test.confidence_interval(1 - LEVEL)
     return {"mean": mean, "lo": float(lo), "hi": float(hi), "n": len(one), "p": float(test.pvalue)}

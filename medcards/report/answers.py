@@ -92,8 +92,9 @@ def base_rows(quantisation: dict) -> dict[str, dict]:
 
 def agreement_rows(qa: dict) -> dict[str, dict]:
     """Rows of the table of Kendall's tau between the scores and the judgements, the best score first."""
-    taus = sorted(qa["agreement"].items(), key=lambda item: -item[1]["mean"])
-    return {score: {"Kendall's tau": tau, "n": str(tau["n"])} for score, tau in taus}
+    every, closed = qa["agreement"]["all"], qa["agreement"]["without_open_book"]
+    ranked = sorted(every, key=lambda score: -every[score]["mean"])
+    return {score: {"all answers": every[score], "without open book": closed.get(score, "-")} for score in ranked}
 
 
 def judged_hits(judged: pd.DataFrame, seed: int) -> dict[str, dict]:

@@ -79,6 +79,8 @@ def cell(value: dict | float | str) -> str:
     '0.500 (0.400 to 0.612)'
     >>> cell({"mean": 0.5, "sd": 0.08, "smallest": 0.4, "largest": 0.61234, "n": 4})
     '0.500 ± 0.080 (0.400 to 0.612)'
+    >>> cell({"mean": 0.5, "n": 2, "p": 1.0})
+    '0.500'
     """
     if isinstance(value, str):
         return value
@@ -87,6 +89,8 @@ def cell(value: dict | float | str) -> str:
     if "smallest" in value:
         deviation = f" ± {value['sd']:.3f}" if "sd" in value else ""
         return f"{value['mean']:.3f}{deviation} ({value['smallest']:.3f} to {value['largest']:.3f})"
+    if "lo" not in value:
+        return f"{value['mean']:.3f}"
     return f"{value['mean']:.3f} [{value['lo']:.3f}, {value['hi']:.3f}]"
 
 

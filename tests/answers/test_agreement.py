@@ -1,5 +1,7 @@
 """Kendall's tau between scores and judgements."""
 
+from unittest.mock import ANY
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -27,7 +29,14 @@ def test_kendall_tau_equals_scipy_on_each_resample():
     assert found["mean"] == pytest.approx(kendalltau(one, other).statistic) and found["n"] == 30
     rows = [np.repeat(np.arange(30), counts.astype(int)) for counts in bootstrap.row_counts()]
     taus = [kendalltau(one[drawn], other[drawn]).statistic for drawn in rows]
-    assert (found["lo"], found["hi"]) == pytest.approx(tuple(np.nanpercentile(taus, [2.5, 97.5])))
+    assert (found["lo"], found["hi"]) == pytest.approx(tuple(np.percentile(np.nan_to_num(taus), [2.5, 97.5])))
+
+
+def test_kendall_tau_of_one_answer_that_differs_has_an_interval_that_holds_zero():
+    """A third of the resamples lack this answer, and tell nothing."""
+    one, other = np.array([1] + [0] * 99), np.array([0] * 50 + [1] * 50)
+    found = kendall_tau(one, other, Bootstrap(range(100), seed=0))
+    assert found["lo"] < found["mean"] < found["hi"] == 0
 
 
 def test_agreement_of_the_scores_with_judged_answers(tmp_path):
@@ -35,14 +44,17 @@ def test_agreement_of_the_scores_with_judged_answers(tmp_path):
 
     judged = pd.DataFrame(
         {
-            "card_id": ["a", "b", "c"],
-            "question": ["What is asthma?"] * 3,
-            "reference": ["a disease of the airways"] * 3,
-            "answer": ["disease of the airways", "a disease", None],  # an empty answer is read as missing
-            "judgement": ["right", "partly right", "wrong"],
+            "card_id": ["a", "b", "c", "d"],
+            "system": ["lora", "lora", "base", "search_open"],
+            "question": ["What is asthma?"] * 4,
+            "reference": ["a disease of the airways"] * 4,
+            "answer": ["disease of the airways", "a disease", None, "airways"],  # an empty answer is read as missing
+            "judgement": ["right", "partly right", "wrong", "right"],
         }
     )
     found = reader_agreement(judged, TermWeights(judged.reference), load_encoder(tiny.make_encoder(tmp_path)), seed=0)
-    assert found["sound_f1"]["mean"] == found["token_f1"]["mean"] == 1 and found["no_answer"]["mean"] < 0
-    assert found["similarity"]["n"] == 3 and "contradiction" not in found  # no answer contradicts
-    assert list(found) == sorted(found, key=lambda name: -found[name]["mean"])
+    closed = found["without_open_book"]
+    assert closed["sound_f1"]["mean"] == closed["token_f1"]["mean"] == 1 and closed["no_answer"]["mean"] < 0
+    assert closed["similarity"]["n"] == 3 and "contradiction" not in closed  # no answer contradicts
+    # Token F1 is 1, 0.5, 0 and 0.5. Each order ties one of 6 pairs, and 4 are ordered alike: 4 / sqrt(5 * 5).
+    assert found["all"]["token_f1"] == {"mean": pytest.approx(0.8), "lo": ANY, "hi": ANY, "n": 4}

@@ -142,7 +142,7 @@ def test_groups_name_a_parameter_that_one_run_lacks():
 
 
 def test_a_constant_difference_has_no_interval_to_compute():
-    assert t_interval([0.0, 0.0]) == {"mean": 0.0, "lo": 0.0, "hi": 0.0, "n": 2, "p": 1.0}
+    assert t_interval([0.0, 0.0]) == {"mean": 0.0, "n": 2, "p": 1.0}
     assert t_interval([0.5, 0.5], [0.25, 0.25, 0.25])["p"] == 1  # two equal values show no spread to test with
     assert t_interval([0.3 - 0.2, 0.4 - 0.3])["p"] == 1  # equal but for rounding
 

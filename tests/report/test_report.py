@@ -198,10 +198,11 @@ def test_report_says_which_stages_ran_on_which_machine_and_device():
 
 def test_the_report_says_how_far_scores_agree_with_a_reader(run):
     table = (run / "REPORT.md").read_text().split("### Agreement with a reader")[1].split("###")[0]
-    rows = [line.split("|")[1:3] for line in table.splitlines() if line.startswith("| ")]
+    rows = [line.split("|")[1:4] for line in table.splitlines() if line.startswith("| ")]
     assert [[cell.strip() for cell in row] for row in rows[1:]] == [
-        ["sound_f1", "0.600 [0.500, 0.700]"],
-        ["em", "0.100 [0.000, 0.200]"],
+        ["sound_f1", "0.600 [0.500, 0.700]", "0.200 [0.100, 0.300]"],
+        ["token_f1", "0.500 [0.400, 0.600]", "0.300 [0.200, 0.400]"],
+        ["em", "0.100 [0.000, 0.200]", "-"],
     ]
 
 
@@ -366,7 +367,7 @@ def test_readme_names_the_systems_that_validation_chose(copied):
     qa["base"]["sound_f1"]["mean"] = 0.9
     (copied / "final/metrics/qa.json").write_text(json.dumps(qa))
     readme.main()
-    assert "`lora`, the best on validation questions that learned |" in (copied / "README.md").read_text()
+    assert "`lora`, chosen on validation questions among those that learned |" in (copied / "README.md").read_text()
 
 
 def test_readme_without_marks_is_refused(copied):
