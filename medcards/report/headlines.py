@@ -31,6 +31,7 @@ def headlines(metrics: dict[str, dict], chosen: dict[str, dict]) -> dict[str, ob
         else None,
         "hnsw_recall": hnsw_recall(metrics),
         "hnsw_speed": metrics["cost/index"]["ratios"]["hnsw_to_exact"],
+        "timed_queries": metrics["cost/index"]["exact"]["queries"],
         "sound_f1": {name: asked[name][HEADLINE] for name in answered if name in asked},
         "learned": learned,
         "baseline": baseline,

@@ -16,7 +16,7 @@ def measure_latency(search: Callable, queries: np.ndarray | list) -> dict[str, f
 
     Returns
     -------
-    ``queries_per_second``, and the median ``p50_ms`` and the 95th percentile ``p95_ms`` in milliseconds per query.
+    ``queries_per_second``, ``queries``, their number, and the median ``p50_ms`` and the 95th percentile ``p95_ms`` in milliseconds per query.
     """
     for place in range(len(queries) // 10):
         search(queries[place : place + 1])
@@ -26,4 +26,4 @@ def measure_latency(search: Callable, queries: np.ndarray | list) -> dict[str, f
         search(queries[place : place + 1])
         seconds.append(time.perf_counter() - started)
     p50, p95 = np.percentile(seconds, [50, 95]) * 1000
-    return {"queries_per_second": len(seconds) / sum(seconds), "p50_ms": p50, "p95_ms": p95}
+    return {"queries": len(seconds), "queries_per_second": len(seconds) / sum(seconds), "p50_ms": p50, "p95_ms": p95}
