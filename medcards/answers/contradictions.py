@@ -12,8 +12,9 @@ Texts are folded first, see :func:`medcards.deck.words.fold`.
                long and short, hyper- and hypo-, see :mod:`medcards.answers.directions`.
 ``negation``   One text denies words that the other only states. A text denies the two words after no, not, without,
                never, cannot, neither, nor, "absence of" or "lack of". Prepositions and the like do not count, and a
-               stop ends the denial. "With or without" and "absence or" deny and state at once. A text with the word
-               abnormality or anomaly states nothing.
+               stop ends the denial. "With or without" and "absence or" deny and state at once. "Fever is not present"
+               denies fever as well. A denial in a condition ("if it does not spread") denies nothing. A text with the
+               word abnormality or anomaly states nothing.
 
 The rules read words only. They miss other denials ("is absent"). They take "no pain at night" for a denial of "pain".
 
@@ -36,6 +37,16 @@ CONTRADICTION_KINDS = ("number", "unit", "side", "direction", "negation")
 _STOPS = set(".;:,()")
 _DENIALS = {"no", "not", "without", "never", "cannot", "neither", "nor"}
 _NOUNS_OF_DENIAL = {"absence", "lack"}
+_COPULAS = {"is", "are", "was", "were"}
+_DENYING_COPULAS = {f"{copula}n't" for copula in _COPULAS}
+_EXISTENCE = set(
+    "available detected found given indicated known necessary needed observed possible present recommended required "
+    "seen used".split()
+)
+"""Words after "is not" that deny the noun before it: "fever is not present" is "no fever"."""
+_CONDITIONS = {"if", "when", "unless", "whether"}
+_UNSTATED = {"unless", "absent"}
+"""Words after which a text does not state the next words."""
 _VAGUE = {"abnormality", "abnormalities", "anomaly", "anomalies"}
 _SCOPE = 2
 _OPPOSITE_SIDES = {"left": "right", "right": "left", "unilateral": "bilateral", "bilateral": "unilateral"}
@@ -107,25 +118,46 @@ def _denied_where_stated(one: list[str], other: list[str]) -> bool:
 
 
 def _denied_and_stated(words: list[str]) -> tuple[list[set[str]], set[str]]:
-    """The sets of words that a text denies, and the words that it states. A word may be in both."""
+    """The sets of words that a text denies, and the words that it states. A word may be in both.
+
+    Words of a condition ("unless treated", "if it does not spread") and after "absent" are neither.
+    """
     denied: list[set[str]] = []
     stated: set[str] = set()
-    left, either = 0, False
+    neither: set[str] = set()
+    scope, left, either, condition = neither, 0, False, False
     for place, word in enumerate(words):
-        before, after = words[max(0, place - 1) : place], words[place + 1 : place + 2]
-        noun = word in _NOUNS_OF_DENIAL and after in (["of"], ["or"])
-        if word in _DENIALS or word.endswith("n't") or noun:
-            denied.append(set())
-            left, either = _SCOPE, "or" in before + after
+        next_words = words[place + 1 : place + 2]
+        if word in _DENIALS or word.endswith("n't") or (word in _NOUNS_OF_DENIAL and next_words in (["of"], ["or"])):
+            scope = neither if condition else _subject(words, place)
+            stated -= scope
+            denied += [] if condition else [scope]
+            left, either = _SCOPE, "or" in words[max(0, place - 1) : place] + next_words
+        elif word in _UNSTATED:
+            neither |= _subject(words, place)
+            scope, left, either = neither, _SCOPE, "or" in next_words
         elif word in _STOPS or word[0].isdecimal():
-            left = 0
+            left, condition = 0, condition and word not in _STOPS
         elif word not in FUNCTION_WORDS and word[0].isalpha():
-            stem = word.removesuffix("s")  # "it does not spread", "it spreads"
             if left:
-                denied[-1].add(stem)
-                left -= 1
-                if either:
-                    stated.add(stem)
-            else:
-                stated.add(stem)
-    return denied, stated
+                scope.add(_singular(word))
+            if not left or either:
+                stated.add(_singular(word))
+            left = max(0, left - 1)
+        condition = condition or word in _CONDITIONS
+    return denied, stated - neither
+
+
+def _subject(words: list[str], place: int) -> set[str]:
+    """The noun that a denial after a copula denies: fever in "fever is not present" and "fever is absent"."""
+    copula = place if words[place] in _DENYING_COPULAS else place - 1
+    denies_being = words[place] == "absent" or _EXISTENCE & set(words[place + 1 : place + 2])
+    if copula < 1 or words[copula] not in _COPULAS | _DENYING_COPULAS or not denies_being:
+        return set()
+    noun = words[copula - 1]
+    return {_singular(noun)} if noun[0].isalpha() and noun not in FUNCTION_WORDS else set()
+
+
+def _singular(word: str) -> str:
+    """The word without the s of "kidneys" and "spreads"."""
+    return word.removesuffix("s")

@@ -11,51 +11,83 @@ from functools import cache
 from medcards.deck.words import STOP_WORDS
 
 _AXES = {
-    "increase elevate elevation raise high higher highest above excess excessive more": (
-        "decrease reduce reduction low lower lowest below diminish deficient deficiency less fewer"
+    "increased increase elevated elevation raised high higher highest above excess excessive more": (
+        "decreased decrease reduced reduction low lower lowered lowest below diminished deficient deficiency less fewer"
     ),
-    "large larger largest big bigger enlarge": "small smaller smallest tiny",
-    "long longer longest elongate elongation lengthen tall taller": "short shorter shortest shorten",
-    "wide wider widest widen broad broader broaden": "narrow narrower",
-    "thick thicker thicken": "thin thinner",
+    "increases increasing raise raises raising elevate elevates elevating": (
+        "decreases decreasing reduce reduces reducing lowers lowering diminish diminishes diminishing"
+    ),
+    "large larger largest big bigger enlarged enlargement": "small smaller smallest tiny",
+    "long longer longest elongated elongation lengthened lengthening tall taller": (
+        "short shorter shortest shortened shortening"
+    ),
+    "lengthen lengthens": "shorten shortens",
+    "wide wider widest widened widening broad broader broadened broadening": "narrow narrower narrowed narrowing",
+    "widen widens": "narrows",
+    "thick thicker thickened thickening": "thin thinner thinned thinning",
+    "thicken thickens": "thins",
     "deep deeper": "shallow superficial",
-    "early earlier premature precocious": "late later delay",
+    "early earlier premature prematurely precocious": "late later delay delays delayed",
     "before": "after",
     "over": "under",
     "up": "down",
-    "fast faster rapid accelerate": "slow slower",
-    "acute": "chronic",
+    "fast faster rapid rapidly accelerate accelerates accelerated": "slow slower slowly slows slowed slowing",
+    "acute acutely": "chronic chronically",
     "benign": "malignant",
-    "proximal": "distal",
-    "anterior": "posterior",
-    "medial": "lateral",
-    "superior upper upward": "inferior lower downward",
-    "dorsal": "ventral plantar palmar",
-    "internal inward": "external outward",
-    "flexion flex": "extension extend",
-    "abduction abduct": "adduction adduct",
-    "dilation dilatation dilate": "constriction constrict",
+    "proximal proximally": "distal distally",
+    "anterior anteriorly": "posterior posteriorly",
+    "medial medially": "lateral laterally",
+    "superior superiorly upper upward upwards": "inferior inferiorly lower downward downwards",
+    "dorsal dorsally": "ventral ventrally plantar palmar",
+    "internal internally inward inwards": "external externally outward outwards",
+    "flexion flex flexes flexed flexing": "extension extend extends extended extending",
+    "abduction abduct abducts abducted": "adduction adduct adducts adducted",
+    "dilation dilatation dilated": "constriction constricted",
+    "dilate dilates dilating": "constrict constricts constricting",
     "convex": "concave",
-    "maternal": "paternal",
+    "maternal maternally": "paternal paternally",
     "systolic": "diastolic",
     "positive": "negative",
     "gain": "loss",
     "most": "least",
 }
-"""Words of opposite directions. Other forms of a word count as well."""
-_PREFIXES = {
-    "hyper": "hypo",
-    "macro": "micro",
-    "tachy": "brady",
-    "poly": "oligo",
-    "pre": "post",
-    "intra": "extra",
-    "endo": "exo",
-}
+"""Words of opposite directions. A change ("lowers") is no opposite of a state ("high"): a drug lowers a high level."""
+_CHANGE, _PLACE = (next(place for place, words in enumerate(_AXES) if word in words) for word in ("raises", "upper"))
+_BARE = {"increase", "decrease", "lower"}
+"""Verbs that are a noun or an adjective as well. They are verbs after the words of ``_BEFORE_VERB``."""
+_BEFORE_VERB = re.compile(
+    r"to|can|could|may|might|will|would|should|that|which|helps?"
+    r"|(?!causes|gives|indicates|involves|means|produces|shows)\w{2,}[^\Wiusy]s"
+)
+"""The last of them is a plural: "statins lower cholesterol"."""
+_ANATOMY = set(
+    "abdomen abdominal airway airways arm arms back chest end esophageal esophagus extremities extremity eyelid "
+    "eyelids face facial gastrointestinal half incisor incisors jaw leg legs lid lids limb limbs lip lips lobe lobes "
+    "molar molars motor neuron neurons part pole quadrant respiratory segment segments teeth third thoracic tooth "
+    "tract trunk urinary".split()
+)
+"""Words before which "lower" names a place and no level."""
+_PREFIXES = (
+    ("hyper", "hypo"),
+    ("macro", "micro"),
+    ("tachy", "brady"),
+    ("poly", "oligo"),
+    ("poly", "olig"),
+    ("pre", "post"),
+    ("intra", "extra"),
+    ("endo", "exo"),
+)
 _SHORTEST_REST = 4
-"""A word has a prefix where this many letters follow it at least."""
+"""A word has a prefix where this many letters follow it at least. "Microscopically" says how, and no direction."""
 _DENIALS = {"no", "not", "without", "neither", "nor"}
-_NO_DIRECTION = re.compile(r"\bat (?:most|least)\b|\b(?:more|less|fewer) than\b|\bor (?:more|less|fewer)\b|\bup to\b")
+_NO_DIRECTION = re.compile(
+    r"\bat (?:most|least)\b|\b(?:more|less|fewer) than\b|\bor (?:more|less|fewer)\b|\b(?:up|down)\b"
+    r"|\bext(?:end(?:s|ed|ing)?|ension) (?:across|along|beyond|for|from|in|into|over|through|throughout|to)\b"
+)
+"""Comparisons of numbers, places that something extends to, and "up" and "down", which mostly belong to a verb."""
+_GRADES = {"more", "less", "fewer", "most", "least"}
+"""Words that are about a class as well: "more common in women" is no opposite of "less common in men"."""
+_CLASS = re.compile(r"[^.;:,]*? (?:in|among|for|than) ([^.;:,]*)")
 _COPULAS = {"is", "are", "was", "were", "be", "been", "being", "becomes", "become", "-"}
 _STOPS = set(".;:")
 _MEASURES = set(
@@ -64,7 +96,7 @@ _MEASURES = set(
     "normalized number plasma prevalence range rate risk serum tissue urine value week year".split()
 )
 """What a definition says a measure of. A direction is about the next other word: "decreased level of calcium"."""
-_PREFIX = rf"\b({'|'.join([*_PREFIXES, *_PREFIXES.values()])})"
+_PREFIX = rf"\b({'|'.join(prefix for pair in _PREFIXES for prefix in pair)})"
 _SUSPENDED = re.compile(rf"{_PREFIX} - (and|or) {_PREFIX}(?: - )?(\w+)")
 _HYPHENATED = re.compile(rf"{_PREFIX} - ")
 
@@ -95,7 +127,7 @@ def directions(words: list[str]) -> dict[tuple, set[bool]]:
     words, found = _HYPHENATED.sub(r"\1", text).split(), {}
     for place, word in enumerate(words):
         if not _DENIALS & set(words[max(0, place - 2) : place]):
-            for axis, first in _sides(word):
+            for axis, first in _sides_in_context(words, place):
                 found.setdefault((axis, _object(words, place)), set()).add(first)
             for axis, first, rest in _prefixed(word):
                 found.setdefault((axis, rest), set()).add(first)
@@ -112,40 +144,58 @@ def is_direction(word: str) -> bool:
 
 
 @cache
-def _sides_of_stems() -> dict[str, list[tuple[int, bool]]]:
-    """The axes of each stem, and whether it is on the first side."""
+def _sides_of_words() -> dict[str, list[tuple[int, bool]]]:
+    """The axes of each word, and whether it is on the first side."""
     found: dict[str, list] = {}
     for axis, sides in enumerate(_AXES.items()):
         for first, words in zip((True, False), sides, strict=True):
-            for stem in {_stem(word) for word in words.split()}:
-                found.setdefault(stem, []).append((axis, first))
+            for word in words.split():
+                found.setdefault(word, []).append((axis, first))
     return found
 
 
 def _sides(word: str) -> list[tuple[int, bool]]:
-    return _sides_of_stems().get(_stem(word), [])
+    return _sides_of_words().get(word, [])
+
+
+def _sides_in_context(words: list[str], place: int) -> list[tuple[int, bool]]:
+    """As :func:`_sides`, for the meaning that a word has at its place: a change, a level or a place of the body."""
+    word, before, after = words[place], words[max(0, place - 1) : place], words[place + 1 : place + 3]
+    if word in _BARE and before and _BEFORE_VERB.fullmatch(before[0]):
+        return [(_CHANGE, word == "increase")]
+    if word == "lower" and _ANATOMY & set(after):
+        return [(_PLACE, False)]
+    return _sides(word)
 
 
 def _prefixed(word: str) -> list[tuple[str, bool, str]]:
     """The prefixes of a word: the first prefix of the pair, whether it is that one, and the stem of the rest."""
     return [
         (first, prefix == first, _stem(word[len(prefix) :]))
-        for pair in _PREFIXES.items()
+        for pair in _PREFIXES
         for first, prefix in zip(pair[:1] * 2, pair, strict=True)
-        if word.startswith(prefix) and len(word) - len(prefix) >= _SHORTEST_REST
+        if word.startswith(prefix) and len(word) - len(prefix) >= _SHORTEST_REST and word[len(prefix) :][:4] != "scop"
     ]
 
 
 def _object(words: list[str], place: int) -> str:
-    """The stem of the word that a direction is about, empty where it names none."""
+    """The stem of the word that a direction is about, empty where it names none; a class follows where one is named."""
     after, before = words[place + 1 :], words[:place][::-1]
-    behind = before[:1] and before[0] in _COPULAS
-    for part in (before, after) if behind else (after, before):
-        for word in part:
-            if word in _STOPS or (word == "," and part is after):
-                break
-            if _has_content(word):
-                return _stem(word)
+    behind = before[:1] and before[0] in _COPULAS and words[place] not in _GRADES
+    last, following = _first_content(before), _first_content(after, ",")
+    about = last or following if behind else following or last
+    if words[place] in _GRADES and (named := _CLASS.match(" ".join(after))):
+        return f"{about} {_first_content(named[1].split())}"
+    return about
+
+
+def _first_content(words: list[str], stop: str = ".") -> str:
+    """The stem of the first word with content before a stop."""
+    for word in words:
+        if word in _STOPS or word == stop:
+            break
+        if _has_content(word):
+            return _stem(word)
     return ""
 
 

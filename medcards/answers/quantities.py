@@ -9,7 +9,7 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass
 
-from medcards.deck.words import FUNCTION_WORDS, fact_tokens
+from medcards.deck.words import FUNCTION_WORDS, STOP_WORDS, fact_tokens
 
 _ONES = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
 _ONES = f"{_ONES} eighteen nineteen".split()
@@ -47,7 +47,7 @@ _OVER, _UNDER = rf"(?:(?:{_MORE})\ than|over|above|exceed\w*)", rf"(?:(?:{_LESS}
 _OR_MORE = rf"\ (?:or|and)\ (?:{_MORE}|above|over)\b(?!\ than)"
 _OR_LESS = rf"\ (?:or|and)\ (?:{_LESS}|below|under)\b(?!\ than)"
 _AT_LEAST = rf"\b(?:(?:no|not)\ {_UNDER}|at\ least|(?:a\ )?minimum|after)|≥"
-_AT_MOST = rf"\b(?:(?:no|not)\ {_OVER}|at\ most|up\ to|within|before|(?:a\ )?maximum)|≤"
+_AT_MOST = rf"\b(?:(?:no|not)\ {_OVER}|at\ most|up\ to|within|before|by|until|till|(?:a\ )?maximum)|≤"
 _ABOUT = r"\b(?:about|approximately|around|roughly|nearly|almost)|~"
 _PLAIN = rf"(?:-?\d[\w.+]*|{'|'.join(map(re.escape, sorted(_WORDS, key=len, reverse=True)))})\b"
 _VALUE = rf"{_PLAIN}(?:\ (?:{'|'.join(_MULTIPLIERS)})\b)?"
@@ -56,7 +56,7 @@ _UNIT = rf"(?:(?:{_SPELLED})\b|%)"
 _QUANTITY = re.compile(
     rf"""
     (?: (?: (?P<at_least>{_AT_LEAST}) | (?P<at_most>{_AT_MOST}) | (?P<about>{_ABOUT})
-          | (?P<over>\b{_OVER}|>) | (?P<under>\b{_UNDER}|<) )
+          | (?P<over>\b{_OVER}|>) | (?P<under>\b{_UNDER}|<) | (?P<every>\bevery) )
         (?:\ (?:a|an|the|age|of|or|equal|to))* \  )?
     (?<![\w.]) (?P<first>{_VALUE})
     (?: (?:\ (?P<first_unit>{_UNIT}))? (?:\ ,\ {_VALUE})* (?:\ ,)? \ (?:-|to|up\ to|and|or)\ (?P<last>{_VALUE}) )?
@@ -67,6 +67,12 @@ _QUANTITY = re.compile(
     """,
     re.VERBOSE,
 )
+_NOUN_BEFORE = re.compile(r"\b([^\W\d_]\w+)(?: of)? $")
+_PHRASE_END = re.compile(r" ?(?:$|[.;,)]| (?:and|is|are|or)\b)")
+_LIST = [re.compile(rf"(?:^| ){number} [.)]") for number in (1, 2)]
+"""A text with "1." and "2." is a list, whose numbers count nothing."""
+_NO_NOUNS = {"figure", "item", "step", "table", "type"}
+"""Words before numbers that are names: whether type 1 and type 2 differ depends on what they are types of."""
 _ABOUT_SHARE = 0.1
 """Share of a number by which "about" extends it in both directions."""
 _CONVERTED_SHARE = 0.1
@@ -123,9 +129,10 @@ def quantities(text: str) -> dict[tuple[str, str], list[Quantity]]:
     >>> quantities("the third day")
     {('ordinal', 'day'): [Quantity(low=3.0, high=3.0, factor=1.0, open=False)]}
     """
-    found = defaultdict(list)
-    for match in _QUANTITY.finditer(" ".join(fact_tokens(text))):
-        if counted := _counted(match):
+    found, text = defaultdict(list), " ".join(fact_tokens(text))
+    is_list = all(item.search(text) for item in _LIST)
+    for match in _QUANTITY.finditer(text):
+        if counted := _counted(match) or (None if is_list else _noun_before(match)):
             *what, factor = counted
             found[tuple(what)].append(_interval(match, factor, *what))
     return dict(found)
@@ -142,7 +149,7 @@ def contradicting_kind(what: tuple[str, str], said: list[Quantity], wanted: list
     """
     pairs = [(one, other) for one in said for other in wanted]
     for one, other in pairs:
-        converted = what == ("dimension", "time") and one.factor != other.factor
+        converted = what[1] == "time" and one.factor != other.factor
         if not one.disjoint(other, _CONVERTED_SHARE if converted else 1e-9):
             return None
     return "unit" if any(one.factor != other.factor and one.bare == other.bare for one, other in pairs) else "number"
@@ -161,11 +168,21 @@ def _counted(match: re.Match) -> tuple[str, str, float] | None:
         return ("ordinal", named, 1.0) if named else None
     if unit := _unit(thing):
         if not match["per"]:
-            return "dimension", *unit
+            return "rate" if match["every"] and unit[0] == "time" else "dimension", *unit
         per, divisor = _unit(match["per"])
         return "dimension", f"{unit[0]}/{per}", unit[1] / divisor / float(match["per_count"] or 1)
     pronoun = match["first"] == "one" and not match["last"]
     return ("thing", named, 1.0) if named and not pronoun else None
+
+
+def _noun_before(match: re.Match) -> tuple[str, str, float] | None:
+    """As :func:`_counted`, for a number at the end of a phrase, which counts the noun before it: "stage 3"."""
+    text, start, end = match.string, match.start(), max(match.end("first"), match.end("last"))
+    noun = _NOUN_BEFORE.search(text, max(0, start - 40), start)
+    if not noun or not match[0][0].isdecimal() or not _PHRASE_END.match(text, end):
+        return None
+    name = noun[1].removesuffix("s")
+    return None if name in _NO_NOUNS or noun[1] in STOP_WORDS | FUNCTION_WORDS else ("noun", name, 1.0)
 
 
 def _interval(match: re.Match, factor: float, kind: str, name: str) -> Quantity:
@@ -181,7 +198,7 @@ def _interval(match: re.Match, factor: float, kind: str, name: str) -> Quantity:
     if any(match[name] for name in ("at_least", "over", "or_more", "older")):
         high = math.inf
     if any(match[name] for name in ("at_most", "under", "or_less", "younger")):
-        low = -math.inf
+        low = low if match["at_most"] == "by" and name != "time" else -math.inf  # "rises by 5 mg" is no upper end
     if name == "sd" and first < 0:
         low, high = -high, -low
     return Quantity(low, high, factor, open=bool(match["over"] or match["under"]))

@@ -376,6 +376,57 @@ def test_score_answers_refuses_lists_that_do_not_match():
         ("no fever, but fever later", "fever", set()),  # the answer also states fever
         ("not at night. Pain by day", "pain", set()),  # a full stop ends the denial
         ("", "the left kidney", set()),
+        ("Cinacalcet treats high calcium levels.", "Cinacalcet lowers calcium levels.", set()),  # a state and a change
+        ("Statins lower cholesterol.", "Statins are used to treat high cholesterol.", set()),
+        ("Statins lower cholesterol.", "Statins increase cholesterol.", {"direction"}),
+        ("Insulin lowers blood glucose", "It prevents high blood glucose", set()),
+        ("It is used to lower glucose", "increased glucose", set()),
+        ("Fever is not present.", "A rash without fever.", set()),  # the denial follows the noun
+        ("Fever isn't present.", "A rash without fever.", set()),
+        ("Fever is not present.", "Fever is present.", {"negation"}),
+        ("Surgery is not needed.", "It needs no surgery.", set()),
+        ("A cure is not available", "It has no cure", set()),
+        ("Reflexes are not present", "absence of reflexes", set()),
+        ("Treatment is not necessary", "Requires no treatment", set()),
+        ("Without treatment it is fatal.", "It is fatal unless treatment is given.", set()),
+        ("More common in women", "Less common in men", set()),  # about different classes
+        ("Less common in men than in women", "More common in women", set()),
+        ("More common in women", "Less common in women", {"direction"}),
+        ("More common in women than in men", "Less common in women than in men", {"direction"}),
+        ("It is more severe than asthma", "It is less severe than pneumonia", set()),
+        ("It causes lower calcium levels", "It causes higher calcium levels", {"direction"}),
+        ("an elevated diaphragm", "a lowered diaphragm", {"direction"}),
+        ("It extends the elbow", "It flexes the elbow", {"direction"}),
+        ("made up of proteins", "break down proteins", set()),  # up and down belong to the verb
+        ("takes up glucose", "breaks down glucose", set()),
+        ("elevation of the extremity", "Edema of the lower extremities", set()),  # lower is a place
+        ("Pain on raising the leg", "Pain in the lower leg", set()),
+        ("the upper leg", "the lower leg", {"direction"}),
+        ("The tumor extends into the elbow", "Injury on flexion of the elbow", set()),
+        ("Injury on extension of the elbow", "Injury on flexion of the elbow", {"direction"}),
+        ("Abnormal position of the eyes", "Negative eye test", set()),
+        ("usually appears by 2 years of age", "appears at 18 months", set()),
+        ("lasts until 2 years", "at 1 year", set()),
+        ("lasts until 2 years", "at 3 years", {"number"}),
+        ("rises by 5 mg", "rises by 10 mg", {"number"}),
+        ("500 mg every 6 hours", "500 mg 4 times a day for 10 days", set()),  # a rate and a duration
+        ("500 mg every 6 hours", "500 mg every 8 hours", {"number"}),
+        ("Oliguria.", "Polyuria.", {"direction"}),
+        ("on chromosome 21", "on chromosome 18", {"number"}),  # the number follows what it counts
+        ("pH of 7.35", "pH of 7.2", {"number"}),
+        ("stage 3", "stage 4", {"number"}),
+        ("stage 3", "stages 3 and 4", set()),
+        ("chromosome 21 is affected", "chromosome 13 is affected", {"number"}),
+        ("1. rest 2. ice", "1. salt 2. rest 3. ice 4. heat", set()),  # numbers of a list
+        ("vitamin B 12", "vitamin B 6", set()),
+        ("a lesion of type 1", "a lesion of type 2", set()),
+        ("Reflexes are absent.", "There are no reflexes.", set()),
+        ("Lack of dystrophin in muscle", "The biopsy shows absent dystrophin", set()),
+        ("If implantation does not occur, it dies.", "Implantation occurs.", set()),  # a condition denies nothing
+        ("It dies, and implantation does not occur.", "Implantation occurs.", {"negation"}),
+        ("narrowing of the pylorus", "surgery to widen the pylorus", set()),
+        ("widening of the pylorus", "narrowing of the pylorus", {"direction"}),
+        ("Macroscopic necrosis", "Microscopically, necrosis", set()),
     ],
 )
 def test_contradictions(answer, reference, kinds):
