@@ -1,8 +1,8 @@
 """Opposite directions: increased and decreased, long and short, hyper- and hypo-.
 
 A word of direction says something about the next word with content, or about the last one where none follows. After
-"is" and the like, and after a hyphen, it is about the last one. Two texts have opposite directions where one says only
-one of two opposites about a word, and the other only the other one.
+"is" and the like, and after a hyphen, it is about the last one. "More common in women" is about women as well. Two
+texts have opposite directions where one says only one of two opposites about a word, and the other only the other one.
 """
 
 import re
@@ -93,7 +93,7 @@ _STOPS = set(".;:")
 _MEASURES = set(
     "abnormal abnormality abnormally activity amount average blood body cerebrospinal chance circulation compared "
     "concentration csf day degree fluid frequency incidence level likelihood limit mean measured month normal "
-    "normalized number plasma prevalence range rate risk serum tissue urine value week year".split()
+    "normalized number plasma prevalence range rate risk serum thickness tissue urine value week year".split()
 )
 """What a definition says a measure of. A direction is about the next other word: "decreased level of calcium"."""
 _PREFIX = rf"\b({'|'.join(prefix for pair in _PREFIXES for prefix in pair)})"

@@ -67,7 +67,9 @@ _QUANTITY = re.compile(
     """,
     re.VERBOSE,
 )
-_NOUN_BEFORE = re.compile(r"\b([^\W\d_]\w+)(?: of)? $")
+_BOUNDS = "above after before below beyond by from over since than till to under until within".split()
+_NOUN_BEFORE = re.compile("".join(rf"(?<!\b{bound} )" for bound in _BOUNDS) + r"\b([^\W\d_]\w+)(?: of)? $")
+"""A noun before a number, where the number is no end of a range: "by day 5" is no single day."""
 _PHRASE_END = re.compile(r" ?(?:$|[.;,)]| (?:and|is|are|or)\b)")
 _LIST = [re.compile(rf"(?:^| ){number} [.)]") for number in (1, 2)]
 """A text with "1." and "2." is a list, whose numbers count nothing."""
@@ -122,7 +124,8 @@ def quantities(text: str) -> dict[tuple[str, str], list[Quantity]]:
     """The quantities of a text by what they count.
 
     What is counted is a kind and a name: a dimension ("mass", or "mass/volume" for a concentration), a thing (the word
-    after the number), or a thing that an ordinal number counts.
+    after the number), a thing that an ordinal number counts, a noun before the number ("stage 3"), or a rate ("every 6
+    hours").
 
     >>> quantities("2 to 10 mg")
     {('dimension', 'mass'): [Quantity(low=2.0, high=10.0, factor=1, open=False)]}

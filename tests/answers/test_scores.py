@@ -416,6 +416,8 @@ def test_score_answers_refuses_lists_that_do_not_match():
         ("pH of 7.35", "pH of 7.2", {"number"}),
         ("stage 3", "stage 4", {"number"}),
         ("stage 3", "stages 3 and 4", set()),
+        ("on day 3", "by day 5", set()),
+        ("from grade 1 to grade 3", "grade 2", set()),
         ("chromosome 21 is affected", "chromosome 13 is affected", {"number"}),
         ("1. rest 2. ice", "1. salt 2. rest 3. ice 4. heat", set()),  # numbers of a list
         ("vitamin B 12", "vitamin B 6", set()),
