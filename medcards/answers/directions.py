@@ -11,43 +11,47 @@ from functools import cache
 from medcards.deck.words import STOP_WORDS
 
 _AXES = {
-    "increased increase elevated elevation raised high higher highest above excess excessive more": (
-        "decreased decrease reduced reduction low lower lowered lowest below diminished deficient deficiency less fewer"
+    "increased increase elevated elevation elevations raised high higher highest above excess excessive excessively "
+    "more": (
+        "decreased decrease reduced reduction reductions low lower lowered lowest below diminished deficient "
+        "deficiency deficiencies less fewer"
     ),
     "increases increasing raise raises raising elevate elevates elevating": (
         "decreases decreasing reduce reduces reducing lowers lowering diminish diminishes diminishing"
     ),
-    "large larger largest big bigger enlarged enlargement": "small smaller smallest tiny",
+    "large larger largest largeness big bigger enlarged enlargement": "small smaller smallest smallness tiny",
     "long longer longest elongated elongation lengthened lengthening tall taller": (
-        "short shorter shortest shortened shortening"
+        "short shorter shortest shortness shortened shortening"
     ),
     "lengthen lengthens": "shorten shortens",
-    "wide wider widest widened widening broad broader broadened broadening": "narrow narrower narrowed narrowing",
+    "wide wider widest widened widening broad broader broadened broadening": (
+        "narrow narrower narrowed narrowing narrowings"
+    ),
     "widen widens": "narrows",
-    "thick thicker thickened thickening": "thin thinner thinned thinning",
+    "thick thicker thickened thickening thickenings": "thin thinner thinned thinning",
     "thicken thickens": "thins",
-    "deep deeper": "shallow superficial",
+    "deep deeper": "shallow shallower superficial superficially",
     "early earlier premature prematurely precocious": "late later delay delays delayed",
     "before": "after",
     "over": "under",
     "up": "down",
     "fast faster rapid rapidly accelerate accelerates accelerated": "slow slower slowly slows slowed slowing",
     "acute acutely": "chronic chronically",
-    "benign": "malignant",
+    "benign": "malignant malignancy malignancies",
     "proximal proximally": "distal distally",
     "anterior anteriorly": "posterior posteriorly",
     "medial medially": "lateral laterally",
     "superior superiorly upper upward upwards": "inferior inferiorly lower downward downwards",
     "dorsal dorsally": "ventral ventrally plantar palmar",
     "internal internally inward inwards": "external externally outward outwards",
-    "flexion flex flexes flexed flexing": "extension extend extends extended extending",
-    "abduction abduct abducts abducted": "adduction adduct adducts adducted",
-    "dilation dilatation dilated": "constriction constricted",
+    "flexion flex flexes flexed flexing": "extension extensions extend extends extended extending",
+    "abduction abduct abducts abducted abducting": "adduction adduct adducts adducted adducting",
+    "dilation dilations dilatation dilatations dilated": "constriction constrictions constricted",
     "dilate dilates dilating": "constrict constricts constricting",
-    "convex": "concave",
+    "convex convexity": "concave concavity",
     "maternal maternally": "paternal paternally",
-    "systolic": "diastolic",
-    "positive": "negative",
+    "systolic systole": "diastolic diastole",
+    "positive positively positivity": "negative negatively negativity",
     "gain": "loss",
     "most": "least",
 }
