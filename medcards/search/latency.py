@@ -16,7 +16,8 @@ def measure_latency(search: Callable, queries: np.ndarray | list) -> dict[str, f
 
     Returns
     -------
-    ``queries_per_second``, ``queries``, their number, and the median ``p50_ms`` and the 95th percentile ``p95_ms`` in milliseconds per query.
+    ``queries``, their number, ``queries_per_second``, and the median ``p50_ms`` and the 95th percentile ``p95_ms`` in
+    milliseconds per query.
     """
     for place in range(len(queries) // 10):
         search(queries[place : place + 1])

@@ -145,7 +145,10 @@ METRICS = {
 }
 MACHINE = {"processor": "A Processor", "cores": 2, "memory_gb": 16, "device": "cpu"}
 COSTS = {
-    "index": {"exact": {"queries": 200, "queries_per_second": 100.0}, "ratios": {"hnsw_to_exact": 12.5, "hnsw_to_exact_in_batch": 2.0}},
+    "index": {
+        "exact": {"queries": 200, "queries_per_second": 100.0},
+        "ratios": {"hnsw_to_exact": 12.5, "hnsw_to_exact_in_batch": 2.0},
+    },
     "rerank_eval": {"latency": {"bm25": {"p50_ms": 1.0}, "dense_exact": {"p50_ms": 10.0}}},
 }
 TABLES = {
