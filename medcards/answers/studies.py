@@ -256,7 +256,7 @@ def scaling_curve(runs: list[Run], parameter: str) -> tuple[pd.DataFrame, list[s
     for run in runs:
         value = run.params.get(parameter)
         if parameter not in run.params:
-            raise InputError(f"{run.name}: its params.yaml has no parameter {parameter}, such as rows.train_cards")
+            raise InputError(f"{run.name} has no parameter {parameter}: write its full name, as in rows.train_cards")
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise InputError(f"{run.name}: {parameter} is {value!r} in its params.yaml, and a curve needs a number")
     if len({run.params[parameter] for run in runs}) < 2:

@@ -126,7 +126,7 @@ def over_seeds(given: argparse.Namespace) -> Iterator[str]:
         yield f"{group}, seeds {', '.join(map(str, seeds))}: mean ± standard deviation (smallest to largest)\n"
         yield markdown_table(systems, COMPARED_SCORES, "system") + "\n"
     if study.differences:
-        yield f"{study.compared}; p is corrected by Holm for all pairs of a score that were looked at\n"
+        yield f"{study.compared}; p is corrected by Holm for all pairs of a score, the intervals are not\n"
         yield markdown_table(difference_cells(study.differences), COMPARED_SCORES, "difference") + "\n"
     yield from study.remarks + split_remark(run.scores for run in runs)
     if given.plot:

@@ -177,7 +177,7 @@ def test_a_curve_names_what_else_differs():
         (
             cards(50, 100),
             "rows.train_card",
-            "c50: its params.yaml has no parameter rows.train_card, such as rows.train_cards",
+            "c50 has no parameter rows.train_card: write its full name, as in rows.train_cards",
         ),
         (
             cards(50, **{"llm.quantize": "nf4"}) + cards(100),

@@ -367,7 +367,7 @@ def test_readme_names_the_systems_that_validation_chose(copied):
     qa["base"]["sound_f1"]["mean"] = 0.9
     (copied / "final/metrics/qa.json").write_text(json.dumps(qa))
     readme.main()
-    assert "`lora`, chosen on validation questions among those that learned |" in (copied / "README.md").read_text()
+    assert "`lora`, the language model's best on the validation questions |" in (copied / "README.md").read_text()
 
 
 def test_readme_without_marks_is_refused(copied):
