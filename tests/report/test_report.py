@@ -342,10 +342,10 @@ def test_readme_shows_ten_rows_and_five_bullets_from_the_final_metrics(copied):
 @pytest.mark.parametrize(
     ("beyond", "form", "says"),
     [
-        ((0.2, 0.1, 0.3), (0.2, 0.1, 0.3), "On these questions, tuning taught more than the form of an answer."),
-        ((0.1, -0.1, 0.3), (0.2, 0.1, 0.3), "On these questions, tuning taught the form of an answer, and no measurable knowledge."),
-        ((0.1, -0.1, 0.3), (0.1, -0.1, 0.3), "On these questions, tuning taught nothing measurable."),
-        ((-0.2, -0.3, -0.1), (-0.2, -0.3, -0.1), "On these questions, tuning taught nothing measurable."),
+        ((0.2, 0.1, 0.3), (0.2, 0.1, 0.3), "tuning taught more than the form of an answer."),
+        ((0.1, -0.1, 0.3), (0.2, 0.1, 0.3), "tuning taught the form of an answer, and no measurable knowledge."),
+        ((0.1, -0.1, 0.3), (0.1, -0.1, 0.3), "tuning taught nothing measurable."),
+        ((-0.2, -0.3, -0.1), (-0.2, -0.3, -0.1), "tuning taught nothing measurable."),
     ],
 )
 def test_readme_claims_what_the_intervals_support(copied, beyond, form, says):
