@@ -5,9 +5,14 @@ with words dropped, and in lower case. The weights and the served system are cho
 layperson together. The served system ranks every query set; other systems with a cross-encoder rank the own questions
 only. Test questions are ranked where `answer.split` is test.
 
+Each question is asked twice, with its relevant answers in the corpus and with all of them hidden. On the validation
+questions of every query set, a model learns the probability that the deck has an answer.
+
 reads   data/cards, data/vectors, data/encoder, data/index, data/reranker
-writes  data/rankings: rankings.parquet, served.json
-        data/figures/rerank_eval: metrics.json, recall_at_k.csv (own questions of answer.split)
+writes  data/rankings: rankings.parquet (`hidden` marks rankings of the deck without a question's relevant answers),
+        served.json, answerability.json (the fitted model), answerability.parquet (evidence and probabilities)
+        data/figures/rerank_eval: metrics.json, recall_at_k.csv (own questions of answer.split), answerability.json,
+        risk_coverage.csv and reliability.csv (questions of answer.split)
 """
 
 import logging
@@ -20,6 +25,7 @@ from medcards.base.files import atomic, write_csv, write_json
 from medcards.base.manifests import model_folder, read_manifest
 from medcards.base.params import Seed
 from medcards.deck import cards as card_tables
+from medcards.search.answerability import MODEL_FILE, asked_twice, with_probabilities
 from medcards.search.cross_encoder import load_scorer, memoised
 from medcards.search.encoder import check_encoder, encode_questions, load_encoder
 from medcards.search.evaluation import (
@@ -34,6 +40,7 @@ from medcards.search.evaluation import (
 from medcards.search.exported import search_encoder, search_scorer
 from medcards.search.index import HnswIndex
 from medcards.search.query_sets import QuerySet, query_sets
+from medcards.search.selective import answerability_metrics, selective_curves
 from medcards.search.serving import UnadaptedSearch, choose_served
 from medcards.search.systems import Retriever
 from medcards.search.vectors import Vectors, search_vectors
@@ -70,17 +77,23 @@ def main() -> dict:
     if gain:
         metrics["reranking_gain"] = {"mrr@10": gain}
     metrics["reranker"] = {key: manifest[key] for key in ("model", "trained")}
-    tables = []
+    tables, asked_tables = [], []
     for queries in tqdm(sets, desc="query sets"):
         asked = queries.vectors(vectors, encoder)
         found = rank_queries(queries, asked, retriever, served)
+        evidence, hidden = asked_twice(queries, asked, retriever, served, found, ids)
+        asked_tables.append(evidence)
+        found.pop("cross_encoder", None)  # scores of candidates, and no ranking
         if unadapted:
             found |= unadapted.rank(queries, found["bm25"])
         measured = measure_rankings(found, queries, ids, params.candidates, seed)
         metrics.setdefault(queries.split, {})[queries.name] = measured
-        tables.append(ranking_table(found, queries, ids))
+        tables.append(ranking_table(found, queries, ids).assign(hidden=False))
+        tables.append(ranking_table({served.system: hidden[served.system]}, queries, ids).assign(hidden=True))
         if queries.name == "own":  # the last split is the one that is asked for
             own, curve = queries, recall_at_k(found, queries.relevant, ids)
+
+    judged, answerability = with_probabilities(pd.concat(asked_tables, ignore_index=True), params.risk)
 
     # The clock measures the models that are served. They are exported here, so that the first search starts fast.
     retriever.scorer = search_scorer(DATA / "reranker", threads=1)
@@ -89,9 +102,14 @@ def main() -> dict:
         folder.mkdir()
         pd.concat(tables).to_parquet(folder / "rankings.parquet", index=False)
         write_json(folder / "served.json", served.model_dump())
+        write_json(folder / MODEL_FILE, answerability.model_dump())
+        judged.to_parquet(folder / "answerability.parquet", index=False)
     with figures("rerank_eval") as folder:
         write_json(folder / "metrics.json", metrics)
         write_csv(curve, folder / "recall_at_k.csv")
+        write_json(folder / "answerability.json", answerability_metrics(judged, answerability, params.risk, seed))
+        for name, table in selective_curves(judged[judged.split == answer.split], seed).items():
+            write_csv(table, folder / f"{name}.csv")
     return {"latency": times}
 
 

@@ -14,8 +14,8 @@ from threading import Thread
 from medcards.base.files import read_json
 from medcards.deck import cards as card_tables
 from medcards.deck.cards import card_text, read_material
+from medcards.search.rankings import RANKING_DEPTH
 from medcards.search.searcher import Hit, Searcher, check_question
-from medcards.search.systems import RANKING_DEPTH
 
 MODELS = ("tuned", "base")
 """The models that answer."""

@@ -1,7 +1,7 @@
 """Confidence intervals and paired differences by the percentile bootstrap over groups; the range of a few values."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
@@ -103,6 +103,22 @@ class Bootstrap:
             found[pair][score] = _difference(of[has], means[~np.isnan(means)], tests[score])
         add_holm(found)
         return found
+
+    def statistic(self, measure: Callable[[np.ndarray], np.ndarray]) -> dict[str, float]:
+        """A statistic that is no mean, with its 95% interval.
+
+        Parameters
+        ----------
+        measure : from counts of shape (resamples, rows) to one value per resample; NaN where it has none.
+
+        Returns
+        -------
+        ``mean`` (the statistic of all rows), ``lo``, ``hi``, and ``n``, the number of rows.
+        """
+        counts = self.row_counts()
+        (value,), resampled = measure(np.ones((1, counts.shape[1]))), measure(counts)
+        lo, hi = np.nanpercentile(resampled, [2.5, 97.5])
+        return {"mean": float(value), "lo": float(lo), "hi": float(hi), "n": counts.shape[1]}
 
     def row_counts(self) -> np.ndarray:
         """How often each row is in each resample, shape (:data:`RESAMPLES`, rows), for statistics other than means."""

@@ -15,7 +15,8 @@ from medcards.deck.cards import AskedSplit
 from medcards.search.encoder import TextEncoder
 from medcards.search.latency import measure_latency
 from medcards.search.query_sets import QuerySet
-from medcards.search.systems import RANKING_DEPTH, RETRIEVAL_SYSTEMS, SERVED_SYSTEMS, Ranking, Retriever, Served
+from medcards.search.rankings import RANKING_DEPTH, Ranking
+from medcards.search.systems import RETRIEVAL_SYSTEMS, SERVED_SYSTEMS, Retriever, Served
 
 MEASURES = ("mrr@10", "ndcg@10", "recall@1", "recall@5", "recall@10", "recall@50")
 """Measures with the semantics of trec_eval (library: ir_measures)."""
@@ -31,6 +32,7 @@ class RerankEvalParams(Block):
     test_queries: PositiveInt
     validation_queries: PositiveInt
     candidates: int = Field(ge=2, le=RANKING_DEPTH)
+    risk: float = Field(gt=0, lt=0.5)
     batch_tokens: PositiveInt
 
 

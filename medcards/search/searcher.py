@@ -15,10 +15,12 @@ from pydantic import ValidationError
 from medcards import InputError
 from medcards.base.files import read_json
 from medcards.deck import cards as card_tables
+from medcards.search.answerability import Answerability, evidence
 from medcards.search.encoder import TextEncoder, check_encoder
 from medcards.search.exported import search_encoder, search_scorer
 from medcards.search.index import HnswIndex
-from medcards.search.systems import RANKING_DEPTH, Retriever, Served
+from medcards.search.rankings import RANKING_DEPTH, Ranking
+from medcards.search.systems import Retriever, Served
 from medcards.search.vectors import search_vectors
 
 
@@ -42,11 +44,35 @@ class Hit:
     scores: dict[str, float]
 
 
+@dataclass(frozen=True)
+class Found:
+    """What a search found.
+
+    Parameters
+    ----------
+    hits : the best cards, best first.
+    probability : that the deck has an answer, see :mod:`medcards.search.answerability`.
+    refused : whether the probability is so low that the deck probably has no answer.
+    """
+
+    hits: list[Hit]
+    probability: float
+    refused: bool
+
+
 class Searcher:
     """The deck with its served search system, loaded once; see the example at the top of the module."""
 
-    def __init__(self, answers: pd.DataFrame, retriever: Retriever, encoder: TextEncoder, served: Served):
-        self._answers, self._retriever, self._encoder, self.served = answers, retriever, encoder, served
+    def __init__(
+        self,
+        answers: pd.DataFrame,
+        retriever: Retriever,
+        encoder: TextEncoder,
+        served: Served,
+        answerability: Answerability,
+    ):
+        self._answers, self._retriever, self._encoder = answers, retriever, encoder
+        self.served, self.answerability = served, answerability
 
     @classmethod
     def load(cls, data: str | Path = "data") -> "Searcher":
@@ -78,10 +104,15 @@ class Searcher:
             raise InputError(
                 f"{data / 'reranker'} names no cross-encoder, but one is served: run `dvc repro rerank_eval`"
             )
-        return cls(answers, Retriever(answers.answer.tolist(), vectors.answers, index, scorer), encoder, served)
+        retriever = Retriever(answers.answer.tolist(), vectors.answers, index, scorer)
+        return cls(answers, retriever, encoder, served, Answerability.load(data / "rankings"))
 
     def search(self, question: str, k: int = 5) -> list[Hit]:
-        """Find the ``k`` best cards, best first; fewer where fewer are found.
+        """The hits of :meth:`find`."""
+        return self.find(question, k).hits
+
+    def find(self, question: str, k: int = 5) -> Found:
+        """Find the ``k`` best cards, fewer where fewer are found, and the probability that the deck has an answer.
 
         The encoder cuts a question that is longer than its limit. BM25 reads all of it.
 
@@ -89,25 +120,30 @@ class Searcher:
         ------
         InputError : the question is empty, or ``k`` is not between 1 and 50.
         """
-        (hits,) = self.search_all([question], k)
-        return hits
+        (found,) = self.find_all([question], k)
+        return found
 
-    def search_all(self, questions: list[str], k: int = 5) -> list[list[Hit]]:
-        """Find the best cards of several questions, see :meth:`search`; faster than one question at a time."""
+    def find_all(self, questions: list[str], k: int = 5) -> list[Found]:
+        """Find the best cards of several questions, see :meth:`find`; faster than one question at a time."""
         questions = [check_question(question, k) for question in questions]
         vectors = self._encoder(questions)
         found = self._retriever.rank(questions, vectors, self.served, [self.served.system])
-        ranked, scores = found[self.served.system]
+        evident = evidence(self._retriever, questions, found, self.served)
         return [
-            [
-                self._hit(rank, int(row), None if np.isnan(score) else float(score), place, found)
-                for rank, (row, score) in enumerate(zip(ranked[place, :k], scores[place, :k], strict=True), start=1)
-                if row >= 0
-            ]
-            for place in range(len(questions))
+            Found(self._hits(place, k, found), float(probability), self.answerability.refuses(float(probability)))
+            for place, probability in enumerate(self.answerability.probabilities(evident))
         ]
 
-    def _hit(self, rank: int, row: int, score: float | None, place: int, found: dict) -> Hit:
+    def _hits(self, place: int, k: int, found: dict[str, Ranking]) -> list[Hit]:
+        """The best cards of the question number ``place``."""
+        ranked, scores = found[self.served.system]
+        return [
+            self._hit(rank, int(row), None if np.isnan(score) else float(score), place, found)
+            for rank, (row, score) in enumerate(zip(ranked[place, :k], scores[place, :k], strict=True), start=1)
+            if row >= 0
+        ]
+
+    def _hit(self, rank: int, row: int, score: float | None, place: int, found: dict[str, Ranking]) -> Hit:
         """The card in a row of the corpus, with its score by each system for the question number ``place``."""
         card = self._answers.iloc[row]
         scores = {}

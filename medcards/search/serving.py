@@ -11,7 +11,8 @@ from medcards.base.stats import Bootstrap
 from medcards.search.evaluation import score_ranking
 from medcards.search.exact import exact_search
 from medcards.search.query_sets import QuerySet
-from medcards.search.systems import RANKING_DEPTH, Ranking, Retriever, Served, hybrid, rerank
+from medcards.search.rankings import RANKING_DEPTH, Ranking, rerank
+from medcards.search.systems import Retriever, Served, hybrid
 from medcards.search.vectors import Vectors
 
 FOLDS = 10

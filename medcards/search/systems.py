@@ -1,8 +1,5 @@
 """The retrieval systems: from a question to a ranking.
 
-A ranking is a pair of arrays of shape (questions, depth): row numbers of the corpus, best first, and their scores.
-Row -1 means that the system found fewer answers.
-
 ``bm25``           BM25 over word stems
 ``dense_exact``    exact search over the bi-encoder's vectors
 ``hnsw``           the same vectors, through the HNSW index
@@ -18,20 +15,15 @@ from typing import Literal
 import numpy as np
 
 from medcards.base.params import Block
-from medcards.deck.words import stems
+from medcards.search.bm25 import Bm25
 from medcards.search.cross_encoder import Scorer
-from medcards.search.exact import exact_search, largest
+from medcards.search.exact import exact_search
 from medcards.search.index import HnswIndex
+from medcards.search.rankings import RANKING_DEPTH, Ranking, reciprocal_rank_fusion, rerank, without
 
-RANKING_DEPTH = 50
-"""Number of answers in a ranking: the largest depth at which recall is measured."""
 RETRIEVAL_SYSTEMS = ("bm25", "dense_exact", "hnsw", "hybrid", "hnsw_rerank", "hybrid_rerank")
 SERVED_SYSTEMS = ("hybrid", "hybrid_rerank")
 """The systems of which one is chosen for the users' search."""
-RRF_K = 60
-"""The constant of reciprocal-rank fusion (Cormack, Clarke and Buettcher, 2009)."""
-
-Ranking = tuple[np.ndarray, np.ndarray]
 
 
 class Served(Block):
@@ -48,107 +40,6 @@ class Served(Block):
     bm25_weight: float
     rerank_weights: list[float]
     candidates: int
-
-
-class Bm25:
-    """BM25 (Lucene's variant, k1 1.5, b 0.75) over word stems without English stop words (library: bm25s)."""
-
-    def __init__(self, answers: list[str]):
-        import bm25s
-
-        self._index, self._answers, words = bm25s.BM25(), len(answers), stems(answers)
-        self._index.index(words if any(words) else [["\0"]], show_progress=False)  # bm25s needs a word
-
-    def search(self, questions: list[str], depth: int = RANKING_DEPTH) -> Ranking:
-        """Rank the answers for each question. An answer that shares no stem with the question is not found."""
-        found = [self._best(words, depth) for words in stems(questions)]
-        return _padded(found, min(depth, self._answers))
-
-    def scores(self, questions: list[str], rows: np.ndarray) -> np.ndarray:
-        """Score given answers.
-
-        Parameters
-        ----------
-        rows : row numbers of the corpus, shape (questions, answers).
-
-        Returns
-        -------
-        scores of the same shape.
-        """
-        return np.array([self._scores(words)[found] for words, found in zip(stems(questions), rows, strict=True)])
-
-    def _scores(self, words: list[str]) -> np.ndarray:
-        known = [word for word in words if word in self._index.vocab_dict]
-        return self._index.get_scores(known) if known else np.zeros(self._answers)
-
-    def _best(self, words: list[str], depth: int) -> list[tuple[int, float]]:
-        scores = self._scores(words)
-        return [(int(row), float(scores[row])) for row in largest(scores, depth) if scores[row] > 0]
-
-
-def _padded(found: list[list[tuple[int, float]]], depth: int) -> Ranking:
-    """Lists of (row, score) as a ranking."""
-    rows, scores = np.full((len(found), depth), -1, dtype=np.int64), np.full((len(found), depth), np.nan)
-    for place, pairs in enumerate(found):
-        for rank, (row, score) in enumerate(pairs[:depth]):
-            rows[place, rank], scores[place, rank] = row, score
-    return rows, scores
-
-
-def reciprocal_rank_fusion(
-    rankings: Iterable[Ranking], weights: Iterable[float], depth: int = RANKING_DEPTH
-) -> Ranking:
-    """Fuse rankings. The score of an answer is the weighted sum of ``1 / (60 + rank)`` over the rankings that found it.
-
-    A ranking of weight 0 adds no answers. Ties are in the order of the first ranking.
-    Source: Cormack, Clarke and Buettcher, Reciprocal Rank Fusion Outperforms Condorcet and Individual Rank Learning
-    Methods, SIGIR 2009.
-
-    Examples
-    --------
-    >>> one, other = (np.array([[3, 1, 2]]), None), (np.array([[1, 4, -1]]), None)
-    >>> reciprocal_rank_fusion([one, other], [0.5, 0.5], depth=4)[0].tolist()
-    [[1, 3, 4, 2]]
-    """
-    used = [(rows, weight) for (rows, _), weight in zip(rankings, weights, strict=True) if weight > 0]
-    found = []
-    for place in range(len(used[0][0])):
-        scores: dict[int, float] = {}
-        for rows, weight in used:
-            for rank, row in enumerate(rows[place].tolist(), start=1):
-                if row >= 0:
-                    scores[row] = scores.get(row, 0.0) + weight / (RRF_K + rank)
-        found.append(sorted(scores.items(), key=lambda pair: -pair[1]))
-    return _padded(found, depth)
-
-
-def rerank(ranking: Ranking, scores: list[np.ndarray], weights: Iterable[float] = (1.0,)) -> Ranking:
-    """Order the first candidates of each question by other scores.
-
-    Answers below the candidates keep their places and have no score (NaN). The right answer is never added to the
-    candidates.
-
-    Parameters
-    ----------
-    ranking : the ranking of the first stage.
-    scores : arrays of shape (questions, candidates), one per score.
-    weights : weight of each score in the sum. Each score is standardised over a question's candidates.
-    """
-    candidates = scores[0].shape[1]
-    rows, deeper = ranking[0][:, :candidates], ranking[0][:, candidates:]
-    total = sum(weight * _standardised(one, rows) for one, weight in zip(scores, weights, strict=True))
-    order = np.argsort(-np.where(rows >= 0, total, -np.inf), axis=1, kind="stable")
-    return (
-        np.hstack([np.take_along_axis(rows, order, axis=1), deeper]),
-        np.hstack([np.take_along_axis(total, order, axis=1), np.full(deeper.shape, np.nan)]),
-    )
-
-
-def _standardised(scores: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Scores with mean 0 and standard deviation 1 over the found answers of each question."""
-    there = np.ma.masked_array(scores, rows < 0)
-    spread = there.std(axis=1, keepdims=True)
-    return ((there - there.mean(axis=1, keepdims=True)) / np.ma.where(spread > 0, spread, 1)).filled(np.nan)
 
 
 class Retriever:
@@ -180,7 +71,7 @@ class Retriever:
 
         Returns
         -------
-        rankings, by system.
+        rankings, by system. With ``hybrid_rerank``, ``cross_encoder`` has its candidates and their scores, unsorted.
         """
         wanted, found = set(systems), {}
         if "dense_exact" in wanted:
@@ -189,15 +80,41 @@ class Retriever:
             found["bm25"] = self.bm25.search(questions)
         if wanted & {"hnsw", "hybrid", "hnsw_rerank", "hybrid_rerank"}:
             found["hnsw"] = self.index.search(vectors, RANKING_DEPTH)
+        return self._combined(questions, vectors, served, wanted, found)
+
+    def rank_without(
+        self,
+        questions: list[str],
+        vectors: np.ndarray,
+        served: Served,
+        found: dict[str, Ranking],
+        hidden: list[set[int]],
+    ) -> dict[str, Ranking]:
+        """Rank with the served system as if the deck lacked some answers.
+
+        Parameters
+        ----------
+        found : what :meth:`rank` returned for the questions.
+        hidden : row numbers of the answers that the deck lacks, by question.
+        """
+        first = {name: without(found[name], hidden) for name in ("bm25", "hnsw")}
+        return self._combined(questions, vectors, served, {served.system}, first)
+
+    def _combined(
+        self, questions: list[str], vectors: np.ndarray, served: Served, wanted: set[str], found: dict[str, Ranking]
+    ) -> dict[str, Ranking]:
+        """The rankings of ``found``, and those of the wanted systems that are made of them."""
         if wanted & {"hybrid", "hybrid_rerank"}:
             found["hybrid"] = hybrid(found["hnsw"], found["bm25"], served.bm25_weight)
         if "hnsw_rerank" in wanted:
             relevance = self.relevance(questions, found["hnsw"][0][:, : served.candidates])
             found["hnsw_rerank"] = rerank(found["hnsw"], [relevance])
         if "hybrid_rerank" in wanted:
-            scores = self.scores(questions, vectors, found["hybrid"][0][:, : served.candidates])
+            candidates = found["hybrid"][0][:, : served.candidates]
+            scores = self.scores(questions, vectors, candidates)
             found["hybrid_rerank"] = rerank(found["hybrid"], scores, served.rerank_weights)
-        return {system: found[system] for system in RETRIEVAL_SYSTEMS if system in found}
+            found["cross_encoder"] = candidates, scores[2]
+        return {system: found[system] for system in (*RETRIEVAL_SYSTEMS, "cross_encoder") if system in found}
 
     def scores(self, questions: list[str], vectors: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
         """The scores that candidates are re-ranked by: cosine similarity, BM25's score, the cross-encoder's score.

@@ -16,7 +16,7 @@ from medcards.base.stats import Bootstrap
 from medcards.deck import cards
 from medcards.search.evaluation import RerankEvalParams, score_ranking
 from medcards.search.query_sets import query_sets
-from medcards.search.systems import Bm25
+from medcards.search.bm25 import Bm25
 from stages import load_params
 
 seed, params = load_params(seed=Seed, rerank_eval=RerankEvalParams)

@@ -10,6 +10,7 @@ from search_material import deck, random_units, unit
 
 from medcards import InputError
 from medcards.base.files import read_json, write_json
+from medcards.search.bm25 import Bm25
 from medcards.search.cross_encoder import memoised
 from medcards.search.evaluation import (
     rank_queries,
@@ -21,8 +22,9 @@ from medcards.search.evaluation import (
 )
 from medcards.search.index import HnswIndex
 from medcards.search.query_sets import QuerySet
+from medcards.search.rankings import reciprocal_rank_fusion, rerank
 from medcards.search.serving import UnadaptedSearch, choose_served
-from medcards.search.systems import Bm25, Retriever, Served, hybrid, reciprocal_rank_fusion, rerank
+from medcards.search.systems import Retriever, Served, hybrid
 
 ANSWERS = ["asthma is a disease of the airways", "gout has many causes", "a fever of the kidneys"]
 
