@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
@@ -163,17 +163,22 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int:
 
 def _without_control_tokens(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]) -> list[dict[str, str]]:
     """The messages, with the control tokens of the tokenizer broken in all turns but the system's."""
-    tokens = _control_tokens(tokenizer)
+    tokens = _control_tokens(tokenizer, len(tokenizer))
     return [
         turn if turn["role"] == "system" else turn | {"content": _broken(turn["content"], tokens)} for turn in messages
     ]
 
 
-def _control_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+@lru_cache(maxsize=4)  # some tokenizers have thousands of added tokens
+def _control_tokens(tokenizer: PreTrainedTokenizerBase, size: int) -> list[str]:
     """The strings of the added tokens that are no words, without blanks at their ends.
 
     Templates also write added tokens that are not marked as special. Those of letters, digits, spaces, hyphens and
     apostrophes only are words that somebody taught the model. So are single characters.
+
+    Parameters
+    ----------
+    size : number of tokens, which changes when tokens are added.
     """
     found = [(token.content.strip(), token.special) for token in tokenizer.added_tokens_decoder.values()]
     return [text for text, special in found if text and (special or (len(text) > 1 and not _is_word(text)))]
