@@ -67,10 +67,9 @@ def rows_with_context(
     chosen = random.permutation(len(train))[: round(params.context_share * len(train))]
     if len(chosen):
         asked = train.iloc[chosen]
-        if params.perturb:
-            asked = asked.assign(question=perturbed(asked, random, seed))
-        read = with_context(asked, cards[cards.split == "train"], vectors, encoder(asked.question.tolist()), params)
-        train = pd.concat([train.drop(index=read.index), read]).sort_index()
+        questions = perturbed(asked, random, seed) if params.perturb else asked.question.tolist()
+        read = with_context(asked, cards[cards.split == "train"], vectors, encoder(questions), params)
+        train = pd.concat([train.drop(index=read.index), read.assign(question=questions)]).sort_index()
     return train[ROW_COLUMNS], validation[ROW_COLUMNS]
 
 
@@ -98,10 +97,10 @@ def with_context(
 
     Parameters
     ----------
-    asked : the rows, in random order.
+    asked : the rows with the questions of their cards, in random order.
     train : the cards of the training split.
     vectors : the vectors of the deck, whose answers are searched.
-    questions : the vectors of the asked questions, shape (rows, dimension).
+    questions : the vectors of the questions as they are asked, shape (rows, dimension).
 
     Returns
     -------

@@ -294,6 +294,29 @@ def test_of_several_right_cards_the_best_one_stands_in_the_prompt():
     assert rows.cited["gout"] == 1 and rows.answer["scurvy"] == "gout of train"
 
 
+def test_a_card_with_the_question_of_the_row_is_right_however_the_question_is_perturbed():
+    """Two cards ask about scurvy, with different answers."""
+
+    def same_question(table):
+        return table.assign(question=table.question.replace("What is sepsis?", "What is scurvy?"))
+
+    for relevant_share in (0.0, 1.0):
+        for seed in range(4):
+            shares = {"relevant_share": relevant_share, "perturb": True}
+            rows = rows_of(lambda questions: unit(["scurvy"] * len(questions)), same_question, seed, **shares)
+            read = " ".join(rows.context["scurvy"] + rows.context["sepsis"])
+            assert "sepsis of train" not in read and read.count("scurvy of train") == 2 * relevant_share
+
+
+def test_no_validation_or_test_card_stands_in_a_training_prompt():
+    """All splits have the same questions, so that the search ranks their cards alike."""
+    for relevant_share in (0.0, 0.5, 1.0):
+        rows = rows_of(encoder_of(), relevant_share=relevant_share, context_cards=15)
+        texts = [text for context in rows.context for text in context]
+        assert texts and all(text.endswith(" of train") for text in texts)
+        assert all(answer.endswith(" of train") for answer in rows.answer)
+
+
 def test_a_layperson_question_has_the_card_of_its_concept_and_stays_as_it_is():
     def with_layperson(table):
         table = table.assign(concept=table.group)
