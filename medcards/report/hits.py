@@ -90,13 +90,13 @@ def hits_as_html(hits: list[Hit], read: bool, cited: Hit | None = None) -> str:
     >>> hit = Hit(1, "ab12", "What is <i>gout</i>?", "A & B", "tiny.json", 1.5, {"hybrid": 0.5, "hybrid_rerank": 1.5})
     >>> print(hits_as_html([hit], read=False, cited=hit))  # doctest: +NORMALIZE_WHITESPACE
     <div class="card cited"><b>1. What is &lt;i&gt;gout&lt;/i&gt;?</b> <p>A &amp; B</p>
-    <div class="about">the answer&#x27;s card · hybrid 0.500 → re-ranked 1.500 · tiny.json · ab12</div></div>
+    <div class="about">cited by the answer · hybrid 0.500 → re-ranked 1.500 · tiny.json · ab12</div></div>
     """
     parts = []
     for hit in hits:
         before = ", ".join(f"{system} {score:.3f}" for system, score in hit.scores.items() if system != "hybrid_rerank")
         after = f" → re-ranked {hit.scores['hybrid_rerank']:.3f}" if "hybrid_rerank" in hit.scores else ""
-        marks = {"cited": "the answer's card"} if hit == cited else {}
+        marks = {"cited": "cited by the answer"} if hit == cited else {}
         marks |= {"read": "read by the model"} if read else {}
         about = [*marks.values(), before + after, hit.source, hit.card_id]
         parts.append(

@@ -90,16 +90,16 @@ def build_page(loading: Future[Asker], examples: list[str]):
             "The words of a small language model are often wrong."
         )
         question = gr.Textbox(label="Question", placeholder="why are my teeth crooked", autofocus=True)
+        with gr.Row():
+            models = gr.CheckboxGroup(list(MODELS), label="Show a model's words")
+            read = gr.Radio(list(READ), value="all", label="Cards that may be quoted and read")
+            k = gr.Slider(1, 10, value=3, step=1, precision=0, label="Cards (k)")
         button = gr.Button("Ask", variant="primary")
         note = gr.Markdown(elem_id="note")
         answer = gr.Textbox(label="Answer", elem_id="answer", lines=2)
         tuned = gr.Textbox(label="The tuned model's words", elem_id="tuned", lines=2, visible=False)
         base = gr.Textbox(label="The base model's words", elem_id="base", lines=2, visible=False)
         cards = gr.HTML(elem_id="cards")
-        with gr.Row():
-            models = gr.CheckboxGroup(list(MODELS), label="Show a model's words")
-            read = gr.Radio(list(READ), value="all", label="Cards that may be quoted and read")
-            k = gr.Slider(1, 10, value=3, step=1, precision=0, label="Cards (k)")
         gr.Examples(examples, question, label="Questions of the test split")
         models.change(
             lambda chosen: [gr.update(visible=name in chosen) for name in MODELS],
