@@ -193,10 +193,10 @@ class Asker:
         ------
         InputError : a file is missing or damaged.
         """
-        from medcards.llm.loading import load_llm, load_tuned
-
-        with self._loading:
+        with self._loading:  # a second thread would see half of the libraries that the first one imports
             if self._loaded is None:
+                from medcards.llm.loading import load_llm, load_tuned
+
                 if self.tuned:
                     params = LlmParams(**self._manifest["llm"])
                     model, tokenizer = load_tuned(params, self._data / "adapter")
@@ -210,9 +210,9 @@ class Asker:
         self, question: str, hits: list[Hit], base: bool, max_new_tokens: int
     ) -> Iterator[tuple[Hit | None, str]]:
         """The card that a model cites, and its answer so far. A citation shows once it is complete."""
-        from medcards.llm.streaming import stream_answer
-
         model, tokenizer, system_prompt = self.load_model()
+        from medcards.llm.streaming import stream_answer  # after load_model, see there
+
         question = " ".join(question.split()[:MAX_QUESTION_WORDS])
         read = [card_text(hit.question, hit.answer) for hit in hits]
         cited, words = None, ""

@@ -349,9 +349,8 @@ def test_the_page_before_there_is_an_adapter(browser, finished):
         page.get_by_label("base", exact=True).check()
         ask(page, QUESTION)
         assert text_in(page, "answer").startswith("[1] ")
-        assert text_in(page, "tuned").startswith("There is no adapter yet: `dvc repro finetune`") and text_in(
-            page, "base"
-        )
+        assert text_in(page, "tuned").startswith("There is no adapter yet: `dvc repro finetune`")
+        assert text_in(page, "base")
     (finished.folder / "data/later").rename(adapter)
 
 
