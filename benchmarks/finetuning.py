@@ -38,7 +38,8 @@ def benchmarks(cards: int) -> Iterator[Benchmark]:
     tokenizer, rows = load_tokenizer(llm), {}
     for split, count in (("train", cards), ("validation", VALIDATION_CARDS)):
         table = pd.read_parquet(DATA / "rows" / f"{split}.parquet").head(count)
-        rows[split] = training_rows(tokenizer, table, llm.system_prompt, params.max_length, table.context)[0]
+        read = table.context, table.cited
+        rows[split] = training_rows(tokenizer, table, llm.system_prompt, params.max_length, *read)[0]
     lengths = [len(ids) for ids in rows["train"]["input_ids"]]
     order = training_order(lengths, params, seed)
     data = {"train_dataset": rows["train"].select(order), "eval_dataset": rows["validation"]}

@@ -36,7 +36,8 @@ def main() -> dict | None:
     machine = {"device": device_name(llm), "processes": PROCESSES}
     train, validation = (pd.read_parquet(DATA / "rows" / f"{split}.parquet") for split in ("train", "validation"))
     tokenizer = load_tokenizer(llm)
-    rows, counts = training_rows(tokenizer, train, llm.system_prompt, params.max_length, train.context)
+    read = train.context, train.cited
+    rows, counts = training_rows(tokenizer, train, llm.system_prompt, params.max_length, *read)
     held_out, held_out_counts = training_rows(tokenizer, validation, llm.system_prompt, params.max_length)
 
     inputs = {"base": model_fingerprint(DATA, "llm"), "rows": rows.to_list(), "held_out": held_out.to_list()}

@@ -100,7 +100,7 @@ class Asker:
         return [hit for hit in hits if read == "all" or hit.card_id in self._training][:k]
 
     def answer(self, question: str, hits: list[Hit], base: bool = False, max_new_tokens: int = 64) -> Iterator[str]:
-        """Generate an answer greedily. Each item is the whole answer so far.
+        """Generate an answer greedily. Each item is the whole answer so far, without the number of the card it cites.
 
         Parameters
         ----------
@@ -110,6 +110,7 @@ class Asker:
         import torch
         from transformers import TextIteratorStreamer
 
+        from medcards.llm.citations import split_citation
         from medcards.llm.prompts import prompt_ids
 
         question = " ".join(check_question(question, 1).split()[:MAX_QUESTION_WORDS])
@@ -136,7 +137,7 @@ class Asker:
         thread.start()
         for text in streamer:
             answer += text
-            yield answer.strip()
+            yield split_citation(answer, len(read))[1].strip()
         thread.join()
         if errors:
             raise errors[0]

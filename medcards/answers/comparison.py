@@ -22,7 +22,7 @@ SYSTEM_KINDS = {
     "knows nothing of the card": ("echo", "constant", "copy_nearest"),
     "closed book": ("base", "base_fewshot", "lora"),
     "training cards as context": ("base_rag", "lora_rag"),
-    "open book: the answer is in the deck": ("search_open", "lora_rag_open", "oracle"),
+    "open book: the answer is in the deck": ("search_open", "base_rag_open", "lora_rag_open", "oracle"),
 }
 """The systems by what they know, in the order of the tables. The last kind never counts as learning."""
 BASELINES, _CLOSED, READING, OPEN = SYSTEM_KINDS.values()

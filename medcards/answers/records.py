@@ -34,20 +34,22 @@ class AnswerParams(Block):
 
 @dataclass
 class Answers:
-    """The answers of one system, one item per question. Only language models have the last two.
+    """The answers of one system, one item per question. Only language models have the last three.
 
     Attributes
     ----------
-    texts : the answers.
+    texts : the answers, without the number of a cited card.
     read : the texts that the system read before each question; None where it reads nothing.
     truncated : whether the answer reached the token limit.
     nll : negative log-likelihood of each reference answer, in nats per token.
+    cited : number of the text in ``read`` that the answer cites, from 1; None for an answer without a citation.
     """
 
     texts: list[str]
     read: list[list[str]] | None = None
     truncated: list[bool] | None = None
     nll: list[float] | None = None
+    cited: list[int | None] | None = None
 
     @classmethod
     def of_model(cls, made: list, read: list[list[str]] | None = None) -> "Answers":
@@ -57,15 +59,16 @@ class Answers:
 
 
 def write_answers(questions: pd.DataFrame, answers: dict[str, Answers], file: Path) -> None:
-    """Write one JSON object per question: the question's columns, and by system what it answered and read.
+    """Write one JSON object per question: the question's columns, and by system what it answered, read and cited.
 
     Parameters
     ----------
     questions : ``card_id``, ``question``, ``reference``, and what else is to be kept.
     """
     table = questions.copy()
-    for column, field in (("answers", "texts"), ("read", "read"), ("nll", "nll"), ("truncated", "truncated")):
+    for field in ("texts", "read", "cited", "nll", "truncated"):
         given = {name: values for name, of in answers.items() if (values := getattr(of, field)) is not None}
+        column = "answers" if field == "texts" else field
         table[column] = [{name: values[row] for name, values in given.items()} for row in range(len(table))]
     table.to_json(file, orient="records", lines=True, force_ascii=False, double_precision=15)
 

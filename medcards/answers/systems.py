@@ -5,12 +5,12 @@ knowledge.
 ``base``, ``base_fewshot`` and ``lora`` answer closed book. ``base_fewshot`` has random training cards as earlier turns:
 it knows the form of an answer, and no fact of the card. So ``lora`` minus ``base_fewshot`` shows what tuning taught
 beyond the form that three examples show. ``base_rag`` and ``lora_rag`` read training cards first.
-``search_open``, ``lora_rag_open`` and ``oracle`` are open book: they may see the card itself, so their scores measure
-retrieval and reading, not what was learned.
+``search_open``, ``base_rag_open``, ``lora_rag_open`` and ``oracle`` are open book: they may see the card itself, so
+their scores measure retrieval and reading, not what was learned.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -18,11 +18,12 @@ import numpy as np
 import pandas as pd
 
 from medcards import InputError
+from medcards.answers.constant import best_constant
 from medcards.answers.records import AnswerParams, Answers
 from medcards.base.files import read_json, sha256_of
 from medcards.base.scratch import fingerprint, scratch_root
 from medcards.deck.cards import card_text
-from medcards.deck.words import squad_tokens
+from medcards.llm.citations import split_citation
 from medcards.llm.params import LlmParams
 from medcards.search.context import nearest_training_cards
 from medcards.search.exact import exact_search
@@ -30,8 +31,6 @@ from medcards.search.vectors import Vectors
 
 EXAMPLES = 3
 """Number of training cards that ``base_fewshot`` has as earlier turns."""
-CONSTANTS = 1000
-"""Number of training answers that the constant is chosen from. Each is compared with each."""
 
 
 @dataclass
@@ -107,6 +106,11 @@ class Exam:
         return [deck.loc[answers[card]] for card in self.questions.card_id]
 
     @cached_property
+    def found_context(self) -> list[list[str]]:
+        """The cards of :attr:`found`, as text."""
+        return [list(map(card_text, cards.question, cards.answer)) for cards in self.found]
+
+    @cached_property
     def base_model(self):
         """The base model."""
         from medcards.llm.loading import load_llm
@@ -146,6 +150,8 @@ class Exam:
     ) -> Answers:
         """The language model's answers, and the likelihood of the reference answers under it.
 
+        Where the model reads texts, the number that it cites is split off its answer.
+
         Parameters
         ----------
         label : the name of the system, for the progress bars.
@@ -169,8 +175,14 @@ class Exam:
             references=self.questions.answer.tolist(),
             kept=self.kept(tuned),
         )
-        seen = [[card_text(*card) for card in cards] for cards in examples] if examples else read
-        return Answers.of_model(made, seen)
+        if examples:
+            return Answers.of_model(made, [[card_text(*card) for card in cards] for cards in examples])
+        return _with_citations(Answers.of_model(made, read)) if read is not None else Answers.of_model(made)
+
+
+def _with_citations(answers: Answers) -> Answers:
+    found = [split_citation(text, len(cards)) for text, cards in zip(answers.texts, answers.read, strict=True)]
+    return replace(answers, texts=[text for _, text in found], cited=[number for number, _ in found])
 
 
 ANSWERING_SYSTEMS: dict[str, Callable[[Exam], Answers]] = {}
@@ -237,6 +249,12 @@ def base_rag(exam: Exam) -> Answers:
 
 
 @answering_system
+def base_rag_open(exam: Exam) -> Answers:
+    """The base model, with the first cards of the whole deck as context."""
+    return exam.ask("base_rag_open", exam.found_context, tuned=False)
+
+
+@answering_system
 def lora(exam: Exam) -> Answers:
     """The tuned language model, closed book."""
     return exam.ask("lora")
@@ -257,7 +275,7 @@ def search_open(exam: Exam) -> Answers:
 @answering_system
 def lora_rag_open(exam: Exam) -> Answers:
     """The tuned model, with the first cards of the whole deck as context."""
-    return exam.ask("lora_rag_open", [list(map(card_text, cards.question, cards.answer)) for cards in exam.found])
+    return exam.ask("lora_rag_open", exam.found_context)
 
 
 @answering_system
@@ -265,24 +283,3 @@ def oracle(exam: Exam) -> Answers:
     """The tuned model, with the card itself as context."""
     cards = exam.questions
     return exam.ask("oracle", [[card_text(*card)] for card in zip(cards.question, cards.answer, strict=True)])
-
-
-def best_constant(answers: pd.Series, seed: int) -> str:
-    """The answer of a seeded sample with the highest mean token F1 against the others.
-
-    >>> best_constant(pd.Series(["a cyst", "pain", "a cyst of the kidney"]), seed=0)
-    'a cyst'
-    """
-    from sklearn.feature_extraction.text import CountVectorizer
-
-    answers = answers.drop_duplicates()
-    answers = answers.sample(min(CONSTANTS, len(answers)), random_state=seed).sort_index()
-    bags = CountVectorizer(analyzer=squad_tokens, dtype=np.float32).fit_transform(answers)
-    common = sum(
-        ((bags >= times).astype(np.float32) @ (bags >= times).astype(np.float32).T).toarray()
-        for times in range(1, int(bags.max()) + 1)
-    )
-    lengths = np.asarray(bags.sum(axis=1))
-    f1 = 2 * common / np.maximum(lengths + lengths.T, 1)
-    np.fill_diagonal(f1, 0)
-    return answers.iloc[int(f1.mean(axis=0).argmax())]

@@ -9,6 +9,7 @@ import pandas as pd
 from medcards import InputError
 from medcards.base.exports import check_target
 from medcards.base.files import atomic, read_json, write_json
+from medcards.llm.citations import cite
 from medcards.llm.prompts import prompt
 
 ROW_SPLITS = ("train", "validation")
@@ -16,7 +17,9 @@ ROW_SPLITS = ("train", "validation")
 
 
 def export_rows(data: Path, to: Path, card: Callable[[dict], str], overwrite: bool = False) -> dict[str, int]:
-    """Write the rows that the stage finetune reads as train.jsonl and validation.jsonl. They are not cut to a length.
+    """Write the rows that the stage finetune reads as train.jsonl and validation.jsonl.
+
+    They are not cut to a length. Control tokens in a card stand as they are, because they depend on the tokenizer.
 
     Parameters
     ----------
@@ -42,9 +45,10 @@ def export_rows(data: Path, to: Path, card: Callable[[dict], str], overwrite: bo
         folder.mkdir()
         for split in ROW_SPLITS:
             rows = pd.read_parquet(data / "rows" / f"{split}.parquet")
+            answers = map(cite, rows.cited, rows.answer)
             lines = [
                 json.dumps({"messages": conversation(*row, system_prompt)}, ensure_ascii=False) + "\n"
-                for row in zip(rows.question, rows.answer, map(list, rows.context), strict=True)
+                for row in zip(rows.question, answers, map(list, rows.context), strict=True)
             ]
             (folder / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
             counts[split] = len(lines)
@@ -54,7 +58,7 @@ def export_rows(data: Path, to: Path, card: Callable[[dict], str], overwrite: bo
 
 
 def conversation(question: str, answer: str, context: list[str], system_prompt: str) -> list[dict[str, str]]:
-    """The messages of a row: those of the prompt, and the answer as the assistant's.
+    """The messages of a row: those of the prompt, and the answer with its citation as the assistant's.
 
     >>> conversation("What is gout?", "An arthritis.", [], "")
     [{'role': 'user', 'content': 'What is gout?'}, {'role': 'assistant', 'content': 'An arthritis.'}]

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
@@ -37,6 +37,11 @@ FIXED_DATE = (
 )
 _PROBE = "Fever of unknown origin"
 """A text that no template writes."""
+INSTRUCTION = (
+    "Answer from one of these cards and begin with its number, as in [1]. "
+    "If none of them fits, answer without a number."
+)
+"""Stands between the cards and the question."""
 
 
 def settled_template(tokenizer: PreTrainedTokenizerBase, name: str) -> str:
@@ -85,8 +90,16 @@ def prompt(
 ) -> list[dict[str, str]]:
     """The messages that ask a question, after the turns of ``examples`` and after the texts of ``context``.
 
-    >>> prompt("What is gout?", "", ["Gout is an arthritis."])[0]["content"]
-    'Known cards:\\n- Gout is an arthritis.\\n\\nWhat is gout?'
+    The texts are numbered in their order, and :data:`INSTRUCTION` follows them.
+
+    >>> print(prompt("What is gout?", "", ["Gout is an arthritis.", "A cyst is a sac."])[0]["content"])
+    Known cards:
+    [1] Gout is an arthritis.
+    [2] A cyst is a sac.
+    <BLANKLINE>
+    Answer from one of these cards and begin with its number, as in [1]. If none of them fits, answer without a number.
+    <BLANKLINE>
+    What is gout?
     >>> [turn["content"] for turn in prompt("What is gout?", "", examples=[("What is a cyst?", "A sac.")])]
     ['What is a cyst?', 'A sac.', 'What is gout?']
     """
@@ -94,7 +107,8 @@ def prompt(
     for asked, answer in examples:
         turns += [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
     if context:
-        question = "Known cards:\n" + "".join(f"- {text}\n" for text in context) + f"\n{question}"
+        numbered = "".join(f"[{number}] {text}\n" for number, text in enumerate(context, start=1))
+        question = f"Known cards:\n{numbered}\n{INSTRUCTION}\n\n{question}"
     return [*turns, {"role": "user", "content": question}]
 
 
@@ -105,24 +119,29 @@ def prompt_ids(
     context: Sequence[str] = (),
     examples: Sequence[Example] = (),
 ) -> list[int]:
-    """The token ids of :func:`prompt`, the start of the assistant's turn included."""
-    messages = prompt(question, system_prompt, context, examples)
+    """The token ids of :func:`prompt`, the start of the assistant's turn included.
+
+    Question, context and examples are read as text. A control token in them, such as the end of a turn, is broken by a
+    space, so that its string is no token. The system prompt is left as it is.
+    """
+    messages = _without_control_tokens(tokenizer, prompt(question, system_prompt, context, examples))
     return _ids(tokenizer, _render(tokenizer, messages, add_generation_prompt=True))
 
 
 def answer_ids(tokenizer: PreTrainedTokenizerBase, question: str, answer: str, system_prompt: str) -> list[int]:
     """The token ids of the assistant's turn after :func:`prompt_ids`, its end included. A model learns these tokens.
 
-    What the template writes after the end token, such as a line break, is left out.
+    What the template writes after the end token, such as a line break, is left out. Question and answer are read as
+    text, as in :func:`prompt_ids`.
 
     Raises
     ------
     InputError : the chat template renders the prompt differently when an answer follows, so that the start of the
         answer is not known.
     """
-    asked = prompt(question, system_prompt)
-    head = _render(tokenizer, asked, add_generation_prompt=True)
-    whole = _render(tokenizer, [*asked, {"role": "assistant", "content": answer}])
+    turns = [*prompt(question, system_prompt), {"role": "assistant", "content": answer}]
+    turns = _without_control_tokens(tokenizer, turns)
+    head, whole = _render(tokenizer, turns[:-1], add_generation_prompt=True), _render(tokenizer, turns)
     if not whole.startswith(head):
         raise InputError(
             "llm.model's chat template renders a prompt differently when an answer follows: use another model"
@@ -140,6 +159,44 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int:
     turn = _render(tokenizer, [*prompt("Why?", ""), {"role": "assistant", "content": _PROBE}])
     after, added = _ids(tokenizer, turn.rpartition(_PROBE)[2]), tokenizer.added_tokens_decoder
     return next((id for id in after if id in added and added[id].content.strip()), tokenizer.eos_token_id)
+
+
+def _without_control_tokens(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The messages, with the control tokens of the tokenizer broken in all turns but the system's."""
+    tokens = _control_tokens(tokenizer, len(tokenizer))
+    return [
+        turn if turn["role"] == "system" else turn | {"content": _broken(turn["content"], tokens)} for turn in messages
+    ]
+
+
+@lru_cache(maxsize=4)  # some tokenizers have thousands of added tokens
+def _control_tokens(tokenizer: PreTrainedTokenizerBase, size: int) -> list[str]:
+    """The strings of the added tokens that are no words, without blanks at their ends.
+
+    Templates also write added tokens that are not marked as special. Those of letters, digits, spaces, hyphens and
+    apostrophes only are words that somebody taught the model. So are single characters.
+
+    Parameters
+    ----------
+    size : number of tokens, which changes when tokens are added.
+    """
+    found = [(token.content.strip(), token.special) for token in tokenizer.added_tokens_decoder.values()]
+    return [text for text, special in found if text and (special or (len(text) > 1 and not _is_word(text)))]
+
+
+def _is_word(text: str) -> bool:
+    return all(character.isalnum() or character in " -'" for character in text)
+
+
+def _broken(text: str, tokens: list[str]) -> str:
+    """The text with a space after the first character of every token. A token of one character becomes a space.
+
+    A broken token can complete another one, so this is repeated until the text holds none.
+    """
+    while found := [token for token in tokens if token in text]:
+        for token in found:
+            text = text.replace(token, f"{token[0]} {token[1:]}" if len(token) > 1 else " ")
+    return text
 
 
 def _render(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], **options: object) -> str:

@@ -45,6 +45,7 @@ class FinetuneParams(Block):
     warmup_share: float = Field(ge=0, lt=1)
     max_grad_norm: PositiveFloat
     activation_checkpointing: bool
+    citation_weight: PositiveFloat
     log_steps: PositiveInt
     evaluate_steps: NonNegativeInt
     patience: NonNegativeInt
@@ -203,7 +204,8 @@ def train_adapter(
     generation = generation_settings(model, tokenizer)
     set_seed(seed)  # before the adapter draws its weights
     stopping = [EarlyStoppingCallback(params.patience)] if params.patience else []
-    trainer = _trainer(model, tokenizer, train.select(order), validation, lora, settings, [*callbacks, *stopping])
+    rows, weight = (train.select(order), validation), params.citation_weight
+    trainer = _trainer(model, tokenizer, *rows, lora, settings, [*callbacks, *stopping], weight)
     trainable, total = trainer.model.get_nb_trainable_parameters()
     state = _run(trainer, last, params.patience, callbacks)
     facts |= {
@@ -228,6 +230,7 @@ def _trainer(
     lora: LoraParams,
     settings: SFTConfig,
     callbacks: list[TrainerCallback],
+    citation_weight: float,
 ) -> CardTrainer:
     """The trainer, with a new adapter on the model."""
     try:
@@ -239,6 +242,7 @@ def _trainer(
             processing_class=tokenizer,
             peft_config=lora_config(lora),
             callbacks=callbacks,
+            citation_weight=citation_weight,
         )
     except ValueError as error:  # PEFT and TRL raise it for settings that do not fit the model
         raise InputError(f"lora and finetune do not fit this model: {reason_of(error, 300)}") from error

@@ -8,6 +8,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from medcards import InputError
 from medcards.base.references import parse
+from medcards.llm.prompts import prompt
 from medcards.report.render import render
 from medcards.report.results import loss_intervals
 
@@ -67,7 +68,7 @@ def _contents(manifest: dict, qa: dict | None, merged: bool) -> dict[str, object
     )
     losses = {"base": nll["base"], "this model": nll["tuned"]}
     losses["paired difference"] = loss["differences"]["tuned-base"]["validation_nll"]
-    system = [{"role": "system", "content": llm["system_prompt"]}] if llm["system_prompt"] else []
+    (asked,) = prompt("What is gout?", "", ["What is a cyst? A sac that holds fluid.", "What is gout? An arthritis."])
     return {
         "card_data": card_data.to_yaml().rstrip("\n"),
         "name": name,
@@ -77,7 +78,8 @@ def _contents(manifest: dict, qa: dict | None, merged: bool) -> dict[str, object
         "base": f"`{name}`, a folder of the user's own" if base.kind == "path" else f"`{llm['model']}`",
         "quantize": llm["quantize"],
         "system_prompt": llm["system_prompt"],
-        "messages": json.dumps([*system, {"role": "user", "content": "What is gout?"}], ensure_ascii=False),
+        "messages": json.dumps(prompt("What is gout?", llm["system_prompt"]), ensure_ascii=False),
+        "with_cards": asked["content"],
         "material": material,
         "train": metrics["train"],
         "finetune": manifest["finetune"],

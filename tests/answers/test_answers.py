@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny
+import torch
 
 from medcards import InputError
 from medcards.answers.asker import OTHER_DECK
@@ -20,10 +21,11 @@ from medcards.answers.comparison import (
     slices,
     summarise_answers,
 )
+from medcards.answers.constant import best_constant
 from medcards.answers.contradictions import CONTRADICTION_KINDS
-from medcards.answers.records import AnswerParams
+from medcards.answers.records import AnswerParams, read_answers, write_answers
 from medcards.answers.scores import TermWeights, score_answers
-from medcards.answers.systems import ANSWERING_SYSTEMS, Exam, best_constant, chosen_systems, copy_nearest, search_open
+from medcards.answers.systems import ANSWERING_SYSTEMS, Exam, chosen_systems, copy_nearest, search_open
 from medcards.base.files import write_json
 from medcards.base.stats import Bootstrap, paired_differences
 from medcards.report.answers import warnings
@@ -175,8 +177,8 @@ def test_an_unknown_system_is_refused_by_name():
 
 
 def test_systems_of_one_model_follow_each_other():
-    names = list(chosen_systems(["lora", "oracle", "base", "lora_rag", "echo", "base_rag"]))
-    assert names == ["echo", "base", "base_rag", "lora", "lora_rag", "oracle"]
+    names = list(chosen_systems(["lora", "oracle", "base", "lora_rag", "echo", "base_rag_open", "base_rag"]))
+    assert names == ["echo", "base", "base_rag", "base_rag_open", "lora", "lora_rag", "oracle"]
 
 
 def test_models_are_loaded_once_and_only_for_what_is_not_kept(exam, tmp_path, monkeypatch):
@@ -198,6 +200,72 @@ def test_models_are_loaded_once_and_only_for_what_is_not_kept(exam, tmp_path, mo
     assert made["base"].nll != made["lora"].nll and made["base"].nll != made["base_rag"].nll
     exam.__dict__.pop("tuned_model")
     assert {name: system(exam) for name, system in systems.items()} == made and len(loads) == 1
+
+
+@pytest.fixture
+def says(monkeypatch):
+    """Let every model say the given texts. The list that is returned holds what the models read."""
+    from medcards.llm import generation, loading
+
+    read = []
+
+    def model_that_says(*texts: str) -> list:
+        def generate(*_, context, **options):
+            read.append(context)
+            return [generation.Generated(text, 3, False, 1.0) for text in texts]
+
+        monkeypatch.setattr(generation, "generate", generate)
+        return read
+
+    monkeypatch.setattr(loading, "load_tokenizer", lambda _: None)
+    monkeypatch.setattr(Exam, "kept", lambda *_: None)
+    return model_that_says
+
+
+def test_answers_say_which_card_they_cite(exam, says, tmp_path):
+    """The file has the answers without the numbers. A system that reads no numbered cards cites none."""
+    exam.llm = tiny.llm_params(tmp_path)
+    says("[2] An arthritis", "[3] Narrow airways")
+    names = ["base", "base_fewshot", "base_rag_open", "lora_rag", "oracle"]
+    made = {name: system(exam) for name, system in chosen_systems(names).items()}
+    for name in ("base", "base_fewshot"):
+        assert made[name].cited is None and made[name].texts == ["[2] An arthritis", "[3] Narrow airways"]
+    for name in ("base_rag_open", "lora_rag"):  # two cards
+        assert made[name].cited == [2, None] and made[name].texts == ["An arthritis", "[3] Narrow airways"]
+    assert made["oracle"].cited == [None, None]  # one card
+    asked = exam.questions[["card_id", "question"]].assign(reference=exam.questions.answer)
+    write_answers(asked, made, tmp_path / "answers.jsonl")
+    first, second = (row for row in read_answers(tmp_path).to_dict("records"))
+    assert first["cited"] == {"base_rag_open": 2, "lora_rag": 2, "oracle": None}
+    assert second["cited"] == {"base_rag_open": None, "lora_rag": None, "oracle": None}
+    assert first["answers"]["lora_rag"] == "An arthritis" and first["read"]["lora_rag"] == made["lora_rag"].read[0]
+
+
+def test_open_systems_read_the_first_cards_of_the_whole_deck(exam, says, tmp_path):
+    exam.llm, read = tiny.llm_params(tmp_path), says("A", "B")
+    for system in chosen_systems(["base_rag_open", "lora_rag_open"]).values():
+        system(exam)
+    gout = ["Define gout. Arthritis with crystals", "What is gout? An arthritis"]
+    assert read == [[gout, ["Define asthma. Narrow airways", "What is asthma? A lung disease"]]] * 2
+
+
+def test_a_served_answer_is_without_its_citation(tmp_path):
+    """Also while it is streamed. The model repeats one word: the number of a card."""
+    from medcards.answers.asker import Asker
+    from medcards.llm.loading import load_llm
+    from medcards.search.searcher import Hit
+
+    model, tokenizer = load_llm(tiny.llm_params(tiny.make_llm(tmp_path / "llm")))
+    words = iter(tokenizer("[2] fever of the joints")["input_ids"])
+    model.generate = lambda input_ids, streamer, **_: (
+        streamer.put(input_ids[0]),
+        [streamer.put(torch.tensor([word])) for word in words],
+        streamer.end(),
+    )
+    asker = Asker(None, set(), model, tokenizer, "", tuned=False, remark="")
+    hits = [Hit(rank, "a", "What?", "A.", "deck", 1.0, {}) for rank in (1, 2)]
+    parts = list(asker.answer("What is gout?", hits))
+    assert parts[-1] == "fever of the joints" and all(parts[-1].startswith(part) for part in parts)
 
 
 def test_the_page_says_that_an_adapter_is_another_decks():

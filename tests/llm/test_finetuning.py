@@ -36,6 +36,7 @@ def finetune_params(**changes):
         "warmup_share": 0.1,
         "max_grad_norm": 1.0,
         "activation_checkpointing": False,
+        "citation_weight": 1.0,
         "log_steps": 1,
         "evaluate_steps": 2,
         "patience": 0,

@@ -1,5 +1,8 @@
 """A packed batch has the losses and the gradients of TRL's padded batch, on tiny models of several architectures."""
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +14,7 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 from trl import SFTConfig, SFTTrainer
 
+from medcards.llm import trainer as trainer_module
 from medcards.llm.attention import ARCHITECTURES, GROUPED, group_attention
 from medcards.llm.packing import IGNORED, LONGEST, can_pack, pack
 from medcards.llm.trainer import CardTrainer, validation_nll
@@ -22,18 +26,21 @@ NO_DROPOUT = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
 OF = {"gpt2": NO_DROPOUT, "phi3": NO_DROPOUT, "gemma": {"head_dim": 16}, "qwen3": {"head_dim": 16}}
 
 
-def row(prompt: list[int], answer: list[int]) -> dict[str, list[int]]:
-    return {"input_ids": prompt + answer, "completion_mask": [0] * len(prompt) + [1] * len(answer)}
+def row(prompt: list[int], answer: list[int], citation: int = 0) -> dict[str, list[int]]:
+    """A row whose answer begins with ``citation`` tokens of a citation."""
+    masks = {"completion_mask": [0] * len(prompt) + [1] * len(answer)}
+    masks["citation_mask"] = [0] * len(prompt) + [1] * citation + [0] * (len(answer) - citation)
+    return {"input_ids": prompt + answer} | masks
 
 
 ROWS = Dataset.from_list(
     [
-        row([7, 8, 9, 50], [*range(60, 75), 2]),
+        row([7, 8, 9, 50], [*range(60, 75), 2], citation=3),
         row([7, 8, 9, 50], [61, 62, 2]),  # the question of the row before
         row([7, 8, 9, 50], [61, 62, 2]),  # the same card again
         row([7, 8, 9, *range(20, 33)], [40, 41, 2]),
         row([7, 8, 30, 31, 32], [33, 2]),
-        row([7, 80, *range(80, 90)], [9, 2]),
+        row([7, 80, *range(80, 90)], [9, 2], citation=1),
         row([70], [71, 72, 2]),  # shares no start
         row([7, 8, 9, 10, 11], [12]),
     ]
@@ -48,7 +55,12 @@ def config(architecture: str, attention: str = "eager", **changes):
 
 
 def trained(
-    kind: type[SFTTrainer], scratch, architecture: str, attention: str = "eager", grouped: bool = False, **changes
+    kind: Callable[..., SFTTrainer],
+    scratch,
+    architecture: str,
+    attention: str = "eager",
+    grouped: bool = False,
+    **changes,
 ) -> SFTTrainer:
     """Two optimizer steps, the first on two batches of three rows, the second on the rest. The adapter starts at
     random. Plain gradient descent, so that the weights show the gradients."""
@@ -132,6 +144,57 @@ def test_pack():
         [1, 1, 0, 0, 0, 1, 1],
     ]
     assert packed["row_tokens"] == 9
+
+
+def test_a_packed_batch_has_the_weights_of_its_answer_tokens():
+    """Two of the first row's three answer tokens make its citation. A weight of 1 adds nothing to the batch."""
+    rows = [
+        {"input_ids": [7, 8, 9, 4, 5, 2], "labels": [IGNORED] * 3 + [4, 5, 2], "citation_mask": [0, 0, 0, 1, 1, 0]},
+        {"input_ids": [7, 8, 9, 6], "labels": [IGNORED] * 3 + [6], "citation_mask": [0] * 4},
+    ]
+    assert pack(rows, torch.float32, citation_weight=4.0)["weights"].tolist() == [4, 4, 1, 1]
+    assert "weights" not in pack(rows, torch.float32, citation_weight=1.0)
+
+
+@pytest.mark.parametrize("packed", [True, False], ids=["packed", "padded"])
+def test_the_tokens_of_a_citation_weigh_more_in_the_training_loss(tmp_path, monkeypatch, packed):
+    """A model that finds all 96 words equally likely loses ln 96 = 4.564348 nats per token.
+
+    The first three rows have 16, 3 and 3 answer tokens, of which 3 make a citation. With the weight 5, the sum of the
+    weights is 34, and the number of tokens that divides it stays 22. The validation loss has no weights.
+    """
+    monkeypatch.setattr(trainer_module, "can_pack", lambda *_: packed)
+    trainer = trained(partial(CardTrainer, citation_weight=5.0), tmp_path, "llama")
+    assert trainer.packed == packed
+    torch.nn.init.zeros_(trainer.model.get_base_model().lm_head.weight)
+    batch = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    assert float(trainer.compute_loss(trainer.model, dict(batch))) == pytest.approx(4.564348 * 34 / 22, abs=1e-5)
+    halved = trainer.compute_loss(trainer.model, dict(batch), num_items_in_batch=torch.tensor(44))
+    assert float(halved) == pytest.approx(4.564348 * 34 / 44, abs=1e-5)
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(4.564348, abs=1e-5)
+
+
+def test_weighted_training_is_the_same_packed_and_padded(tmp_path, monkeypatch):
+    """And a weight of 1 trains byte for byte as no weight does."""
+    weighted = partial(CardTrainer, citation_weight=5.0)
+    packed = trained(weighted, tmp_path, "llama")
+    plain, one = (trained(kind, tmp_path, "llama") for kind in (CardTrainer, partial(CardTrainer, citation_weight=1.0)))
+    monkeypatch.setattr(trainer_module, "can_pack", lambda *_: False)
+    padded = trained(weighted, tmp_path, "llama")
+    assert packed.packed and not padded.packed
+    assert losses(packed) == pytest.approx(losses(padded), abs=1e-5)
+    assert (adapter(packed) - adapter(padded)).abs().max() < 1e-5
+    assert losses(packed)[0] > losses(plain)[0] + 1
+    assert losses(one) == losses(plain) and torch.equal(adapter(one), adapter(plain))
+
+
+def test_a_mixture_of_experts_is_trained_with_weights_too(tmp_path):
+    """Its loss of the balance between experts stays as it is."""
+    plain, weighted = (
+        trained(kind, tmp_path, "mixtral") for kind in (CardTrainer, partial(CardTrainer, citation_weight=5.0))
+    )
+    assert not weighted.packed and weighted.aux_loss_enabled
+    assert losses(weighted)[0] > losses(plain)[0] + 1
 
 
 @pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))

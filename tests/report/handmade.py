@@ -115,7 +115,7 @@ def finetune_metrics() -> dict:
         "trainable_share": 0.01,
         "steps": 4,
         "best_step": 2,
-        "train": {"rows": 16, "tokens": 1600, "answers_cut": 0, "with_context": 0},
+        "train": {"rows": 16, "tokens": 1600, "answers_cut": 0, "with_context": 0, "with_citation": 0},
         "curve": {"train": {"first": 3.0, "last": 2.5}},
     }
 
@@ -137,7 +137,7 @@ METRICS = {
     },
     "rerank_train": {"model": "none", "trained": False, "steps": 0},
     "rerank_eval": retrieval_metrics(),
-    "rows": {"train": 16, "validation": 4, "with_context": 0},
+    "rows": {"train": 16, "validation": 4, "with_context": 0, "with_relevant": 0},
     "finetune": finetune_metrics(),
     "answer": {"questions": 4, "systems": 6},
     "evaluate": qa_metrics(),

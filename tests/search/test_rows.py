@@ -32,7 +32,7 @@ def test_training_counts_the_tokens_that_evaluation_asks_with(tokenizer, llama, 
     from medcards.llm.prompts import prompt_ids
     from medcards.llm.tokenise import training_rows
 
-    rows, _ = training_rows(tokenizer, GOUT, "Be brief.", 128, [["Gout hurts."]])
+    rows, _ = training_rows(tokenizer, GOUT, "Be brief.", 512, [["Gout hurts."]])
     settings = SFTConfig(
         output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to="none", completion_only_loss=True
     )
@@ -46,7 +46,7 @@ def test_training_counts_the_tokens_that_evaluation_asks_with(tokenizer, llama, 
     assert "gout is a fever" in tokenizer.decode(ids[len(head) :])
     assert tokenizer.eos_token_id in ids[len(head) :]
     whole = tokenizer.decode(ids)
-    assert whole.index("Be brief.") < whole.index("- Gout hurts.") < whole.index("What is gout?")
+    assert whole.index("Be brief.") < whole.index("[1] Gout hurts.") < whole.index("What is gout?")
 
 
 def test_a_training_row_has_the_tokens_of_the_chat_template(tokenizer):
@@ -64,7 +64,7 @@ def test_training_rows_count_what_they_cut(tokenizer, caplog):
     from medcards.llm.tokenise import training_rows
 
     table, context = pd.concat([GOUT] * 3), [[], ["Gout hurts. " * 3, "Gout comes back. " * 3], []]
-    whole, counts = training_rows(tokenizer, table, "", 500, context)
+    whole, counts = training_rows(tokenizer, table, "", 1000, context)
     lengths = [len(ids) for ids in whole["input_ids"]]
     assert counts["rows"] == 3 and counts["with_context"] == 1 and counts["tokens"] == sum(lengths)
     assert not any(counts[what] for what in ("context_cards_left_out", "answers_cut", "left_out"))
@@ -76,10 +76,58 @@ def test_training_rows_count_what_they_cut(tokenizer, caplog):
     assert len(cut[1]["input_ids"]) < lengths[1]
 
     cut, counts = training_rows(tokenizer, table, "", lengths[0] - 1, context)
-    assert counts["answers_cut"] == 3 and counts["with_context"] == 0
+    assert counts["citations_left_out"] == 0 and counts["answers_cut"] == 3 and counts["with_context"] == 0
     assert cut[0]["input_ids"] == whole[0]["input_ids"][:-1]
     with pytest.raises(InputError, match="finetune.max_length=3 tokens leave no room"):
         training_rows(tokenizer, table, "", 3)
+
+
+def test_the_citation_is_the_start_of_the_answer(tokenizer):
+    from medcards.llm.tokenise import training_rows
+
+    (row,), counts = training_rows(tokenizer, GOUT, "", 1000, [["Anemia.", "Gout hurts."]], [2])
+    masks = zip(row["input_ids"], row["completion_mask"], row["citation_mask"], strict=True)
+    answer = [(id, citation) for id, completion, citation in masks if completion]
+    assert "".join(tokenizer.decode(id) for id, citation in answer if citation).strip() == "[2]"
+    others = "".join(tokenizer.decode(id) for id, citation in answer if not citation)
+    assert others.strip() == f"gout is a fever{tokenizer.eos_token}"
+    assert sum(row["citation_mask"]) == sum(citation for _, citation in answer)
+    assert counts["with_citation"] == counts["with_context"] == 1
+
+
+def test_the_tokens_of_a_citation_are_found_wherever_a_tokenizer_cuts():
+    """By hand: a turn that begins with an empty thought, and tokens that hold more than the number."""
+    from medcards.llm.tokenise import citation_mask
+
+    class Words:
+        def decode(self, words):
+            return "".join(words)
+
+    for words, number, mask in (
+        (["<think>", "</think>", "[", "2", "]", " Gout", "</s>"], 2, [0, 0, 1, 1, 1, 0, 0]),
+        (["[12", "] Gout", " [12]"], 12, [1, 1, 0]),
+        ([" [2]", " Gout"], 2, [1, 0]),
+        (["[", "2", "]", " Gout"], 0, [0, 0, 0, 0]),
+        (["?", "2", "?"], 2, [0, 0, 0]),
+    ):
+        assert citation_mask(Words(), words, number) == mask
+
+
+def test_a_row_that_loses_the_cited_card_loses_the_citation(tokenizer, caplog):
+    """The last card goes first. A row that keeps the cited card keeps the citation."""
+    from medcards.llm.tokenise import training_rows
+
+    context, table = [["Gout hurts. " * 3, "Anemia. " * 9]], GOUT
+    for cited, kept in ((1, "[1] gout is a fever"), (2, "gout is a fever")):
+        (whole,), _ = training_rows(tokenizer, table, "", 1000, context, [cited])
+        with caplog.at_level("INFO"):
+            (cut,), counts = training_rows(tokenizer, table, "", len(whole["input_ids"]) - 1, context, [cited])
+        assert (counts["with_context"], counts["context_cards_left_out"], counts["answers_cut"]) == (1, 1, 0)
+        assert (counts["with_citation"], counts["citations_left_out"]) == ((1, 0) if cited == 1 else (0, 1))
+        text = tokenizer.decode(cut["input_ids"])
+        assert text.rstrip().endswith(f"{kept}{tokenizer.eos_token}") and "Anemia" not in text
+        assert ("[1] gout" in text) == bool(sum(cut["citation_mask"])) == (cited == 1)
+    assert "citations left out: 1 of 1 rows" in caplog.text
 
 
 def five_cards():
@@ -116,7 +164,11 @@ def rows_params(**changes):
     from medcards.search.rows import RowsParams
 
     given = {"query_sets": ["own"], "train_cards": 9, "validation_cards": 3, "context_share": 0.0, "context_cards": 2}
-    return RowsParams(**given | changes)
+    return RowsParams(**given | {"relevant_share": 1.0, "perturb": False} | changes)
+
+
+def no_encoder(questions):
+    raise AssertionError("no row has cards in its prompt")
 
 
 def test_training_rows_are_of_the_query_sets_that_are_taught_and_validation_rows_are_the_decks_own():
@@ -126,37 +178,187 @@ def test_training_rows_are_of_the_query_sets_that_are_taught_and_validation_rows
     table["query_set"] = ["own", "own", "layperson", "layperson", "own"]
     table = pd.concat([table, table.assign(card_id=list("fghij"), split="validation")], ignore_index=True)
     for taught, questions in ((["own"], "ABE"), (["layperson"], "CD"), (["own", "layperson"], "ABCDE")):
-        train, validation = rows_with_context(table, vectors, rows_params(query_sets=taught), seed=1)
+        train, validation = rows_with_context(table, vectors, no_encoder, rows_params(query_sets=taught), seed=1)
         assert train.question.tolist() == list(questions) and validation.question.tolist() == list("ABE")
     with pytest.raises(InputError, match="rows.query_sets: no training card is of typos; the deck has: own, layperson"):
-        rows_with_context(table, vectors, rows_params(query_sets=["typos"]), seed=1)
+        rows_with_context(table, vectors, no_encoder, rows_params(query_sets=["typos"]), seed=1)
 
 
-@pytest.mark.parametrize(("share", "count"), [(0.0, 0), (0.4, 2), (1.0, 5)])
-def test_a_seeded_share_of_the_training_rows_has_context(share, count):
-    from medcards.search.rows import rows_with_context
+DISEASES = ("gout", "asthma", "anemia", "sepsis", "scurvy")
+ANGLES = dict(zip(DISEASES, (0.0, 0.2, 0.5, 0.9, 1.4), strict=True))
+"""The angles of the vectors of questions and answers. All splits have the same questions, and answers of their own."""
 
-    table, vectors = five_cards()
-    table = pd.concat([table, table.assign(card_id=list("fghij"), split="validation")], ignore_index=True)
-    params = rows_params(context_share=share)
-    train, validation = rows_with_context(table, vectors, params, seed=1)
-    assert list(train) == list(validation) == ["card_id", "question", "answer", "group", "context"]
-    assert train.question.tolist() == list("ABCDE") and len(validation) == 3
-    assert train.context.map(bool).sum() == count and not validation.context.map(bool).any()
-    for row in train.itertuples():
-        assert row.context in ([], NEAREST[row.question])
-    again, _ = rows_with_context(table, vectors, params, seed=1)
-    pd.testing.assert_frame_equal(train, again)
+
+def unit(names) -> np.ndarray:
+    angles = np.array([ANGLES[name] for name in names])
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+
+
+def encoder_of(**taken_for: str):
+    """An encoder that knows the diseases in a question, and takes some for others."""
+
+    def encoder(questions):
+        named = [next(name for name in DISEASES if name in question.lower()) for question in questions]
+        return unit(taken_for.get(name, name) for name in named)
+
+    return encoder
+
+
+def three_splits():
+    """A deck with five cards in each split, and the vectors of their answers."""
+    from medcards.search.vectors import Vectors
+
+    table = pd.DataFrame(
+        [
+            {"card_id": f"{name} {split}", "question": f"What is {name}?", "answer": f"{name} of {split}"}
+            | {"group": name, "concept": "", "query_set": "own", "split": split}
+            for split in ("train", "validation", "test")
+            for name in DISEASES
+        ]
+    )
+    ids, of_all, tokens = table.card_id.to_numpy(dtype=np.str_), unit(DISEASES * 3), np.ones(15, np.int32)
+    return table, Vectors(ids, of_all, tokens, ids, of_all, tokens, 8)
+
+
+def rows_of(encoder, changed=None, seed=1, **changes) -> pd.DataFrame:
+    """The training rows by the disease that is asked for. All have cards in the prompt, unless ``changes`` say so."""
+    from medcards.search.rows import ROW_COLUMNS, rows_with_context
+
+    table, vectors = three_splits()
+    if changed is not None:
+        table = changed(table)
+    params = rows_params(**{"context_share": 1.0} | changes)
+    train, validation = rows_with_context(table, vectors, encoder, params, seed)
+    assert list(train) == list(validation) == ROW_COLUMNS
+    assert not validation.context.map(bool).any() and not validation.cited.any()
+    return train.set_index(train.card_id.str.split().str[0])
+
+
+def names_of(context: list[str]) -> list[str]:
+    """The diseases of texts, which are cards of the training split."""
+    names = [text.split()[-3] for text in context]
+    assert context == [f"What is {name}? {name} of train" for name in names]
+    return names
+
+
+def test_the_right_card_stands_where_the_search_ranks_it_and_the_answer_is_its():
+    """The search takes one disease for another, so their cards are ranked first."""
+    rows = rows_of(encoder_of(asthma="gout", scurvy="gout"))
+    assert {name: (names_of(row.context), row.cited) for name, row in rows.iterrows()} == {
+        "gout": (["gout", "asthma"], 1),
+        "asthma": (["gout", "asthma"], 2),
+        "anemia": (["anemia", "asthma"], 1),
+        "sepsis": (["sepsis", "anemia"], 1),
+        "scurvy": (["gout", "scurvy"], 2),  # it is ranked last, and takes the last place
+    }
+    assert rows.answer.tolist() == [f"{name} of train" for name in DISEASES]
+
+
+def test_without_the_right_card_a_row_cites_none():
+    rows = rows_of(encoder_of(), relevant_share=0.0)
+    assert {name: names_of(row.context) for name, row in rows.iterrows()} == {
+        "gout": ["asthma", "anemia"],
+        "asthma": ["gout", "anemia"],
+        "anemia": ["asthma", "sepsis"],
+        "sepsis": ["anemia", "scurvy"],
+        "scurvy": ["sepsis", "anemia"],
+    }
+    assert not rows.cited.any() and rows.answer.tolist() == [f"{name} of train" for name in DISEASES]
+
+
+@pytest.mark.parametrize(
+    ("context_share", "relevant_share", "with_context", "with_relevant"),
+    [(0.0, 1.0, 0, 0), (0.4, 0.5, 2, 1), (1.0, 0.8, 5, 4), (1.0, 0.0, 5, 0)],
+)
+def test_seeded_shares_of_the_rows_have_cards_and_the_right_card(
+    context_share, relevant_share, with_context, with_relevant
+):
+    encoder = encoder_of() if with_context else no_encoder
+    shares = {"context_share": context_share, "relevant_share": relevant_share}
+    rows = rows_of(encoder, **shares)
+    assert rows.index.tolist() == list(DISEASES)
+    assert rows.context.map(bool).sum() == with_context and (rows.cited > 0).sum() == with_relevant
+    pd.testing.assert_frame_equal(rows, rows_of(encoder, **shares))
+
+
+def test_of_several_right_cards_the_best_one_stands_in_the_prompt():
+    """Scurvy is answered as gout is, so both cards are right for both questions."""
+
+    def same_answer(table):
+        same = (table.card_id == "scurvy train").to_numpy()
+        return table.assign(answer=table.answer.mask(same, "gout of train"))
+
+    rows = rows_of(encoder_of(), same_answer)
+    assert [text.split()[2] for text in rows.context["scurvy"]] == ["scurvy?", "sepsis?"]
+    assert rows.context["gout"] == ["What is gout? gout of train", "What is asthma? asthma of train"]
+    assert rows.cited["gout"] == 1 and rows.answer["scurvy"] == "gout of train"
+
+
+def test_a_card_with_the_question_of_the_row_is_right_however_the_question_is_perturbed():
+    """Two cards ask about scurvy, with different answers."""
+
+    def same_question(table):
+        return table.assign(question=table.question.replace("What is sepsis?", "What is scurvy?"))
+
+    for relevant_share in (0.0, 1.0):
+        for seed in range(4):
+            shares = {"relevant_share": relevant_share, "perturb": True}
+            rows = rows_of(lambda questions: unit(["scurvy"] * len(questions)), same_question, seed, **shares)
+            read = " ".join(rows.context["scurvy"] + rows.context["sepsis"])
+            assert "sepsis of train" not in read and read.count("scurvy of train") == 2 * relevant_share
+
+
+def test_no_validation_or_test_card_stands_in_a_training_prompt():
+    """All splits have the same questions, so that the search ranks their cards alike."""
+    for relevant_share in (0.0, 0.5, 1.0):
+        rows = rows_of(encoder_of(), relevant_share=relevant_share, context_cards=15)
+        texts = [text for context in rows.context for text in context]
+        assert texts and all(text.endswith(" of train") for text in texts)
+        assert all(answer.endswith(" of train") for answer in rows.answer)
+
+
+def test_a_layperson_question_has_the_card_of_its_concept_and_stays_as_it_is():
+    def with_layperson(table):
+        table = table.assign(concept=table.group)
+        asked = {"card_id": "layperson", "question": "Why does SCURVY hurt?", "answer": "an everyday answer"}
+        asked |= {"group": "scurvy", "concept": "scurvy", "query_set": "layperson", "split": "train"}
+        return pd.concat([table, pd.DataFrame([asked])], ignore_index=True)
+
+    (row,) = rows_of(encoder_of(), with_layperson, query_sets=["layperson"], perturb=True).itertuples()
+    assert row.question == "Why does SCURVY hurt?" and row.card_id == "layperson"
+    assert (names_of(row.context), row.cited, row.answer) == (["scurvy", "sepsis"], 1, "scurvy of train")
+
+
+def test_a_row_with_cards_asks_a_perturbed_question():
+    """One of the three perturbations, drawn for each row. The search ranks for the question that is asked."""
+    from medcards.search.perturbations import PERTURBATIONS, perturb
+
+    encoded, kinds = [], set()
+
+    def encoder(questions):
+        encoded.extend(questions)
+        return unit(["gout"] * len(questions))
+
+    for seed in range(4):
+        encoded.clear()
+        rows = rows_of(encoder, perturb=True, seed=seed, context_share=0.6)
+        for name, row in rows.iterrows():
+            asked = f"What is {name}?"
+            drawn = [kind for kind in PERTURBATIONS if row.question == perturb(kind, asked, seed)]
+            assert (drawn and row.question in encoded) if row.context else row.question == asked
+            kinds |= set(drawn)
+        assert len(encoded) == 3
+    assert kinds == set(PERTURBATIONS)
 
 
 def test_rows_come_back_from_their_file(tokenizer, tmp_path):
     """Parquet gives the lists of texts back as arrays, and empty lists without a type."""
     from medcards.llm.tokenise import training_rows
 
-    for context in ([["Gout hurts."], []], [[], []]):
-        table = pd.concat([GOUT] * 2, ignore_index=True).assign(context=context)
+    for context, cited in (([["Gout hurts."], []], [1, 0]), ([[], []], [0, 0])):
+        table = pd.concat([GOUT] * 2, ignore_index=True).assign(context=context, cited=cited)
         table.to_parquet(tmp_path / "rows.parquet", index=False)
         read = pd.read_parquet(tmp_path / "rows.parquet")
-        rows, counts = training_rows(tokenizer, read, "", 128, read.context)
-        expected, counts_before = training_rows(tokenizer, table, "", 128, context)
+        rows, counts = training_rows(tokenizer, read, "", 512, read.context, read.cited)
+        expected, counts_before = training_rows(tokenizer, table, "", 512, context, cited)
         assert (rows.to_list(), counts) == (expected.to_list(), counts_before)
