@@ -42,6 +42,7 @@ from medcards.search.index import HnswIndex
 from medcards.search.query_sets import QuerySet, query_sets
 from medcards.search.selective import answerability_metrics, selective_curves
 from medcards.search.serving import UnadaptedSearch, choose_served
+from medcards.search.spelling import Spelling
 from medcards.search.systems import Retriever
 from medcards.search.vectors import Vectors, search_vectors
 from stages import DATA, figures, load_params, run
@@ -62,10 +63,13 @@ def main() -> dict:
     sets = query_sets(cards, answers, "validation", params.validation_queries, seed)
     if answer.split == "test":
         sets += query_sets(cards, answers, "test", params.test_queries, seed)
+    if params.spelling:
+        spelling = Spelling(answers.answer)
+        sets = [one.spelled(spelling) for one in sets]
 
     choosing = QuerySet.joined([one for one in sets if one.split == "validation" and not one.perturbed])
-    asked = vectors.questions_of(choosing.cards.card_id)
-    served, gain = choose_served(retriever, choosing, asked, ids, params.candidates, seed)
+    asked = choosing.vectors(vectors, encoder)
+    served, gain = choose_served(retriever, choosing, asked, ids, params, seed)
     log.info("served: %s", served)
     unadapted = None
     if read_manifest(DATA / "encoder")["trained"]:

@@ -32,6 +32,7 @@ class RerankEvalParams(Block):
     test_queries: PositiveInt
     validation_queries: PositiveInt
     candidates: int = Field(ge=2, le=RANKING_DEPTH)
+    spelling: bool
     risk: float = Field(gt=0, lt=0.5)
     batch_tokens: PositiveInt
 

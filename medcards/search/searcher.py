@@ -20,6 +20,7 @@ from medcards.search.encoder import TextEncoder, check_encoder
 from medcards.search.exported import search_encoder, search_scorer
 from medcards.search.index import HnswIndex
 from medcards.search.rankings import RANKING_DEPTH, Ranking
+from medcards.search.spelling import Spelling
 from medcards.search.systems import Retriever, Served
 from medcards.search.vectors import search_vectors
 
@@ -72,6 +73,7 @@ class Searcher:
         answerability: Answerability,
     ):
         self._answers, self._retriever, self._encoder = answers, retriever, encoder
+        self._spelling = Spelling(answers.answer) if served.spelling else None
         self.served, self.answerability = served, answerability
 
     @classmethod
@@ -126,6 +128,8 @@ class Searcher:
     def find_all(self, questions: list[str], k: int = 5) -> list[Found]:
         """Find the best cards of several questions, see :meth:`find`; faster than one question at a time."""
         questions = [check_question(question, k) for question in questions]
+        if self._spelling:
+            questions = [self._spelling.corrected(question) for question in questions]
         vectors = self._encoder(questions)
         found = self._retriever.rank(questions, vectors, self.served, [self.served.system])
         evident = evidence(self._retriever, questions, found, self.served)

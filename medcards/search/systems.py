@@ -34,12 +34,14 @@ class Served(Block):
     bm25_weight : weight of BM25 in ``hybrid``; ``hnsw`` has the rest of 1.
     rerank_weights : weights of the cosine similarity, BM25 and the cross-encoder in ``hybrid_rerank``.
     candidates : number of answers per question that the cross-encoder scores.
+    spelling : whether the spelling of a question is corrected first.
     """
 
     system: Literal[SERVED_SYSTEMS]
     bm25_weight: float
     rerank_weights: list[float]
     candidates: int
+    spelling: bool
 
 
 class Retriever:
