@@ -1,14 +1,16 @@
 """answer: every answering system answers the same questions, of the split that `answer.split` names.
 
 reads   data/cards, data/vectors, data/rankings (open systems), data/adapter, data/models/llm.json
-writes  data/answers/answers.jsonl (one row per question), data/figures/answer
+writes  data/answers: answers.jsonl (one row per question), open_book.parquet (the answers of the systems that read the
+        whole deck, by query set, with the relevant cards and without them); data/figures/answer
 
 Answers and likelihoods are kept in .scratch/answer by model and prompt. A run that was killed continues from there, and
 a system whose model and prompts did not change computes nothing again.
 """
 
+from medcards.answers.exam import Exam, Models
 from medcards.answers.records import AnswerParams, write_answers
-from medcards.answers.systems import Exam, chosen_systems
+from medcards.answers.systems import all_answers, chosen_systems
 from medcards.base.files import atomic, write_json
 from medcards.base.manifests import model_fingerprint, pinned_model
 from medcards.base.params import Seed
@@ -25,14 +27,16 @@ def main() -> None:
     cards = card_tables.load_cards(DATA / "cards")
     questions = params.asked(cards, seed)
     vectors = Vectors.load(DATA / "vectors", cards)
-    exam = Exam(cards, questions, vectors, DATA, llm, params, model_fingerprint(DATA, "llm"), seed)
-    answers = {name: answer(exam) for name, answer in systems.items()}
+    models = Models(llm, DATA / "adapter")
+    exam = Exam(cards, questions, vectors, DATA, models, params, model_fingerprint(DATA, "llm"), seed)
+    answers, open_book = all_answers(exam, params.open_book(cards, seed), systems)
     with atomic(DATA / "answers") as folder:
         folder.mkdir()
         asked = questions[["card_id", "split", "question"]].assign(
             reference=questions.answer, similarity_to_training=exam.nearest[1].astype(float)
         )
         write_answers(asked, answers, folder / "answers.jsonl")
+        open_book.to_parquet(folder / "open_book.parquet", index=False)
     with figures("answer") as folder:
         write_json(
             folder / "metrics.json",

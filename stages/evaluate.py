@@ -1,8 +1,10 @@
 """evaluate: score every answer, with intervals and paired differences.
 
-reads   data/cards, data/answers, data/quantisation, data/models/encoder.json (the unadapted encoder compares answers),
-        docs/judged_answers.csv (answers that the authors judged)
-writes  data/scores/scores.parquet (one row per question and system), data/figures/evaluate
+reads   data/cards, data/answers, data/rankings (which questions the search refuses), data/quantisation,
+        data/models/encoder.json (the unadapted encoder compares answers), docs/judged_answers.csv (answers that the
+        authors judged)
+writes  data/scores: scores.parquet (one row per question and system), open_book.parquet (one row per query set, way to
+        ask, question and system), served_answer.json (how a user is answered); data/figures/evaluate
 """
 
 from pathlib import Path
@@ -17,6 +19,7 @@ from medcards.answers.comparison import (
     summarise_answers,
     summarise_bases,
 )
+from medcards.answers.open_book import open_book_scores, refused_questions, served_answer, summarise_open_book
 from medcards.answers.records import read_answers
 from medcards.answers.scores import TermWeights, answer_scores, whole_sentence_scores
 from medcards.base.files import atomic, read_json, write_csv, write_json
@@ -48,13 +51,18 @@ def main() -> None:
     metrics["far_from_training"] = far_from_training(scores, similarity, groups, seed)
     metrics["agreement"] = reader_agreement(pd.read_csv(JUDGED), weights, encoder, seed)
     metrics["whole_sentences"] = summarise_answers(whole_sentence_scores(answers, weights), bootstrap)
+    asked = pd.read_parquet(DATA / "answers" / "open_book.parquet")
+    open_book = open_book_scores(asked, cards, refused_questions(DATA / "rankings"), weights) if len(asked) else asked
     with atomic(DATA / "scores") as folder:
         folder.mkdir()
+        open_book.to_parquet(folder / "open_book.parquet", index=False)
+        write_json(folder / "served_answer.json", served_answer(open_book, metrics["split"], seed))
         columns = {"card_id": answers.card_id, "split": answers.split, "group": groups}
         rows = [of.assign(system=name, **columns) for name, of in scores.items()]
         pd.concat(rows).to_parquet(folder / "scores.parquet", index=False)
     with figures("evaluate") as folder:
         write_json(folder / "metrics.json", metrics)
+        write_json(folder / "open_book.json", summarise_open_book(open_book, seed) if len(asked) else {})
         write_json(folder / "quantisation.json", summarise_bases(bases, sizes, bootstrap) if bases else {})
         write_csv(by_similarity(scores, similarity, groups, seed), folder / "by_similarity.csv")
 

@@ -9,7 +9,8 @@ from pydantic import Field, PositiveInt
 
 from medcards import InputError
 from medcards.base.params import Block
-from medcards.deck.cards import AskedSplit, sample
+from medcards.deck.cards import AskedSplit, corpus, sample
+from medcards.search.query_sets import QuerySet, query_sets
 
 MAX_CONTEXT_CARDS = 50
 """Number of cards that a ranking holds."""
@@ -22,14 +23,30 @@ class AnswerParams(Block):
     split: AskedSplit
     questions: PositiveInt
     test_questions: PositiveInt
+    open_book_sets: list[str]
     max_new_tokens: PositiveInt
     batch_tokens: PositiveInt
     context_cards: Annotated[int, Field(ge=1, le=MAX_CONTEXT_CARDS)]
 
     def asked(self, cards: pd.DataFrame, seed: int) -> pd.DataFrame:
         """The cards of ``split`` whose questions are asked: a sample of the deck's own questions."""
-        count = self.test_questions if self.split == "test" else self.questions
-        return sample(cards, self.split, count, seed, "own")
+        return sample(cards, self.split, self._count, seed, "own")
+
+    def open_book(self, cards: pd.DataFrame, seed: int) -> list[QuerySet]:
+        """The query sets that the open-book systems are asked, with the same number of questions each.
+
+        Raises
+        ------
+        InputError : the deck has no such query set.
+        """
+        sets = {one.name: one for one in query_sets(cards, corpus(cards), self.split, self._count, seed)}
+        if unknown := [name for name in self.open_book_sets if name not in sets]:
+            raise InputError(f"answer.open_book_sets: no query set is {unknown[0]}; the deck has: {', '.join(sets)}")
+        return [sets[name] for name in dict.fromkeys(self.open_book_sets)]
+
+    @property
+    def _count(self) -> int:
+        return self.test_questions if self.split == "test" else self.questions
 
 
 @dataclass

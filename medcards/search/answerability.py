@@ -105,11 +105,11 @@ def evidence(retriever: Retriever, questions: list[str], found: dict[str, Rankin
     """
     rows, _ = found[served.system]
     candidates = rows[:, : served.candidates]
-    cosine = np.nan_to_num(found["hnsw"][1])
+    cosine = found["hnsw"][1]
     coverage, known = retriever.bm25.coverage(questions, candidates)
     near, words = found["hnsw"][0][:, :AGREEMENT_DEPTH], found["bm25"][0][:, :AGREEMENT_DEPTH]
     table = {
-        "similarity": cosine[:, 0],
+        "similarity": np.nan_to_num(cosine[:, 0]),
         "margin": _margin(cosine, 2),
         "margin_10": _margin(cosine, 10),
         "margin_50": _margin(cosine, 50),
@@ -118,7 +118,7 @@ def evidence(retriever: Retriever, questions: list[str], found: dict[str, Rankin
         "known_words": known,
         "agreement": [len(set(a[a >= 0]) & set(b[b >= 0])) for a, b in zip(near, words, strict=True)],
     }
-    if "cross_encoder" in found:
+    if served.system == "hybrid_rerank":
         scored, scores = found["cross_encoder"]
         table["cross_encoder"] = np.where(scored == rows[:, :1], scores, 0).sum(axis=1)
     return pd.DataFrame(table, dtype=float)
@@ -127,7 +127,9 @@ def evidence(retriever: Retriever, questions: list[str], found: dict[str, Rankin
 def _margin(cosine: np.ndarray, depth: int) -> np.ndarray:
     """The first value of each row minus the mean of the next ones, down to ``depth``; 0 where there are none."""
     following = cosine[:, 1:depth]
-    return cosine[:, 0] - following.mean(axis=1) if following.shape[1] else np.zeros(len(cosine))
+    there = ~np.isnan(following)
+    means = np.where(there, following, 0).sum(axis=1) / np.maximum(there.sum(axis=1), 1)
+    return np.where(there.any(axis=1), np.nan_to_num(cosine[:, 0]) - means, 0)
 
 
 def asked_twice(
@@ -152,8 +154,7 @@ def asked_twice(
         ``correct`` (whether the first answer is relevant) and the :func:`evidence`.
     hidden : the rankings with the relevant answers hidden.
     """
-    place = {card: row for row, card in enumerate(answer_ids)}
-    relevant = [{place[card] for card in ids} for ids in queries.relevant]
+    relevant = queries.relevant_rows(answer_ids)
     hidden = retriever.rank_without(queries.questions, vectors, served, found, relevant)
     tables = []
     for answerable, rankings in ((True, found), (False, hidden)):

@@ -1,6 +1,6 @@
 """The questions that retrieval is measured on: the deck's own, those of other query sets, and perturbed ones."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -9,6 +9,7 @@ from medcards.deck.cards import sample
 from medcards.deck.relevance import relevant_answers
 from medcards.search.encoder import TextEncoder
 from medcards.search.perturbations import PERTURBATIONS, perturb
+from medcards.search.spelling import Spelling
 from medcards.search.vectors import Vectors
 
 
@@ -43,16 +44,38 @@ class QuerySet:
         """Whether the texts differ from those of the cards."""
         return self.name in PERTURBATIONS
 
+    @property
+    def in_other_words(self) -> bool:
+        """Whether the questions are other ones than the deck's own, see :func:`asks_in_other_words`."""
+        return asks_in_other_words(self.name)
+
+    def relevant_rows(self, answer_ids: np.ndarray) -> list[set[int]]:
+        """The rows of the relevant answers in a corpus with these card ids."""
+        place = {card: row for row, card in enumerate(answer_ids)}
+        return [{place[card] for card in ids} for ids in self.relevant]
+
+    def spelled(self, spelling: Spelling) -> "QuerySet":
+        """The same questions with their spelling corrected, which is what is searched."""
+        return replace(self, questions=[spelling.corrected(question) for question in self.questions])
+
     def vectors(self, known: Vectors, encoder: TextEncoder) -> np.ndarray:
-        """Unit vectors of the questions; perturbed questions are encoded.
+        """Unit vectors of the questions. Those that differ from the questions of their cards are encoded.
 
         Parameters
         ----------
         known : the encoder's vectors of the cards' questions.
         """
-        if self.perturbed:
-            return encoder(self.questions)
-        return known.questions_of(self.cards.card_id)
+        vectors = known.questions_of(self.cards.card_id)
+        changed = np.array(self.questions) != self.cards.question.to_numpy()
+        if changed.any():
+            vectors = vectors.copy()
+            vectors[changed] = encoder([self.questions[place] for place in np.flatnonzero(changed)])
+        return vectors
+
+
+def asks_in_other_words(name: str) -> bool:
+    """Whether a query set, such as ``layperson``, asks in other words than the deck's own questions."""
+    return name != "own" and name not in PERTURBATIONS
 
 
 def query_sets(cards: pd.DataFrame, answers: pd.DataFrame, split: str, count: int, seed: int) -> list[QuerySet]:

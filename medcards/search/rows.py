@@ -5,6 +5,8 @@ one. In some of these rows the right card is missing, so that the model also lea
 trains on such a mixture (Zhang et al., 2024, arXiv:2403.10131).
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 from pydantic import Field, PositiveInt
@@ -63,13 +65,9 @@ def rows_with_context(
         raise InputError(f"rows.query_sets: no training card is of {unknown[0]}; the deck has: {', '.join(known)}")
     train = _closed_book(sample(cards[cards.query_set.isin(params.query_sets)], "train", params.train_cards, seed))
     validation = _closed_book(sample(cards, "validation", params.validation_cards, seed, "own"))
-    random = np.random.default_rng(seed)
-    chosen = random.permutation(len(train))[: round(params.context_share * len(train))]
-    if len(chosen):
-        asked = train.iloc[chosen]
-        questions = perturbed(asked, random, seed) if params.perturb else asked.question.tolist()
-        read = with_context(asked, cards[cards.split == "train"], vectors, encoder(questions), params)
-        train = pd.concat([train.drop(index=read.index), read.assign(question=questions)]).sort_index()
+    if params.context_share:
+        read = with_context(train, cards[cards.split == "train"], vectors, encoder, params, seed)
+        train = pd.concat([train.drop(index=read.index), read]).sort_index()
     return train[ROW_COLUMNS], validation[ROW_COLUMNS]
 
 
@@ -87,71 +85,90 @@ def perturbed(cards: pd.DataFrame, random: np.random.Generator, seed: int) -> li
 
 
 def with_context(
-    asked: pd.DataFrame, train: pd.DataFrame, vectors: Vectors, questions: np.ndarray, params: RowsParams
+    rows: pd.DataFrame, train: pd.DataFrame, vectors: Vectors, encoder: TextEncoder, params: RowsParams, seed: int
 ) -> pd.DataFrame:
-    """Rows whose prompts hold the ``params.context_cards`` training cards that exact search ranks first.
+    """The rows whose prompts hold the ``params.context_cards`` training cards that exact search ranks first.
 
-    In the first share ``params.relevant_share`` of the rows, one relevant card stands in the prompt: the one that is
-    ranked first among the relevant ones, at its rank, or as the last card if its rank is lower. The row then has the
-    answer of this card. All other relevant cards are left out.
+    The share ``params.context_share`` of all rows, drawn at random, becomes such rows. In a share
+    ``params.relevant_share`` of them, one relevant card stands where the search ranks it, and the row has its answer.
+    These are drawn from the rows whose relevant card is ranked high enough for a prompt; there may be too few of them.
+    All other relevant cards are left out.
 
     Parameters
     ----------
-    asked : the rows with the questions of their cards, in random order.
+    rows : the training rows, closed book.
     train : the cards of the training split.
     vectors : the vectors of the deck, whose answers are searched.
-    questions : the vectors of the questions as they are asked, shape (rows, dimension).
 
     Returns
     -------
-    the rows, with their ``answer``, ``context`` and ``cited``.
+    the drawn rows, with their ``question`` as it is asked, ``answer``, ``context`` and ``cited``.
     """
-    searched = corpus(train)
+    random, searched = np.random.default_rng(seed), corpus(train)
+    order = random.permutation(len(rows))
+    questions = perturbed(rows, random, seed) if params.perturb else rows.question.tolist()
     answers = vectors.answers[pd.Index(vectors.answer_ids).get_indexer_for(searched.card_id)]
+    place_of, right = pd.Series(range(len(searched)), searched.card_id), relevant_answers(rows, searched)
+    relevant = [sorted(place_of[list(ids)]) for ids in right]
+    prompts = [
+        prompt_cards(answers @ question, places, params.context_cards)
+        for question, places in zip(encoder(questions), relevant, strict=True)
+    ]
+    count = round(params.context_share * len(rows))
+    with_relevant = round(params.relevant_share * count)
+    cited = {row: prompts[row].relevant_rank for row in order if prompts[row].relevant_rank}
+    cited = dict(list(cited.items())[:with_relevant])
+    others = [row for row in order if row not in cited][: count - with_relevant]
+    drawn = [*cited, *others]
+    read = [prompts[row].with_relevant if row in cited else prompts[row].without for row in drawn]
     texts = [card_text(*pair) for pair in zip(searched.question, searched.answer, strict=True)]
-    place_of, right = pd.Series(range(len(searched)), searched.card_id), relevant_answers(asked, searched)
-    given, context, cited = asked.answer.tolist(), [], []
-    for row, question in enumerate(questions):
-        relevant = sorted(place_of[list(right[row])])
-        shown = row < round(params.relevant_share * len(asked))
-        places, number = prompt_cards(answers @ question, relevant, params.context_cards, shown)
-        context.append([texts[place] for place in places])
-        cited.append(number)
-        if number:
-            given[row] = searched.answer[places[number - 1]]
-    return asked.assign(answer=given, context=context, cited=cited)
+    found = rows.iloc[drawn].assign(
+        question=[questions[row] for row in drawn],
+        context=[[texts[place] for place in places] for places in read],
+        cited=[cited.get(row, 0) for row in drawn],
+    )
+    found["answer"] = [
+        searched.answer[places[number - 1]] if number else answer
+        for places, number, answer in zip(read, found.cited, found.answer, strict=True)
+    ]
+    return found
 
 
-def prompt_cards(scores: np.ndarray, relevant: list[int], count: int, shown: bool) -> tuple[list[int], int]:
-    """The cards of a prompt, best first, and the number of the relevant one among them.
+class PromptCards(NamedTuple):
+    """The cards of a prompt, as places in the corpus, best first.
+
+    ``with_relevant`` holds the best relevant card, at ``relevant_rank``, from 1; ``without`` holds none. Where no
+    relevant card is ranked high enough, the rank is 0, and both are equal.
+    """
+
+    with_relevant: list[int]
+    without: list[int]
+    relevant_rank: int
+
+
+def prompt_cards(scores: np.ndarray, relevant: list[int], count: int) -> PromptCards:
+    """Choose the cards of a prompt.
 
     Parameters
     ----------
     scores : similarity of each card, shape (cards,).
     relevant : places of the relevant cards.
     count : number of cards, at most.
-    shown : whether the best relevant card is one of the cards.
-
-    Returns
-    -------
-    places : of the cards.
-    number : of the relevant card, from 1; 0 where there is none.
 
     Examples
     --------
-    >>> prompt_cards(np.array([0.9, 0.8, 0.7, 0.6, 0.5]), [1, 2], 3, shown=True)
-    ([0, 1, 3], 2)
-    >>> prompt_cards(np.array([0.9, 0.8, 0.7, 0.6, 0.5]), [4], 3, shown=True)
-    ([0, 1, 4], 3)
-    >>> prompt_cards(np.array([0.9, 0.8, 0.7, 0.6, 0.5]), [1, 2], 3, shown=False)
-    ([0, 3, 4], 0)
+    >>> prompt_cards(np.array([0.9, 0.8, 0.7, 0.6, 0.5]), [1, 2], 3)
+    PromptCards(with_relevant=[0, 1, 3], without=[0, 3, 4], relevant_rank=2)
+    >>> prompt_cards(np.array([0.9, 0.8, 0.7, 0.6, 0.5]), [4], 3)
+    PromptCards(with_relevant=[0, 1, 2], without=[0, 1, 2], relevant_rank=0)
     """
     others = scores.astype(np.float64)
     others[relevant] = -np.inf
-    places = [place for place in largest(others, count).tolist() if np.isfinite(others[place])]
-    if not shown or not relevant:
-        return places, 0
+    without = [place for place in largest(others, count).tolist() if np.isfinite(others[place])]
+    if not relevant:
+        return PromptCards(without, without, 0)
     best = relevant[int(scores[relevant].argmax())]
-    ahead = [place for place in places if (-scores[place], place) < (-scores[best], best)]
-    rank = min(len(ahead), count - 1)
-    return [*places[:rank], best, *places[rank : count - 1]], rank + 1
+    rank = sum((-scores[place], place) < (-scores[best], best) for place in without)
+    if rank >= count:
+        return PromptCards(without, without, 0)
+    return PromptCards([*without[:rank], best, *without[rank : count - 1]], without, rank + 1)

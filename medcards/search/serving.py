@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from medcards.base.stats import Bootstrap
-from medcards.search.evaluation import score_ranking
+from medcards.search.evaluation import RerankEvalParams, score_ranking
 from medcards.search.exact import exact_search
 from medcards.search.query_sets import QuerySet
 from medcards.search.rankings import RANKING_DEPTH, Ranking, rerank
@@ -35,7 +35,12 @@ def best_bm25_weight(dense: Ranking, bm25: Ranking, queries: QuerySet, answer_id
 
 
 def choose_served(
-    retriever: Retriever, queries: QuerySet, vectors: np.ndarray, answer_ids: np.ndarray, candidates: int, seed: int
+    retriever: Retriever,
+    queries: QuerySet,
+    vectors: np.ndarray,
+    answer_ids: np.ndarray,
+    params: RerankEvalParams,
+    seed: int,
 ) -> tuple[Served, dict | None]:
     """Choose the weights with the highest MRR@10 on the validation questions, and the system that is served.
 
@@ -48,21 +53,28 @@ def choose_served(
     queries : the validation questions, see :meth:`medcards.search.query_sets.QuerySet.joined`.
     vectors : their unit vectors, shape (questions, dimension).
     answer_ids : card ids of the corpus.
-    candidates : number of answers per question that the cross-encoder scores.
+    params : the number of candidates, and whether spelling is corrected.
 
     Returns
     -------
     served : the system and the weights.
     gain : the interval of re-ranking's gain in MRR@10 over ``hybrid``; None without a cross-encoder.
     """
-    served = Served(system="hybrid", bm25_weight=0.0, rerank_weights=[1.0, 0.0, 0.0], candidates=candidates)
+    served = Served(
+        system="hybrid",
+        bm25_weight=0.0,
+        rerank_weights=[1.0, 0.0, 0.0],
+        candidates=params.candidates,
+        spelling=params.spelling,
+        questions=False,
+    )
     found = retriever.rank(queries.questions, vectors, served, ["hnsw", "bm25"])
     bm25_weight = best_bm25_weight(found["hnsw"], found["bm25"], queries, answer_ids)
     served = served.model_copy(update={"bm25_weight": bm25_weight})
     if retriever.scorer is None:
         return served, None
     first = hybrid(found["hnsw"], found["bm25"], bm25_weight)
-    scores = retriever.scores(queries.questions, vectors, first[0][:, :candidates])
+    scores = retriever.scores(queries.questions, vectors, first[0][:, : params.candidates])
     mixtures = [_mixture(bm25_weight, weight) for weight in CROSS_ENCODER_WEIGHTS]
     reranked = [reciprocal_ranks(rerank(first, scores, weights), queries, answer_ids) for weights in mixtures]
     gains = -reciprocal_ranks(first, queries, answer_ids)
@@ -73,6 +85,21 @@ def choose_served(
     gain = Bootstrap(queries.cards.group, seed).interval(gains)
     system = "hybrid_rerank" if gain["lo"] > 0 else "hybrid"
     return served.model_copy(update={"rerank_weights": mixtures[_best(reranked)], "system": system}), gain
+
+
+def questions_help(rankings: list[tuple[QuerySet, Ranking, Ranking]], answer_ids: np.ndarray) -> bool:
+    """Whether the served system has a higher MRR@10 where it searches the questions of the cards as well.
+
+    Parameters
+    ----------
+    rankings : validation questions in other words than the deck's own, with the rankings of the served system without
+        and with the questions of the cards. An empty list gives False.
+    """
+    gains = [
+        (reciprocal_ranks(after, queries, answer_ids) - reciprocal_ranks(before, queries, answer_ids)).sum()
+        for queries, before, after in rankings
+    ]
+    return bool(round(sum(gains), 9) > 0)
 
 
 def _mixture(bm25_weight: float, cross_encoder: float) -> list[float]:
