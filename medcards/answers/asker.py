@@ -15,6 +15,7 @@ from pathlib import Path
 from threading import Lock
 
 from medcards import InputError
+from medcards.answers.open_book import QUOTED, WORDED
 from medcards.base.files import read_json
 from medcards.deck import cards as card_tables
 from medcards.deck.cards import card_text, read_material
@@ -27,8 +28,6 @@ MODELS = ("tuned", "base")
 """The models that can word an answer."""
 READ = ("all", "training", "none")
 """Which cards may be quoted, and read by a model before it answers."""
-QUOTING, WORDING = "search_open", "lora_rag_open"
-"""The answering systems that can be served: the first card, quoted, or the tuned model's wording of the cards."""
 NOT_ADVICE = "Not medical advice: no physician checked this."
 NO_ANSWER = "The deck probably has no answer."
 NO_CARD = f"None of the {RANKING_DEPTH} best cards is such a card."
@@ -74,8 +73,8 @@ def deck_remark(manifest: dict, data: Path) -> str:
     return "" if manifest["material"] == read_material(data / "cards") else OTHER_DECK
 
 
-def served_answer(data: Path) -> str:
-    """The answering system that is served, :data:`QUOTING` or :data:`WORDING`.
+def chosen_answer(data: Path) -> str:
+    """The answering system that is served: ``search_open`` quotes the first card, ``lora_rag_open`` words an answer.
 
     The stage evaluate chooses it on validation questions. Before that, the card is quoted.
 
@@ -85,9 +84,9 @@ def served_answer(data: Path) -> str:
     """
     file = data / "scores" / "served_answer.json"
     if not file.exists():
-        return QUOTING
+        return QUOTED
     chosen = read_json(file)
-    if not isinstance(chosen, dict) or chosen.get("system") not in (QUOTING, WORDING):
+    if not isinstance(chosen, dict) or chosen.get("system") not in (QUOTED, WORDED):
         raise InputError(f"{file} is damaged: run `dvc repro -f evaluate`")
     return chosen["system"]
 
@@ -99,7 +98,7 @@ class Asker:
     ----------
     training : ids of the training cards.
     data : the folder that the pipeline wrote.
-    served : the answering system that is served, see :func:`served_answer`.
+    served : the answering system that is served, see :func:`chosen_answer`.
     """
 
     def __init__(self, searcher: Searcher, training: set[str], data: Path, served: str):
@@ -117,7 +116,7 @@ class Asker:
         """
         data = Path(data)
         searcher, cards = Searcher.load(data), card_tables.load_cards(data / "cards")
-        return cls(searcher, set(cards.card_id[cards.split == "train"]), data, served_answer(data))
+        return cls(searcher, set(cards.card_id[cards.split == "train"]), data, chosen_answer(data))
 
     @cached_property
     def _manifest(self) -> dict | None:
@@ -175,8 +174,8 @@ class Asker:
             yield replace(reply, text=NO_ANSWER)
         elif model is None and not hits:
             yield replace(reply, text=NO_CARD)
-        elif model is None and (self.served == QUOTING or self.remark):
-            remark = "" if self.served == QUOTING else self.remark
+        elif model is None and (self.served == QUOTED or self.remark):
+            remark = "" if self.served == QUOTED else self.remark
             yield replace(reply, text=hits[0].answer, answered_by="card", cited=hits[0], remark=remark)
         else:
             remark = "" if model == "base" else self.remark

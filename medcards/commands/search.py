@@ -17,7 +17,7 @@ settings that were chosen on the validation questions. From Python:
 
 Each hit has `question`, `answer`, `card_id`, `source`, `score`, and `scores`, the scores of the systems behind it.
 `hnsw` is the cosine similarity of question and answer, `bm25` the score of their common words, `cross_encoder` the
-cross-encoder's score. `hybrid` and `hybrid_rerank` only order the hits of one question.
+cross-encoder's score. `hybrid`, `hybrid_rerank` and `with_questions` only order the hits of one question.
 
 The last line says how probable it is that the deck has an answer. JSON has it as `probability`, and `refused` tells
 whether the deck probably has none. From Python: `Searcher.load("data").find(question)`.

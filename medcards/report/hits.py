@@ -8,6 +8,10 @@ from dataclasses import asdict
 from medcards.answers.asker import NO_ANSWER, NO_CARD
 from medcards.search.answerability import EVEN
 from medcards.search.searcher import Found, Hit
+from medcards.search.systems import WITH_QUESTIONS
+
+_LATER = {"hybrid_rerank": "re-ranked", WITH_QUESTIONS: "with the cards' questions"}
+"""The systems that order the hits of the others, in their order, and what the page calls them."""
 
 
 def probability_in_words(probability: float, refused: bool) -> str:
@@ -94,11 +98,11 @@ def hits_as_html(hits: list[Hit], read: bool, cited: Hit | None = None) -> str:
     """
     parts = []
     for hit in hits:
-        before = ", ".join(f"{system} {score:.3f}" for system, score in hit.scores.items() if system != "hybrid_rerank")
-        after = f" → re-ranked {hit.scores['hybrid_rerank']:.3f}" if "hybrid_rerank" in hit.scores else ""
+        before = ", ".join(f"{system} {score:.3f}" for system, score in hit.scores.items() if system not in _LATER)
+        later = [f" → {said} {hit.scores[system]:.3f}" for system, said in _LATER.items() if system in hit.scores]
         marks = {"cited": "cited by the answer"} if hit == cited else {}
         marks |= {"read": "read by the model"} if read else {}
-        about = [*marks.values(), before + after, hit.source, hit.card_id]
+        about = [*marks.values(), before + "".join(later), hit.source, hit.card_id]
         parts.append(
             f'<div class="{" ".join(["card", *marks])}"><b>{hit.rank}. {html.escape(hit.question)}</b>\n'
             f'<p>{html.escape(hit.answer)}</p>\n<div class="about">{html.escape(" · ".join(about))}</div></div>\n'

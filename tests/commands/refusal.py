@@ -7,7 +7,7 @@ ROUTER = "how do I reset my router"
 """The deck holds no word of it."""
 REFUSE_BELOW = 0.8
 """The tiny models differ from run to run. Fitted on them, the model gave this question a probability of 0.13 to 0.61,
-and questions of the deck 0.94 or more (six runs)."""
+and questions of the deck 0.94 or more (nine runs)."""
 
 
 def refuse_more(data: Path) -> None:
