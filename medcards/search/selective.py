@@ -17,7 +17,7 @@ import pandas as pd
 from medcards.base.stats import Bootstrap
 from medcards.search.answerability import Answerability
 
-BINS = 10
+CALIBRATION_BINS = 10
 """Number of bins of equal width of the calibration error and of the reliability plot."""
 COVERAGES = [step / 20 for step in range(1, 21)]
 """Coverages at which the curve of risk is drawn."""
@@ -90,18 +90,18 @@ def refused_at(probability: np.ndarray, answerable: np.ndarray, share: float, we
 
 
 def calibration_error(probability: np.ndarray, answerable: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Expected calibration error over :data:`BINS` bins of equal width (Naeini et al., AAAI 2015).
+    """Expected calibration error over :data:`CALIBRATION_BINS` bins of equal width (Naeini et al., AAAI 2015).
 
     >>> calibration_error(np.array([0.9, 0.1]), np.array([1, 0]), np.ones((1, 2))).round(6).tolist()
     [0.1]
     """
-    member = _bins(probability)[:, None] == np.arange(BINS)
+    member = _bins(probability)[:, None] == np.arange(CALIBRATION_BINS)
     gaps = (weights * (probability - answerable)) @ member
     return np.abs(gaps).sum(axis=1) / weights.sum(axis=1)
 
 
 def _bins(probability: np.ndarray) -> np.ndarray:
-    return np.minimum((probability * BINS).astype(int), BINS - 1)
+    return np.minimum((probability * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
 
 
 def selective_metrics(asked: pd.DataFrame, refuse_below: float, share: float, seed: int) -> dict[str, dict]:
