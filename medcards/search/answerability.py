@@ -40,7 +40,7 @@ REGULARISATION = 1.0
 SMALLEST_SCALE = 1e-9
 """Smallest standard deviation of evidence that differs between questions. A smaller one is a rounding error."""
 ROUNDING = 1e-9
-"""Added to a product before it is rounded down: 0.29 times 100 is 28.999999999999996."""
+"""Largest rounding error of a share: 0.29 times 100 is 28.999999999999996."""
 EVEN = 0.5
 """Probability from which an answer is more likely than none. A question is never refused above it."""
 

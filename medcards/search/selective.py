@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from medcards.base.stats import Bootstrap
-from medcards.search.answerability import Answerability
+from medcards.search.answerability import ROUNDING, Answerability
 
 CALIBRATION_BINS = 10
 """Number of bins of equal width of the calibration error and of the reliability plot."""
@@ -86,7 +86,7 @@ def refused_at(probability: np.ndarray, answerable: np.ndarray, share: float, we
     with np.errstate(invalid="ignore"):
         kept = np.cumsum(right, axis=1) / right.sum(axis=1, keepdims=True)
         refused = 1 - np.cumsum(wrong, axis=1) / wrong.sum(axis=1, keepdims=True)
-    return np.where(kept >= 1 - share, refused, 0).max(axis=1)
+    return np.where(kept >= 1 - share - ROUNDING, refused, 0).max(axis=1)
 
 
 def calibration_error(probability: np.ndarray, answerable: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -142,7 +142,7 @@ def risk_curve(asked: pd.DataFrame, seed: int) -> pd.DataFrame:
 
     def risk_at(coverage: float, weights: np.ndarray) -> np.ndarray:
         reached, risk = risks(probability, correct, weights)
-        return risk[np.arange(len(risk)), (reached >= coverage - 1e-9).argmax(axis=1)]
+        return risk[np.arange(len(risk)), (reached >= coverage - ROUNDING).argmax(axis=1)]
 
     rows = [{"coverage": step} | bootstrap.statistic(partial(risk_at, step)) for step in COVERAGES]
     return pd.DataFrame(rows)
