@@ -28,7 +28,7 @@ from medcards.base.files import atomic, write_csv, write_json
 from medcards.base.manifests import model_folder, read_manifest
 from medcards.base.params import Seed
 from medcards.deck import cards as card_tables
-from medcards.search.answerability import MODEL_FILE, asked_twice, with_probabilities
+from medcards.search.answerability import asked_twice, with_probabilities
 from medcards.search.cross_encoder import load_scorer, memoised
 from medcards.search.encoder import check_encoder, encode_questions, load_encoder
 from medcards.search.evaluation import (
@@ -80,11 +80,10 @@ def main() -> dict:
         bm25 = retriever.bm25.search(choosing.questions)
         unadapted = UnadaptedSearch(Vectors.load(DATA / "vectors", cards), choosing, bm25)
 
-    manifest = read_manifest(DATA / "reranker")
     metrics = {"corpus": len(answers), "served": served.model_dump(), "split": answer.split}
     if gain:
         metrics["reranking_gain"] = {"mrr@10": gain}
-    metrics["reranker"] = {key: manifest[key] for key in ("model", "trained")}
+    metrics["reranker"] = {key: read_manifest(DATA / "reranker")[key] for key in ("model", "trained")}
     field = QuestionField(cards, answers, vectors)
     tables, asked_tables, compared = [], [], []
     for queries in tqdm(sets, desc="query sets"):
@@ -120,7 +119,7 @@ def main() -> dict:
         folder.mkdir()
         pd.concat(tables).to_parquet(folder / "rankings.parquet", index=False)
         write_json(folder / "served.json", served.model_dump())
-        write_json(folder / MODEL_FILE, answerability.model_dump())
+        answerability.save(folder)
         judged.to_parquet(folder / "answerability.parquet", index=False)
     with figures("rerank_eval") as folder:
         write_json(folder / "metrics.json", metrics)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from medcards import InputError
-from medcards.base.files import read_json
+from medcards.base.files import atomic, read_json
 from medcards.base.params import Block
 from medcards.search.query_sets import QuerySet
 from medcards.search.rankings import Ranking
@@ -37,6 +37,10 @@ PARTS = 10
 """Number of parts of the groups; the probabilities of each are those of a model fitted on the others."""
 REGULARISATION = 1.0
 """Inverse strength of the L2 penalty on the weights of standardised evidence: scikit-learn's default."""
+SMALLEST_SCALE = 1e-9
+"""Smallest standard deviation of evidence that differs between questions. A smaller one is a rounding error."""
+ROUNDING = 1e-9
+"""Largest rounding error of a share: 0.29 times 100 is 28.999999999999996."""
 EVEN = 0.5
 """Probability from which an answer is more likely than none. A question is never refused above it."""
 
@@ -68,9 +72,21 @@ class Answerability(Block):
         InputError : the file is missing or damaged.
         """
         try:
-            return cls(**read_json(folder / MODEL_FILE))
+            return cls.model_validate(read_json(folder / MODEL_FILE))
         except ValidationError:
             raise InputError(f"{folder / MODEL_FILE} is damaged: run `dvc repro -f rerank_eval`") from None
+
+    def save(self, folder: Path) -> None:
+        """Write the model with all digits, so that a question is refused by the same probability everywhere."""
+        with atomic(folder / MODEL_FILE) as file:
+            file.write_text(f"{self.model_dump_json(indent=2)}\n", encoding="utf-8")
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Answerability":
+        lengths = {len(self.means), len(self.scales), len(self.weights)}
+        if lengths != {len(self.features)} or not set(self.features) <= set(FEATURES):
+            raise ValueError("the numbers do not belong to the features")
+        return self
 
     def probabilities(self, evidence: pd.DataFrame) -> np.ndarray:
         """The probability that the deck has an answer, by question.
@@ -87,7 +103,13 @@ class Answerability(Block):
         return probability < self.refuse_below
 
 
-def evidence(retriever: Retriever, questions: list[str], found: dict[str, Ranking], served: Served) -> pd.DataFrame:
+def evidence(
+    retriever: Retriever,
+    questions: list[str],
+    found: dict[str, Ranking],
+    served: Served,
+    hidden: list[set[int]] | None = None,
+) -> pd.DataFrame:
     """What a search tells about whether the deck has an answer, one row per question.
 
     ``similarity``      cosine similarity of the nearest answer
@@ -102,11 +124,12 @@ def evidence(retriever: Retriever, questions: list[str], found: dict[str, Rankin
     Parameters
     ----------
     found : rankings of :meth:`medcards.search.systems.Retriever.rank` for the questions.
+    hidden : row numbers of the answers that the deck lacks, by question; the rankings are without them.
     """
     rows, _ = found[served.system]
     candidates = rows[:, : served.candidates]
     cosine = found["hnsw"][1]
-    coverage, known = retriever.bm25.coverage(questions, candidates)
+    coverage, known = retriever.bm25.coverage(questions, candidates, hidden)
     near, words = found["hnsw"][0][:, :AGREEMENT_DEPTH], found["bm25"][0][:, :AGREEMENT_DEPTH]
     table = {
         "similarity": np.nan_to_num(cosine[:, 0]),
@@ -157,7 +180,7 @@ def asked_twice(
     relevant = queries.relevant_rows(answer_ids)
     hidden = retriever.rank_without(queries.questions, vectors, served, found, relevant)
     tables = []
-    for answerable, rankings in ((True, found), (False, hidden)):
+    for answerable, rankings, lacks in ((True, found, None), (False, hidden, relevant)):
         first = rankings[served.system][0][:, 0]
         about = {
             "split": queries.split,
@@ -167,7 +190,7 @@ def asked_twice(
             "answerable": answerable,
             "correct": [row in rows for row, rows in zip(first.tolist(), relevant, strict=True)],
         }
-        table = evidence(retriever, queries.questions, rankings, served)
+        table = evidence(retriever, queries.questions, rankings, served, lacks)
         tables.append(table.assign(**about)[[*about, *table.columns]])
     return pd.concat(tables, ignore_index=True), hidden
 
@@ -187,7 +210,7 @@ def fit_answerability(evidence: pd.DataFrame, answerable: np.ndarray, false_refu
 
     values = evidence.to_numpy()
     means, scales = values.mean(axis=0), values.std(axis=0)
-    scales = np.where(scales > 0, scales, 1)
+    scales = np.where(scales > SMALLEST_SCALE, scales, 1)
     fitted = LogisticRegression(C=REGULARISATION, max_iter=1000).fit((values - means) / scales, answerable)
     model = Answerability(
         features=list(evidence),
@@ -197,7 +220,8 @@ def fit_answerability(evidence: pd.DataFrame, answerable: np.ndarray, false_refu
         intercept=float(fitted.intercept_[0]),
         refuse_below=0.0,
     )
-    threshold = np.quantile(model.probabilities(evidence[answerable]), false_refusals, method="lower")
+    rising = np.sort(model.probabilities(evidence[answerable]))
+    threshold = rising[int(false_refusals * len(rising) + ROUNDING)]
     return model.model_copy(update={"refuse_below": min(float(threshold), EVEN)})
 
 
@@ -205,7 +229,7 @@ def with_probabilities(asked: pd.DataFrame, risk: float) -> tuple[pd.DataFrame, 
     """Fit the model on the validation questions, and add the column ``probability`` to all questions.
 
     The probabilities of validation questions are held out: each part of their groups has those of a model that is
-    fitted on the other parts.
+    fitted on the other parts. Where all are of one group, there are no other parts, and none is held out.
 
     Parameters
     ----------
@@ -218,7 +242,7 @@ def with_probabilities(asked: pd.DataFrame, risk: float) -> tuple[pd.DataFrame, 
     model = fit_answerability(fitted_on[features], fitted_on.answerable.to_numpy(), risk)
     probability = pd.Series(model.probabilities(asked), index=asked.index)
     part = pd.Series(pd.factorize(fitted_on.group)[0] % PARTS, index=fitted_on.index)
-    for number in range(part.max() + 1):
+    for number in part.unique() if part.nunique() > 1 else ():
         others, held_out = fitted_on[part != number], fitted_on[part == number]
         of_others = fit_answerability(others[features], others.answerable.to_numpy(), risk)
         probability[held_out.index] = of_others.probabilities(held_out)

@@ -1,5 +1,8 @@
 """BM25 over the words of the answers."""
 
+from collections import Counter
+from collections.abc import Iterable
+
 import numpy as np
 
 from medcards.deck.words import stems
@@ -38,26 +41,35 @@ class Bm25:
         known = [word for word in words if word in self._index.vocab_dict]
         return self._index.get_scores(known) if known else np.zeros(self._answers)
 
-    def coverage(self, questions: list[str], rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def coverage(
+        self, questions: list[str], rows: np.ndarray, hidden: list[set[int]] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The share of a question's words that answers hold, weighted by inverse document frequency.
 
         Parameters
         ----------
         rows : row numbers of the corpus, shape (questions, answers); -1 holds no word.
+        hidden : row numbers of the answers that the deck lacks, by question. The weights are those of the whole deck.
 
         Returns
         -------
         coverage : by answer, shape of ``rows``. A question without a word that is not a stop word has coverage 0.
-        known : the share of words that any answer of the corpus holds, shape (questions,).
+        known : the share of words that any answer of the deck holds, shape (questions,).
         """
         coverage, known = np.zeros(rows.shape), np.zeros(len(rows))
         for place, asked in enumerate(map(set, stems(questions))):
             weights = {word: self._weight(word) for word in sorted(asked)}
             total = sum(weights.values()) or 1.0
-            held = [set(words) for words in stems([self._texts[row] if row >= 0 else "" for row in rows[place]])]
+            held = self._words(rows[place].tolist())
             coverage[place] = [sum(weights[word] for word in weights if word in words) / total for words in held]
-            known[place] = sum(weights[word] for word in weights if self._frequency(word)) / total
+            lost = Counter(word for words in self._words(hidden[place]) for word in words) if hidden else {}
+            there = [word for word in weights if self._frequency(word) > lost.get(word, 0)]
+            known[place] = sum(weights[word] for word in there) / total
         return coverage, known
+
+    def _words(self, rows: Iterable[int]) -> list[set[str]]:
+        """The word stems of answers; none of row -1."""
+        return [set(words) for words in stems([self._texts[row] if row >= 0 else "" for row in rows])]
 
     def _frequency(self, word: str) -> int:
         """The number of answers that hold a word stem."""

@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from medcards.base.stats import Bootstrap
-from medcards.search.answerability import Answerability
+from medcards.search.answerability import ROUNDING, Answerability
 
-BINS = 10
+CALIBRATION_BINS = 10
 """Number of bins of equal width of the calibration error and of the reliability plot."""
 COVERAGES = [step / 20 for step in range(1, 21)]
 """Coverages at which the curve of risk is drawn."""
@@ -86,22 +86,22 @@ def refused_at(probability: np.ndarray, answerable: np.ndarray, share: float, we
     with np.errstate(invalid="ignore"):
         kept = np.cumsum(right, axis=1) / right.sum(axis=1, keepdims=True)
         refused = 1 - np.cumsum(wrong, axis=1) / wrong.sum(axis=1, keepdims=True)
-    return np.where(kept >= 1 - share, refused, 0).max(axis=1)
+    return np.where(kept >= 1 - share - ROUNDING, refused, 0).max(axis=1)
 
 
 def calibration_error(probability: np.ndarray, answerable: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Expected calibration error over :data:`BINS` bins of equal width (Naeini et al., AAAI 2015).
+    """Expected calibration error over :data:`CALIBRATION_BINS` bins of equal width (Naeini et al., AAAI 2015).
 
     >>> calibration_error(np.array([0.9, 0.1]), np.array([1, 0]), np.ones((1, 2))).round(6).tolist()
     [0.1]
     """
-    member = _bins(probability)[:, None] == np.arange(BINS)
+    member = _bins(probability)[:, None] == np.arange(CALIBRATION_BINS)
     gaps = (weights * (probability - answerable)) @ member
     return np.abs(gaps).sum(axis=1) / weights.sum(axis=1)
 
 
 def _bins(probability: np.ndarray) -> np.ndarray:
-    return np.minimum((probability * BINS).astype(int), BINS - 1)
+    return np.minimum((probability * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
 
 
 def selective_metrics(asked: pd.DataFrame, refuse_below: float, share: float, seed: int) -> dict[str, dict]:
@@ -142,7 +142,7 @@ def risk_curve(asked: pd.DataFrame, seed: int) -> pd.DataFrame:
 
     def risk_at(coverage: float, weights: np.ndarray) -> np.ndarray:
         reached, risk = risks(probability, correct, weights)
-        return risk[np.arange(len(risk)), (reached >= coverage - 1e-9).argmax(axis=1)]
+        return risk[np.arange(len(risk)), (reached >= coverage - ROUNDING).argmax(axis=1)]
 
     rows = [{"coverage": step} | bootstrap.statistic(partial(risk_at, step)) for step in COVERAGES]
     return pd.DataFrame(rows)

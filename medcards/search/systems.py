@@ -116,7 +116,7 @@ class Retriever:
         found: dict[str, Ranking],
         hidden: list[set[int]],
     ) -> dict[str, Ranking]:
-        """Rank with the served system as if the deck lacked some answers.
+        """Rank with the served system as if the deck lacked some answers. BM25's weights are those of the whole deck.
 
         Parameters
         ----------
