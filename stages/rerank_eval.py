@@ -5,6 +5,9 @@ with words dropped, and in lower case. The weights and the served system are cho
 layperson together. The served system ranks every query set; other systems with a cross-encoder rank the own questions
 only. Test questions are ranked where `answer.split` is test.
 
+On query sets in other words than the deck's own questions, the served system also searches the questions of the cards
+(`with_questions`). Users are served so if its MRR@10 is higher on the validation questions.
+
 Each question is asked twice, with its relevant answers in the corpus and with all of them hidden. On the validation
 questions of every query set, a model learns the probability that the deck has an answer.
 
@@ -40,10 +43,11 @@ from medcards.search.evaluation import (
 from medcards.search.exported import search_encoder, search_scorer
 from medcards.search.index import HnswIndex
 from medcards.search.query_sets import QuerySet, query_sets
+from medcards.search.question_field import QuestionField
 from medcards.search.selective import answerability_metrics, selective_curves
-from medcards.search.serving import UnadaptedSearch, choose_served
+from medcards.search.serving import UnadaptedSearch, choose_served, questions_help
 from medcards.search.spelling import Spelling
-from medcards.search.systems import Retriever
+from medcards.search.systems import WITH_QUESTIONS, Retriever
 from medcards.search.vectors import Vectors, search_vectors
 from stages import DATA, figures, load_params, run
 
@@ -81,22 +85,32 @@ def main() -> dict:
     if gain:
         metrics["reranking_gain"] = {"mrr@10": gain}
     metrics["reranker"] = {key: manifest[key] for key in ("model", "trained")}
-    tables, asked_tables = [], []
+    field = QuestionField(cards, answers, vectors)
+    tables, asked_tables, compared = [], [], []
     for queries in tqdm(sets, desc="query sets"):
         asked = queries.vectors(vectors, encoder)
         found = rank_queries(queries, asked, retriever, served)
         evidence, hidden = asked_twice(queries, asked, retriever, served, found, ids)
         asked_tables.append(evidence)
         found.pop("cross_encoder", None)  # scores of candidates, and no ranking
+        lacking = {served.system: hidden[served.system]}
+        if queries.in_other_words:
+            similarities, relevant = field.measured(queries, asked), queries.relevant_rows(ids)
+            found[WITH_QUESTIONS] = retriever.rank_with_questions(queries.questions, similarities, served)
+            lacking[WITH_QUESTIONS] = retriever.rank_with_questions(queries.questions, similarities, served, relevant)
+            if queries.split == "validation":
+                compared.append((queries, found[served.system], found[WITH_QUESTIONS]))
         if unadapted:
             found |= unadapted.rank(queries, found["bm25"])
         measured = measure_rankings(found, queries, ids, params.candidates, seed)
         metrics.setdefault(queries.split, {})[queries.name] = measured
         tables.append(ranking_table(found, queries, ids).assign(hidden=False))
-        tables.append(ranking_table({served.system: hidden[served.system]}, queries, ids).assign(hidden=True))
+        tables.append(ranking_table(lacking, queries, ids).assign(hidden=True))
         if queries.name == "own":  # the last split is the one that is asked for
             own, curve = queries, recall_at_k(found, queries.relevant, ids)
 
+    served = served.model_copy(update={"questions": questions_help(compared, ids)})
+    metrics["served"] = served.model_dump()
     judged, answerability = with_probabilities(pd.concat(asked_tables, ignore_index=True), params.risk)
 
     # The clock measures the models that are served. They are exported here, so that the first search starts fast.

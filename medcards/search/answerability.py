@@ -154,8 +154,7 @@ def asked_twice(
         ``correct`` (whether the first answer is relevant) and the :func:`evidence`.
     hidden : the rankings with the relevant answers hidden.
     """
-    place = {card: row for row, card in enumerate(answer_ids)}
-    relevant = [{place[card] for card in ids} for ids in queries.relevant]
+    relevant = queries.relevant_rows(answer_ids)
     hidden = retriever.rank_without(queries.questions, vectors, served, found, relevant)
     tables = []
     for answerable, rankings in ((True, found), (False, hidden)):

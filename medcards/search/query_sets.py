@@ -44,6 +44,16 @@ class QuerySet:
         """Whether the texts differ from those of the cards."""
         return self.name in PERTURBATIONS
 
+    @property
+    def in_other_words(self) -> bool:
+        """Whether the questions are other ones than the deck's own, see :func:`asks_in_other_words`."""
+        return asks_in_other_words(self.name)
+
+    def relevant_rows(self, answer_ids: np.ndarray) -> list[set[int]]:
+        """The rows of the relevant answers in a corpus with these card ids."""
+        place = {card: row for row, card in enumerate(answer_ids)}
+        return [{place[card] for card in ids} for ids in self.relevant]
+
     def spelled(self, spelling: Spelling) -> "QuerySet":
         """The same questions with their spelling corrected, which is what is searched."""
         return replace(self, questions=[spelling.corrected(question) for question in self.questions])
@@ -61,6 +71,11 @@ class QuerySet:
             vectors = vectors.copy()
             vectors[changed] = encoder([self.questions[place] for place in np.flatnonzero(changed)])
         return vectors
+
+
+def asks_in_other_words(name: str) -> bool:
+    """Whether a query set, such as ``layperson``, asks in other words than the deck's own questions."""
+    return name != "own" and name not in PERTURBATIONS
 
 
 def query_sets(cards: pd.DataFrame, answers: pd.DataFrame, split: str, count: int, seed: int) -> list[QuerySet]:

@@ -66,6 +66,7 @@ def choose_served(
         rerank_weights=[1.0, 0.0, 0.0],
         candidates=params.candidates,
         spelling=params.spelling,
+        questions=False,
     )
     found = retriever.rank(queries.questions, vectors, served, ["hnsw", "bm25"])
     bm25_weight = best_bm25_weight(found["hnsw"], found["bm25"], queries, answer_ids)
@@ -84,6 +85,21 @@ def choose_served(
     gain = Bootstrap(queries.cards.group, seed).interval(gains)
     system = "hybrid_rerank" if gain["lo"] > 0 else "hybrid"
     return served.model_copy(update={"rerank_weights": mixtures[_best(reranked)], "system": system}), gain
+
+
+def questions_help(rankings: list[tuple[QuerySet, Ranking, Ranking]], answer_ids: np.ndarray) -> bool:
+    """Whether the served system has a higher MRR@10 where it searches the questions of the cards as well.
+
+    Parameters
+    ----------
+    rankings : validation questions in other words than the deck's own, with the rankings of the served system without
+        and with the questions of the cards. An empty list gives False.
+    """
+    gains = [
+        (reciprocal_ranks(after, queries, answer_ids) - reciprocal_ranks(before, queries, answer_ids)).sum()
+        for queries, before, after in rankings
+    ]
+    return bool(round(sum(gains), 9) > 0)
 
 
 def _mixture(bm25_weight: float, cross_encoder: float) -> list[float]:
