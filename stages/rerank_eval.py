@@ -3,7 +3,7 @@
 Query sets: the deck's own questions, layperson questions where the source has them, and the own questions with typos,
 with words dropped, and in lower case. The weights and the served system are chosen on the validation questions, own and
 layperson together. The served system ranks every query set; other systems with a cross-encoder rank the own questions
-only. Test questions are ranked where `answer.split` is test.
+only. Test questions are ranked where `answer.split` is test, in place of the perturbed validation questions.
 
 On query sets in other words than the deck's own questions, the served system also searches the questions of the cards
 (`with_questions`). Users are served so if its MRR@10 is higher on the validation questions.
@@ -62,6 +62,7 @@ def main() -> dict:
     retriever = Retriever(answers.answer.tolist(), vectors.answers, index, scorer and memoised(scorer))
     sets = query_sets(cards, answers, "validation", params.validation_queries, seed)
     if answer.split == "test":
+        sets = [one for one in sets if not one.perturbed]  # those choose nothing
         sets += query_sets(cards, answers, "test", params.test_queries, seed)
     if params.spelling:
         spelling = Spelling(answers.answer)
