@@ -124,5 +124,7 @@ def served_answer(scores: pd.DataFrame, split: str, seed: int) -> dict:
         return {"system": QUOTED, "difference": None}
     whole = scores[~scores.hidden].pivot(index=["query_set", "card_id", "group"], columns="system", values=HEADLINE)
     gain = (whole[WORDED] - whole[QUOTED]).reset_index(name="gain")
+    if gain.gain.isna().all():  # no reference has a word that its question lacks
+        return {"system": QUOTED, "difference": None}
     difference = Bootstrap(gain.group, seed).interval(gain.gain)
     return {"system": WORDED if difference["lo"] > 0 else QUOTED, "difference": difference}

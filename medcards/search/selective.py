@@ -59,11 +59,19 @@ def risks(probability: np.ndarray, correct: np.ndarray, weights: np.ndarray) -> 
 def risk_area(probability: np.ndarray, correct: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Area under the curve of risk over coverage (AURC); lower is better.
 
-    >>> risk_area(np.array([0.9, 0.4]), np.array([1, 0]), np.ones((1, 2))).tolist()
-    [0.25]
+    From one threshold to the next the errors rise evenly. So the area is the same where each question counts twice, and
+    a resample, which has fewer thresholds, has no larger area for it.
+
+    >>> risk_area(np.array([0.9, 0.4]), np.array([1, 0]), np.ones((1, 2))).round(4).tolist()
+    [0.1534]
     """
-    coverage, risk = risks(probability, correct, weights)
-    return (risk * np.diff(coverage, axis=1, prepend=0)).sum(axis=1)
+    asked, errors = _by_threshold(probability, weights, weights * (1 - correct))
+    answered, wrong = np.cumsum(asked, axis=1), np.cumsum(errors, axis=1)
+    before = answered - asked
+    growth = np.log(np.maximum(answered, 1) / np.maximum(before, 1)) * (before > 0)
+    # The integral of (wrong + rate * x) / (before + x), where x runs from 0 to the questions of a threshold.
+    areas = errors + (wrong - errors - before * errors / np.maximum(asked, 1)) * growth
+    return areas.sum(axis=1) / answered[:, -1]
 
 
 def coverage_at_risk(probability: np.ndarray, correct: np.ndarray, risk: float, weights: np.ndarray) -> np.ndarray:

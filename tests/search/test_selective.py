@@ -1,5 +1,7 @@
 """Measures of a probability that a question has an answer: AUROC, risk and coverage, refusals, calibration."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -55,9 +57,36 @@ def test_a_question_that_a_resample_has_twice_counts_twice():
 
 
 def test_risk_area():
-    assert risk_area(PROBABILITY, CORRECT, ONCE)[0] == pytest.approx(0.25 * 0 + 0.5 / 3 + 0.25 / 2)
+    """The first question is right. Of the next two one is right, and the last one is wrong."""
+    halves, last = 1 - 0.5 * np.log(3), 1 + (1 - 3) * np.log(4 / 3)
+    assert risk_area(PROBABILITY, CORRECT, ONCE)[0] == pytest.approx((halves + last) / 4)
+    steps = (np.arange(1000) + 0.5) / 1000  # the same curve in small steps of coverage
+    curve = [*0 * steps, *steps / (1 + 2 * steps), *steps / (1 + 2 * steps), *(1 + steps) / (3 + steps)]
+    assert risk_area(PROBABILITY, CORRECT, ONCE)[0] == pytest.approx(np.mean(curve), abs=1e-6)
     assert risk_area(PROBABILITY, np.ones(4), ONCE)[0] == 0
     assert risk_area(PROBABILITY, np.zeros(4), ONCE)[0] == 1
+
+
+def test_risk_area_does_not_depend_on_the_number_of_thresholds():
+    """Each question counts twice, or stands there twice. Some weights are 0."""
+    random = np.random.default_rng(0)
+    probability, correct = random.random(30), random.integers(2, size=30)
+    weights = random.integers(3, size=(20, 30)).astype(float)
+    once = risk_area(probability, correct, weights)
+    assert risk_area(probability, correct, 2 * weights) == pytest.approx(once)
+    twice = risk_area(np.tile(probability, 2), np.tile(correct, 2), np.tile(weights, 2))
+    assert twice == pytest.approx(once)
+    kept = weights[0] > 0
+    assert risk_area(probability[kept], correct[kept], weights[:1, kept]) == pytest.approx(once[:1])
+
+
+def test_the_risk_area_of_perfect_probabilities_lies_in_its_interval():
+    """Of few questions, each asked with its answer and without."""
+    answerable, group = np.repeat([1.0, 0.0], 12), np.tile(np.arange(12), 2)
+    probability = np.linspace(1, 0, 24)
+    found = Bootstrap(group, seed=0).statistic(partial(risk_area, probability, answerable))
+    assert found["lo"] == pytest.approx(found["mean"]) == found["hi"]
+    assert found["mean"] == pytest.approx(0.5 - 0.5 * np.log(2))
 
 
 @pytest.mark.parametrize(("risk", "coverage"), [(0.0, 0.25), (0.3, 0.25), (0.34, 0.75), (0.5, 1.0)])
