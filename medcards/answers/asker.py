@@ -1,31 +1,66 @@
-"""One question, answered by the base model or the tuned model after it reads the cards that the search finds.
+"""One question, answered by a card of the deck or by a language model that reads cards.
 
 >>> from medcards.answers.asker import Asker
 >>> asker = Asker.load("data")  # doctest: +SKIP
->>> hits = asker.find("why are my teeth crooked")  # doctest: +SKIP
->>> *_, answer = asker.answer("why are my teeth crooked", hits)  # doctest: +SKIP
+>>> found = asker.find("why are my teeth crooked")  # doctest: +SKIP
+>>> *_, reply = asker.replies("why are my teeth crooked", found)  # doctest: +SKIP
+>>> print(reply.text, reply.cited.card_id, reply.probability)  # doctest: +SKIP
 """
 
+import re
 from collections.abc import Iterator
-from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from threading import Thread
+from threading import Lock
 
+from medcards import InputError
+from medcards.answers.open_book import QUOTED, WORDED
 from medcards.base.files import read_json
 from medcards.deck import cards as card_tables
 from medcards.deck.cards import card_text, read_material
+from medcards.llm.citations import split_citation
+from medcards.llm.params import LlmParams
 from medcards.search.rankings import RANKING_DEPTH
-from medcards.search.searcher import Hit, Searcher, check_question
+from medcards.search.searcher import Found, Hit, Searcher, check_question
 
 MODELS = ("tuned", "base")
-"""The models that answer."""
+"""The models that can word an answer."""
 READ = ("all", "training", "none")
-"""Which cards a model may read before it answers."""
-NOT_ADVICE = "Not medical advice: no physician checked this answer."
+"""Which cards may be quoted, and read by a model before it answers."""
+NOT_ADVICE = "Not medical advice: no physician checked this."
+NO_ANSWER = "The deck probably has no answer."
+NO_CARD = f"None of the {RANKING_DEPTH} best cards is such a card."
 NO_ADAPTER = "There is no adapter yet: `dvc repro finetune` makes it."
 OTHER_DECK = "The adapter was tuned on another deck: `dvc repro finetune` tunes one on this deck."
 MAX_QUESTION_WORDS = 400
 """Words of a question that a model reads. The rest is cut, because small models fail on long questions."""
+_UNFINISHED = re.compile(r"\[[\d\s,]*\Z")
+"""A text that may become a citation."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a person is shown after a question.
+
+    Parameters
+    ----------
+    text : the answer without its citation, or a line that says why there is none.
+    answered_by : ``card`` for a quoted card, the model's name in :data:`MODELS`, or None for no answer.
+    cited : the card that the answer comes from; None where the model cites none.
+    probability, refused : as in :class:`medcards.search.searcher.Found`. The deck is asked, whatever answers.
+    hits : the cards that were found; those in the prompt where a model answers.
+    remark : a warning for the reader, or empty.
+    """
+
+    question: str
+    text: str
+    answered_by: str | None
+    cited: Hit | None
+    probability: float
+    refused: bool
+    hits: list[Hit]
+    remark: str = ""
 
 
 def deck_remark(manifest: dict, data: Path) -> str:
@@ -38,106 +73,152 @@ def deck_remark(manifest: dict, data: Path) -> str:
     return "" if manifest["material"] == read_material(data / "cards") else OTHER_DECK
 
 
-class Asker:
-    """The served search and the language model, loaded.
+def chosen_answer(data: Path) -> str:
+    """The answering system that is served: ``search_open`` quotes the first card, ``lora_rag_open`` words an answer.
 
-    Attributes
+    The stage evaluate chooses it on validation questions. Before that, the card is quoted.
+
+    Raises
+    ------
+    InputError : the file is damaged.
+    """
+    file = data / "scores" / "served_answer.json"
+    if not file.exists():
+        return QUOTED
+    chosen = read_json(file)
+    if not isinstance(chosen, dict) or chosen.get("system") not in (QUOTED, WORDED):
+        raise InputError(f"{file} is damaged: run `dvc repro -f evaluate`")
+    return chosen["system"]
+
+
+class Asker:
+    """The served search and, from the first time that it is asked for words, the language model.
+
+    Parameters
     ----------
-    tuned : whether there is an adapter. Without one, every answer is the base model's.
-    remark : a warning about the adapter for the reader, or empty.
+    training : ids of the training cards.
+    data : the folder that the pipeline wrote.
+    served : the answering system that is served, see :func:`chosen_answer`.
     """
 
-    def __init__(
-        self, searcher: Searcher, training: set[str], model, tokenizer, system_prompt: str, tuned: bool, remark: str
-    ):
-        self._searcher, self._training = searcher, training
-        self._model, self._tokenizer, self._system_prompt = model, tokenizer, system_prompt
-        self.tuned, self.remark = tuned, remark
+    def __init__(self, searcher: Searcher, training: set[str], data: Path, served: str):
+        self.searcher, self.served = searcher, served
+        self._training, self._data = training, data
+        self._loaded, self._loading = None, Lock()
 
     @classmethod
     def load(cls, data: str | Path = "data") -> "Asker":
-        """Read what the pipeline made; nothing outside the folder ``data`` is read, except the base model.
-
-        Before there is an adapter, the base model is the one that the stage ``models`` noted.
+        """Load the search; nothing outside the folder ``data`` is read, except base models.
 
         Raises
         ------
         InputError : a file is missing or damaged, or two files belong to different runs.
         """
-        from medcards.llm.loading import LlmParams, load_llm, load_tuned
-
         data = Path(data)
-        searcher, cards, adapter = Searcher.load(data), card_tables.load_cards(data / "cards"), data / "adapter"
-        remark = NO_ADAPTER
-        if tuned := adapter.exists():
-            manifest = read_json(adapter / "manifest.json")
-            llm = LlmParams(**manifest["llm"])
-            model, tokenizer = load_tuned(llm, adapter)
-            remark = deck_remark(manifest, data)
-        else:
-            llm = LlmParams(**read_json(data / "models" / "llm.json")["llm"])
-            model, tokenizer = load_llm(llm)
-        training = set(cards.card_id[cards.split == "train"])
-        return cls(searcher, training, model.eval(), tokenizer, llm.system_prompt, tuned, remark)
+        searcher, cards = Searcher.load(data), card_tables.load_cards(data / "cards")
+        return cls(searcher, set(cards.card_id[cards.split == "train"]), data, chosen_answer(data))
 
-    def find(self, question: str, k: int = 3, read: str = "all") -> list[Hit]:
-        """The best cards for a question, best first.
+    @cached_property
+    def _manifest(self) -> dict | None:
+        """The adapter's manifest; None where there is no adapter."""
+        adapter = self._data / "adapter"
+        return read_json(adapter / "manifest.json") if adapter.exists() else None
+
+    @property
+    def tuned(self) -> bool:
+        """Whether there is an adapter. Without one, the base model answers in place of the tuned one."""
+        return self._manifest is not None
+
+    @cached_property
+    def remark(self) -> str:
+        """A warning about the adapter for the reader, or empty."""
+        return deck_remark(self._manifest, self._data) if self.tuned else NO_ADAPTER
+
+    def find(self, question: str, k: int = 3, read: str = "all") -> Found:
+        """The best cards for a question, best first, and the probability that the deck has an answer.
 
         Parameters
         ----------
         k : the largest number of cards.
-        read : one of :data:`READ`. ``all`` searches the whole deck; ``training`` keeps the training cards among the 50
-            best cards of the deck; ``none`` finds no card.
+        read : one of :data:`READ`. ``all`` takes all cards; ``training`` keeps the training cards among the 50 best
+            cards of the deck; ``none`` keeps no card. The probability is that of the whole deck.
 
         Raises
         ------
         InputError : the question is empty, or ``k`` is not between 1 and 50.
         """
-        question = check_question(question, k)
-        if read == "none":
-            return []
-        hits = self._searcher.search(question, RANKING_DEPTH)
-        return [hit for hit in hits if read == "all" or hit.card_id in self._training][:k]
+        found = self.searcher.find(check_question(question, k), RANKING_DEPTH)
+        allowed = [hit for hit in found.hits if read == "all" or (read == "training" and hit.card_id in self._training)]
+        return replace(found, hits=allowed[:k])
 
-    def answer(self, question: str, hits: list[Hit], base: bool = False, max_new_tokens: int = 64) -> Iterator[str]:
-        """Generate an answer greedily. Each item is the whole answer so far, without the number of the card it cites.
+    def replies(
+        self, question: str, found: Found, model: str | None = None, max_new_tokens: int = 64
+    ) -> Iterator[Reply]:
+        """The reply to a question while it is written. Each item is the whole reply so far.
+
+        Without a ``model``, the served system answers, and no answer is given where the deck probably has none. The
+        card is quoted in place of the tuned model's words where there is no adapter, or one of another deck.
 
         Parameters
         ----------
-        hits : the cards that the model reads before the question, as the system ``lora_rag`` does.
-        base : whether the adapter is switched off.
+        found : what :meth:`find` found. Its hits are quoted, or stand in the prompt.
+        model : the model of :data:`MODELS` that words an answer.
+
+        Raises
+        ------
+        InputError : a model is needed, and its files are missing or damaged.
         """
-        import torch
-        from transformers import TextIteratorStreamer
+        question, hits = check_question(question, 1), found.hits
+        reply = Reply(question, "", None, None, found.probability, found.refused, hits)
+        if model is None and found.refused:
+            yield replace(reply, text=NO_ANSWER)
+        elif model is None and not hits:
+            yield replace(reply, text=NO_CARD)
+        elif model is None and (self.served == QUOTED or self.remark):
+            remark = "" if self.served == QUOTED else self.remark
+            yield replace(reply, text=hits[0].answer, answered_by="card", cited=hits[0], remark=remark)
+        else:
+            remark = "" if model == "base" else self.remark
+            reply = replace(reply, answered_by="tuned" if self.tuned and model != "base" else "base", remark=remark)
+            for cited, text in self._words(question, hits, reply.answered_by == "base", max_new_tokens):
+                yield replace(reply, text=text, cited=cited)
 
-        from medcards.llm.citations import split_citation
-        from medcards.llm.prompts import prompt_ids
+    def load_model(self) -> tuple:
+        """The language model, its tokenizer and its system prompt, loaded once.
 
-        question = " ".join(check_question(question, 1).split()[:MAX_QUESTION_WORDS])
+        Before there is an adapter, it is the base model that the stage ``models`` noted.
+
+        Raises
+        ------
+        InputError : a file is missing or damaged.
+        """
+        with self._loading:  # a second thread would see half of the libraries that the first one imports
+            if self._loaded is None:
+                from medcards.llm.loading import load_llm, load_tuned
+
+                if self.tuned:
+                    params = LlmParams(**self._manifest["llm"])
+                    model, tokenizer = load_tuned(params, self._data / "adapter")
+                else:
+                    params = LlmParams(**read_json(self._data / "models" / "llm.json")["llm"])
+                    model, tokenizer = load_llm(params)
+                self._loaded = model.eval(), tokenizer, params.system_prompt
+        return self._loaded
+
+    def _words(
+        self, question: str, hits: list[Hit], base: bool, max_new_tokens: int
+    ) -> Iterator[tuple[Hit | None, str]]:
+        """The card that a model cites, and its answer so far. A citation shows once it is complete."""
+        model, tokenizer, system_prompt = self.load_model()
+        from medcards.llm.streaming import stream_answer  # after load_model, see there
+
+        question = " ".join(question.split()[:MAX_QUESTION_WORDS])
         read = [card_text(hit.question, hit.answer) for hit in hits]
-        ids = torch.tensor([prompt_ids(self._tokenizer, question, self._system_prompt, read)]).to(self._model.device)
-        streamer = TextIteratorStreamer(self._tokenizer, skip_prompt=True, skip_special_tokens=True)
-        errors: list[BaseException] = []
-
-        def generate_answer() -> None:
-            try:
-                with torch.inference_mode(), self._model.disable_adapter() if base and self.tuned else nullcontext():
-                    self._model.generate(
-                        input_ids=ids,
-                        attention_mask=torch.ones_like(ids),
-                        max_new_tokens=max_new_tokens,
-                        do_sample=False,
-                        streamer=streamer,
-                    )
-            except BaseException as error:  # without the end of the stream, the reader would wait forever
-                errors.append(error)
-                streamer.end()
-
-        thread, answer = Thread(target=generate_answer), ""
-        thread.start()
-        for text in streamer:
-            answer += text
-            yield split_citation(answer, len(read))[1].strip()
-        thread.join()
-        if errors:
-            raise errors[0]
+        cited, words = None, ""
+        for text in stream_answer(
+            model, tokenizer, question, system_prompt, read, max_new_tokens, without_adapter=base and self.tuned
+        ):
+            number, words = split_citation(text, len(read))
+            cited = hits[number - 1] if number else None
+            yield cited, "" if _UNFINISHED.match(words) else words
+        yield cited, words

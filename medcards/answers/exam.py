@@ -16,7 +16,8 @@ from medcards.llm.citations import split_citation
 from medcards.llm.params import LlmParams
 from medcards.search.context import nearest_training_cards
 from medcards.search.exact import exact_search
-from medcards.search.query_sets import QuerySet
+from medcards.search.query_sets import QuerySet, asks_in_other_words
+from medcards.search.systems import WITH_QUESTIONS
 from medcards.search.vectors import Vectors
 
 EXAMPLES = 3
@@ -118,7 +119,9 @@ class Exam:
         ------
         InputError : the stage rerank_eval ranked fewer questions than are asked.
         """
-        system = read_json(self.data / "rankings" / "served.json")["system"]
+        served = read_json(self.data / "rankings" / "served.json")
+        questions = served["questions"] and asks_in_other_words(self.query_set)
+        system = WITH_QUESTIONS if questions else served["system"]
         ranked = pd.read_parquet(
             self.data / "rankings" / "rankings.parquet",
             columns=["query", "answer", "rank"],

@@ -4,8 +4,9 @@
     python -m medcards app
     python -m medcards app --port 8000
 
-The page shows the cards that are found, and the answers of the base model and of the tuned model. It uses what
-`dvc repro` made. It listens on this machine only, unless `--host` names another address.
+The page shows an answer with the card that it comes from, how probable it is that the deck has an answer, and the
+cards that are found. The tuned model and the base model answer too where a switch asks for their words. The page uses
+what `dvc repro` made. It listens on this machine only, unless `--host` names another address.
 """
 
 import argparse
@@ -36,6 +37,12 @@ def run(given: argparse.Namespace) -> Iterator[str]:
     loading: Future[Asker] = Future()
     page = launch(loading, given.data, given.host, given.port)
     yield f"app: open http://{given.host}:{given.port} in a browser; Ctrl-C ends it"
-    loading.set_result(Asker.load(given.data))  # after the launch, so that the page opens at once
-    yield "app: the models are loaded"
+    asker = Asker.load(given.data)  # after the launch, so that the page opens at once
+    loading.set_result(asker)
+    yield "app: the deck is loaded"
+    try:
+        asker.load_model()
+        yield "app: the language model is loaded"
+    except InputError as error:  # the page quotes cards all the same
+        yield f"app: no model can word answers: {error}"
     page.block_thread()

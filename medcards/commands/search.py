@@ -16,6 +16,11 @@ settings that were chosen on the validation questions. From Python:
     print(hits[0].score, hits[0].card_id, hits[0].answer)
 
 Each hit has `question`, `answer`, `card_id`, `source`, `score`, and `scores`, the scores of the systems behind it.
+`hnsw` is the cosine similarity of question and answer, `bm25` the score of their common words, `cross_encoder` the
+cross-encoder's score. `hybrid`, `hybrid_rerank` and `with_questions` only order the hits of one question.
+
+The last line says how probable it is that the deck has an answer. JSON has it as `probability`, and `refused` tells
+whether the deck probably has none. From Python: `Searcher.load("data").find(question)`.
 """
 
 import argparse
@@ -35,7 +40,9 @@ PROMPT = "\nquestion (an empty line ends): "
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("question", nargs="?", help="the question, in your own words; - reads one question per line")
     parser.add_argument("-k", type=int, default=5, help="number of cards (default 5)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object: question, served system, hits")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object: question, system, probability, hits"
+    )
     add_data(parser)
 
 
@@ -56,13 +63,13 @@ def run(given: argparse.Namespace) -> Iterator[str]:
 
 
 def _shown(searcher, given: argparse.Namespace, question: str) -> str:
-    """The hits of a question as text, as JSON, or as one line of JSON."""
-    from medcards.report.hits import hits_as_json, hits_as_text
+    """What is found for a question as text, as JSON, or as one line of JSON."""
+    from medcards.report.hits import found_as_json, found_as_text
 
-    hits = searcher.search(question, given.k)
+    found = searcher.find(question, given.k)
     if given.question == "-" or given.json:
-        return hits_as_json(question, searcher.served.system, hits, indent=None if given.question == "-" else 2)
-    return hits_as_text(hits, terminal_width()) or "nothing found"
+        return found_as_json(question, searcher.served.system, found, indent=None if given.question == "-" else 2)
+    return found_as_text(found, terminal_width())
 
 
 def _typed() -> str:

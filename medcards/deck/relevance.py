@@ -28,5 +28,21 @@ def relevant_answers(queries: pd.DataFrame, answers: pd.DataFrame) -> list[set[s
     return relevant
 
 
+def answer_rows(cards: pd.DataFrame, answers: pd.DataFrame) -> pd.Series:
+    """The row of the corpus that answers each card's question.
+
+    It is the card's own answer or, where that is not searched (a layperson question), the answer of its concept. NaN
+    where there is none.
+
+    Parameters
+    ----------
+    answers : the corpus, see :func:`medcards.deck.cards.corpus`.
+    """
+    place = pd.Series(range(len(answers)), index=answers.card_id)
+    of_concept = pd.Series(range(len(answers)), index=answers.concept).drop("", errors="ignore")
+    of_concept = of_concept[~of_concept.index.duplicated()]
+    return cards.card_id.map(place).fillna(cards.concept.map(of_concept))
+
+
 def _keys(cards: pd.DataFrame) -> tuple[pd.Series, pd.Series, pd.Series]:
     return cards.answer.map(normalise), cards.question.map(normalise), cards.concept

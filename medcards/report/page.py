@@ -1,85 +1,117 @@
-"""A page that asks the deck: the cards that are found, and the answers of the base model and the tuned model."""
+"""A page that asks the deck: an answer, the card that it comes from, the cards that are found, and models' words."""
 
 from collections.abc import Iterator
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 
 from medcards import InputError
 from medcards.answers.asker import MODELS, NOT_ADVICE, READ, Asker
 from medcards.deck import cards as card_tables
-from medcards.report.hits import hits_as_html
+from medcards.report.hits import hits_as_html, probability_in_words
+from medcards.report.replies import cited_answer, who_answered
+from medcards.search.searcher import Found
 
 EXAMPLE_QUESTIONS = 5
 CSS = """
 .card { border: 1px solid var(--border-color-primary); border-radius: 6px; padding: 8px 12px; margin: 8px 0; }
-.card.read { border-left: 5px solid var(--color-accent); }
+.card.cited { border-left: 5px solid var(--color-accent); }
 .card .about { opacity: 0.75; font-size: 85%; }
 """
+Contents = tuple[str | None, ...]
+"""A note, the cards, the served answer, the tuned model's words, the base model's words; None leaves one unchanged."""
 
 
-def respond(
-    loading: Future[Asker], question: str, models: list[str], k: int, read: str
-) -> Iterator[tuple[str, str, str, str]]:
-    """Contents of the page as they grow: a note, the cards, the tuned model's answer, the base model's answer.
+def respond(loading: Future[Asker], question: str, models: list[str], k: int, read: str) -> Iterator[Contents]:
+    """Contents of the page as they grow. A question that cannot be asked changes the note only.
 
     Parameters
     ----------
     loading : the asker, once it is loaded.
-    models : which of ``MODELS`` answer, one after the other. Without any, the page only searches.
-    k, read : as in :meth:`Asker.find`. Where the models read no card, the best cards of the whole deck are shown.
+    models : which of ``MODELS`` word an answer besides, one after the other.
+    k, read : as in :meth:`Asker.find`. With ``none`` the models read no card, and the served answer has the best cards
+        of the whole deck.
     """
     if not loading.done():
-        yield "The models are being loaded …", "", "", ""
+        yield "The deck is being loaded …", None, None, None, None
     asker = loading.result()
     try:
-        hits = asker.find(question, k, "all" if read == "none" else read)
+        found = asker.find(question, k, "all" if read == "none" else read)
     except InputError as error:
-        yield str(error), "", "", ""
+        yield str(error), None, None, None, None
         return
-    context = [] if read == "none" else hits
-    cards, answers = hits_as_html(hits, bool(context and models)), dict.fromkeys(MODELS, "")
-    yield "The cards are found; the models answer …", cards, *answers.values()
-    for name in (name for name in MODELS if name in models):
-        if name == "tuned" and not asker.tuned:
-            answers[name] = asker.remark
-            continue
-        for text in asker.answer(question, context, base=name == "base"):
-            answers[name] = text
-            yield f"The {name} model answers …", cards, *answers.values()
-        answers[name] = answers[name] or "(the answer is empty)"
-    remark = asker.remark if asker.tuned and "tuned" in models else ""
-    yield f"Done. {remark}".strip(), cards, *answers.values()
+    sentence = probability_in_words(found.probability, found.refused)
+    cards, boxes, remarks = hits_as_html(found.hits, read=False), dict.fromkeys(("answer", *MODELS), ""), []
+    yield f"{sentence} The answer is being written …", cards, *boxes.values()
+    try:
+        for reply in asker.replies(question, found):
+            boxes["answer"] = cited_answer(reply) if reply.text else ""
+            yield f"{sentence} The answer is being written …", cards, *boxes.values()
+        boxes["answer"] = cited_answer(reply)
+        by_model = bool(models and read != "none") or reply.answered_by in MODELS
+        cards = hits_as_html(found.hits, by_model, reply.cited)
+        sentence = f"Answer: {who_answered(reply)}. {sentence}" if reply.answered_by else sentence
+        remarks.append(reply.remark)
+    except InputError as error:
+        remarks.append(str(error))
+    context = replace(found, hits=[]) if read == "none" else found
+    for model in (model for model in MODELS if model in models):
+        yield f"{sentence} The {model} model answers …", cards, *boxes.values()
+        for text, remark in _words_of(asker, question, context, model):
+            boxes[model], remarks = text, [*remarks, remark]
+            yield f"{sentence} The {model} model answers …", cards, *boxes.values()
+    yield " ".join(filter(None, dict.fromkeys([sentence, *remarks]))), cards, *boxes.values()
+
+
+def _words_of(asker: Asker, question: str, found: Found, model: str) -> Iterator[tuple[str, str]]:
+    """The words of a model as they grow, and a remark for the note. Where it cannot answer, the words say why."""
+    if model == "tuned" and not asker.tuned:
+        yield asker.remark, ""
+        return
+    try:
+        for reply in asker.replies(question, found, model):
+            yield cited_answer(reply) if reply.text else "", reply.remark
+        yield cited_answer(reply), reply.remark
+    except InputError as error:
+        yield str(error), ""
 
 
 def build_page(loading: Future[Asker], examples: list[str]):
     """The page, a Gradio app. It answers one question at a time, because the two models share their weights."""
     import gradio as gr
 
+    def answered(*given) -> Iterator[list]:
+        for contents in respond(loading, *given):
+            yield [gr.skip() if content is None else content for content in contents]
+
     with gr.Blocks(title="Ask the deck", analytics_enabled=False) as blocks:
         gr.Markdown(
-            f"# Ask the deck\n\n**{NOT_ADVICE}** A small language model answers, and its answers are often wrong."
+            f"# Ask the deck\n\n**{NOT_ADVICE}** An answer names its card: [1] is the first card below. "
+            "The words of a small language model are often wrong."
         )
         question = gr.Textbox(label="Question", placeholder="why are my teeth crooked", autofocus=True)
         with gr.Row():
-            models = gr.CheckboxGroup(list(MODELS), value=list(MODELS), label="Models that answer")
-            read = gr.Radio(list(READ), value="all", label="Cards that they may read first")
+            models = gr.CheckboxGroup(list(MODELS), label="Show a model's words")
+            read = gr.Radio(list(READ), value="all", label="Cards that may be quoted and read")
             k = gr.Slider(1, 10, value=3, step=1, precision=0, label="Cards (k)")
         button = gr.Button("Ask", variant="primary")
-        gr.Examples(examples, question, label="Questions of the test split")
         note = gr.Markdown(elem_id="note")
-        with gr.Row():
-            with gr.Column():
-                gr.Markdown("### Cards found")
-                cards = gr.HTML(elem_id="cards")
-            with gr.Column():
-                gr.Markdown("### Answers")
-                tuned = gr.Textbox(label="Tuned model", elem_id="tuned", lines=4)
-                base = gr.Textbox(label="Base model", elem_id="base", lines=4)
+        answer = gr.Textbox(label="Answer", elem_id="answer", lines=2)
+        tuned = gr.Textbox(label="The tuned model's words", elem_id="tuned", lines=2, visible=False)
+        base = gr.Textbox(label="The base model's words", elem_id="base", lines=2, visible=False)
+        cards = gr.HTML(elem_id="cards")
+        gr.Examples(examples, question, label="Questions of the test split")
+        models.change(
+            lambda chosen: [gr.update(visible=name in chosen) for name in MODELS],
+            models,
+            [tuned, base],
+            show_progress="hidden",
+        )
         gr.on(
             [button.click, question.submit],
-            lambda *given: (yield from respond(loading, *given)),
+            answered,
             [question, models, k, read],
-            [note, cards, tuned, base],
+            [note, cards, answer, tuned, base],
             concurrency_limit=1,
             show_progress="hidden",
         )

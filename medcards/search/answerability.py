@@ -1,8 +1,8 @@
 """Whether the deck holds the answer of a question: a probability from what the search finds.
 
 A logistic regression reads the evidence of a search (:func:`evidence`). It is fitted on validation questions that are
-asked twice: with their relevant answers in the corpus, and with all of them hidden. So half of the questions have an
-answer in the deck, and a probability is that of a question which has one with probability 0.5 before the search.
+asked of three decks: the whole deck, the deck without their relevant answers, and the deck without their topic. So a
+probability is that of a question for which the three are equally likely before the search.
 """
 
 from pathlib import Path
@@ -14,6 +14,7 @@ from pydantic import ValidationError, model_validator
 from medcards import InputError
 from medcards.base.files import atomic, read_json
 from medcards.base.params import Block
+from medcards.search.perturbations import PERTURBATIONS
 from medcards.search.query_sets import QuerySet
 from medcards.search.rankings import Ranking
 from medcards.search.systems import Retriever, Served
@@ -29,8 +30,13 @@ FEATURES = (
     "known_words",
     "agreement",
     "cross_encoder",
+    "shortfall",
 )
-"""The evidence that the model reads, see :func:`evidence`."""
+"""The evidence that the model reads, see :func:`evidence` and :func:`with_shortfall`."""
+DECKS = WHOLE, HIDDEN, OFF_TOPIC = "whole", "hidden", "off_topic"
+"""The deck that a question is asked of: as it is, without its relevant answers, and without its topic."""
+UNUSUAL = 0.1
+"""Share of the answerable questions whose similarity is below the usual one."""
 AGREEMENT_DEPTH = 10
 """Number of first answers of BM25 and of the bi-encoder that are compared."""
 PARTS = 10
@@ -53,6 +59,7 @@ class Answerability(Block):
     features : names of the evidence that the model reads.
     means, scales : mean and standard deviation of each feature, by which it is standardised.
     weights, intercept : of the logistic regression, in log-odds.
+    usual_similarity : the similarity from which a question has no shortfall, see :func:`with_shortfall`.
     refuse_below : probability below which the deck probably has no answer.
     """
 
@@ -61,6 +68,7 @@ class Answerability(Block):
     scales: list[float]
     weights: list[float]
     intercept: float
+    usual_similarity: float
     refuse_below: float
 
     @classmethod
@@ -95,7 +103,8 @@ class Answerability(Block):
         ----------
         evidence : one row per question, see :func:`evidence`.
         """
-        standardised = (evidence[self.features].to_numpy() - self.means) / self.scales
+        values = with_shortfall(evidence, self.usual_similarity)[self.features].to_numpy()
+        standardised = (values - self.means) / self.scales
         return 1 / (1 + np.exp(-(standardised @ self.weights + self.intercept)))
 
     def refuses(self, probability: float) -> bool:
@@ -147,6 +156,15 @@ def evidence(
     return pd.DataFrame(table, dtype=float)
 
 
+def with_shortfall(evidence: pd.DataFrame, usual: float) -> pd.DataFrame:
+    """The evidence with ``shortfall``: how far the similarity is below the one that most answerable questions reach.
+
+    It tells a question off the deck's topics from one whose card is missing among similar cards, so that the weight of
+    the similarity itself can be that of the second kind.
+    """
+    return evidence.assign(shortfall=np.maximum(usual - evidence.similarity, 0))
+
+
 def _margin(cosine: np.ndarray, depth: int) -> np.ndarray:
     """The first value of each row minus the mean of the next ones, down to ``depth``; 0 where there are none."""
     following = cosine[:, 1:depth]
@@ -155,48 +173,37 @@ def _margin(cosine: np.ndarray, depth: int) -> np.ndarray:
     return np.where(there.any(axis=1), np.nan_to_num(cosine[:, 0]) - means, 0)
 
 
-def asked_twice(
-    queries: QuerySet,
-    vectors: np.ndarray,
-    retriever: Retriever,
-    served: Served,
-    found: dict[str, Ranking],
-    answer_ids: np.ndarray,
-) -> tuple[pd.DataFrame, dict[str, Ranking]]:
-    """The evidence of a query set with the relevant answers in the corpus, and with all of them hidden.
+def about_deck(
+    queries: QuerySet, deck: str, rankings: dict[str, Ranking], served: Served, evident: pd.DataFrame, ids: np.ndarray
+) -> pd.DataFrame:
+    """The evidence of a query set, with what it is about.
 
     Parameters
     ----------
-    vectors : unit vectors of the questions, shape (questions, dimension).
-    found : rankings of :meth:`medcards.search.systems.Retriever.rank` for the questions.
-    answer_ids : card ids of the corpus, shape (answers,).
+    deck : one of :data:`DECKS`.
+    rankings : of the questions in this deck.
+    evident : see :func:`evidence`.
+    ids : card ids of the corpus.
 
     Returns
     -------
-    asked : one row per question and way to ask, with ``split``, ``query_set``, ``query``, ``group``, ``answerable``,
-        ``correct`` (whether the first answer is relevant) and the :func:`evidence`.
-    hidden : the rankings with the relevant answers hidden.
+    ``split``, ``query_set``, ``query``, ``group``, ``deck``, ``answerable``, ``correct`` (whether the first answer is
+    relevant) and the evidence, one row per question.
     """
-    place = {card: row for row, card in enumerate(answer_ids)}
-    relevant = [{place[card] for card in ids} for ids in queries.relevant]
-    hidden = retriever.rank_without(queries.questions, vectors, served, found, relevant)
-    tables = []
-    for answerable, rankings, lacks in ((True, found, None), (False, hidden, relevant)):
-        first = rankings[served.system][0][:, 0]
-        about = {
-            "split": queries.split,
-            "query_set": queries.name,
-            "query": queries.cards.card_id.to_numpy(),
-            "group": queries.cards.group.to_numpy(),
-            "answerable": answerable,
-            "correct": [row in rows for row, rows in zip(first.tolist(), relevant, strict=True)],
-        }
-        table = evidence(retriever, queries.questions, rankings, served, lacks)
-        tables.append(table.assign(**about)[[*about, *table.columns]])
-    return pd.concat(tables, ignore_index=True), hidden
+    first = rankings[served.system][0][:, 0].tolist()
+    about = {
+        "split": queries.split,
+        "query_set": queries.name,
+        "query": queries.cards.card_id.to_numpy(),
+        "group": queries.cards.group.to_numpy(),
+        "deck": deck,
+        "answerable": deck == WHOLE,
+        "correct": [row in rows for row, rows in zip(first, queries.relevant_rows(ids), strict=True)],
+    }
+    return evident.assign(**about)[[*about, *evident.columns]]
 
 
-def fit_answerability(evidence: pd.DataFrame, answerable: np.ndarray, false_refusals: float) -> Answerability:
+def fit_answerability(asked: pd.DataFrame, false_refusals: float) -> Answerability:
     """Fit the model, and choose the threshold below which a question is refused.
 
     The threshold is the largest that refuses at most the share ``false_refusals`` of the questions with an answer, but
@@ -204,11 +211,13 @@ def fit_answerability(evidence: pd.DataFrame, answerable: np.ndarray, false_refu
 
     Parameters
     ----------
-    evidence : one row per question, see :func:`evidence`.
-    answerable : whether the deck has an answer, shape (questions,).
+    asked : tables of :func:`about_deck`.
     """
     from sklearn.linear_model import LogisticRegression
 
+    answerable = asked.answerable.to_numpy()
+    usual = float(asked.similarity[answerable].quantile(UNUSUAL))
+    evidence = with_shortfall(asked[[name for name in FEATURES if name in asked]], usual)
     values = evidence.to_numpy()
     means, scales = values.mean(axis=0), values.std(axis=0)
     scales = np.where(scales > SMALLEST_SCALE, scales, 1)
@@ -219,9 +228,10 @@ def fit_answerability(evidence: pd.DataFrame, answerable: np.ndarray, false_refu
         scales=scales.tolist(),
         weights=fitted.coef_[0].tolist(),
         intercept=float(fitted.intercept_[0]),
+        usual_similarity=usual,
         refuse_below=0.0,
     )
-    rising = np.sort(model.probabilities(evidence[answerable]))
+    rising = np.sort(model.probabilities(asked[answerable]))
     threshold = rising[int(false_refusals * len(rising) + ROUNDING)]
     return model.model_copy(update={"refuse_below": min(float(threshold), EVEN)})
 
@@ -229,22 +239,22 @@ def fit_answerability(evidence: pd.DataFrame, answerable: np.ndarray, false_refu
 def with_probabilities(asked: pd.DataFrame, risk: float) -> tuple[pd.DataFrame, Answerability]:
     """Fit the model on the validation questions, and add the column ``probability`` to all questions.
 
-    The probabilities of validation questions are held out: each part of their groups has those of a model that is
-    fitted on the other parts. Where all are of one group, there are no other parts, and none is held out.
+    Perturbed questions choose nothing, as everywhere. The probabilities of validation questions are held out: each part
+    of their groups has those of a model that is fitted on the other parts. Where all are of one group, there are no
+    other parts, and none is held out.
 
     Parameters
     ----------
-    asked : the tables of :func:`asked_twice`, of all query sets.
+    asked : tables of :func:`about_deck`, of all query sets.
     risk : share of the answerable validation questions that may be refused.
     """
-    features = [name for name in FEATURES if name in asked]
-    validation = asked.split == "validation"
-    fitted_on = asked[validation]
-    model = fit_answerability(fitted_on[features], fitted_on.answerable.to_numpy(), risk)
+    validation = asked[asked.split == "validation"]
+    part = pd.Series(pd.factorize(validation.group)[0] % PARTS, index=validation.index)
+    chosen = ~validation.query_set.isin(list(PERTURBATIONS))
+    model = fit_answerability(validation[chosen], risk)
     probability = pd.Series(model.probabilities(asked), index=asked.index)
-    part = pd.Series(pd.factorize(fitted_on.group)[0] % PARTS, index=fitted_on.index)
     for number in part.unique() if part.nunique() > 1 else ():
-        others, held_out = fitted_on[part != number], fitted_on[part == number]
-        of_others = fit_answerability(others[features], others.answerable.to_numpy(), risk)
+        held_out = validation[part == number]
+        of_others = fit_answerability(validation[chosen & (part != number)], risk)
         probability[held_out.index] = of_others.probabilities(held_out)
     return asked.assign(probability=probability), model

@@ -14,6 +14,9 @@ from medcards.search.encoder import BATCH_TOKENS, attention_settings, in_token_b
 Scorer = Callable[[list[tuple[str, str]]], np.ndarray]
 """From (question, answer) pairs to relevance scores; higher is better."""
 
+REMEMBERED = 200_000
+"""Largest number of pairs whose scores are remembered."""
+
 
 def load_scorer(folder: Path, batch_tokens: int = BATCH_TOKENS) -> Scorer | None:
     """Load the cross-encoder that a run uses.
@@ -67,13 +70,17 @@ def score(model, pairs: list[tuple[str, str]], batch_tokens: int = BATCH_TOKENS)
 
 
 def memoised(scorer: Scorer) -> Scorer:
-    """The same scorer, which scores no pair twice: the systems share most of their candidates."""
+    """The same scorer, which remembers the scores of :data:`REMEMBERED` pairs: the systems share most candidates."""
     known: dict[tuple[str, str], float] = {}
 
     def score(pairs: list[tuple[str, str]]) -> np.ndarray:
-        new = [pair for pair in dict.fromkeys(pairs) if pair not in known]
+        scores = {pair: known.get(pair) for pair in pairs}
+        new = [pair for pair, value in scores.items() if value is None]
         if new:
-            known.update(zip(new, np.asarray(scorer(new), dtype=np.float64).tolist(), strict=True))
-        return np.array([known[pair] for pair in pairs])
+            scores.update(zip(new, np.asarray(scorer(new), dtype=np.float64).tolist(), strict=True))
+            if len(known) + len(new) > REMEMBERED:
+                known.clear()
+            known.update((pair, scores[pair]) for pair in new)
+        return np.array([scores[pair] for pair in pairs])
 
     return score

@@ -16,7 +16,7 @@ from medcards.search.encoder import TextEncoder
 from medcards.search.latency import measure_latency
 from medcards.search.query_sets import QuerySet
 from medcards.search.rankings import RANKING_DEPTH, Ranking
-from medcards.search.systems import RETRIEVAL_SYSTEMS, SERVED_SYSTEMS, Retriever, Served
+from medcards.search.systems import RETRIEVAL_SYSTEMS, SERVED_SYSTEMS, WITH_QUESTIONS, Retriever, Served
 
 MEASURES = ("mrr@10", "ndcg@10", "recall@1", "recall@5", "recall@10", "recall@50")
 """Measures with the semantics of trec_eval (library: ir_measures)."""
@@ -98,12 +98,13 @@ def ranking_pairs(systems: Collection[str]) -> list[tuple[str, str]]:
     """The pairs of systems that are compared, among those that ranked the questions.
 
     Every system is compared with ``dense_exact``, a re-ranked system with its first stage, and a system that may be
-    served with every baseline. The baselines are BM25, the unadapted bi-encoder, and their fusion. No pair is picked by
-    its scores.
+    served with every baseline. The baselines are BM25, the unadapted bi-encoder, and their fusion. The served system is
+    compared with itself where it searches the questions of the cards as well. No pair is picked by its scores.
     """
     pairs = [(system, "dense_exact") for system in systems if system != "dense_exact"]
     pairs += [(f"{first}_rerank", first) for first in ("hnsw", "hybrid") if f"{first}_rerank" in systems]
     baselines = ["bm25", *(before if before in systems else now for before, now in UNADAPTED.items())]
+    pairs += [(WITH_QUESTIONS, system) for system in SERVED_SYSTEMS if {WITH_QUESTIONS, system} <= set(systems)]
     pairs += [(system, name) for system in SERVED_SYSTEMS if system in systems for name in baselines if system != name]
     return list(dict.fromkeys(pairs))
 

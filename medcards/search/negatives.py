@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from medcards import InputError
-from medcards.deck.relevance import relevant_answers
+from medcards.deck.relevance import answer_rows, relevant_answers
 from medcards.search.exact import exact_search
 from medcards.search.vectors import Vectors
 
@@ -23,8 +23,6 @@ SAME_ANSWER = 0.95
 def training_pairs(cards: pd.DataFrame, answers: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
     """A seeded sample of training questions, each with the row of its right answer in the corpus.
 
-    The answer of a layperson question is not searched, so the question is paired with the answer of its concept.
-
     Parameters
     ----------
     answers : the corpus, see :func:`medcards.deck.cards.corpus`.
@@ -38,11 +36,8 @@ def training_pairs(cards: pd.DataFrame, answers: pd.DataFrame, count: int, seed:
     ------
     InputError : no training question has its answer in the corpus.
     """
-    place = pd.Series(range(len(answers)), index=answers.card_id)
-    of_concept = pd.Series(range(len(answers)), index=answers.concept).drop("", errors="ignore")
-    of_concept = of_concept[~of_concept.index.duplicated()]
     train = cards[cards.split == "train"]
-    rows = train.card_id.map(place).fillna(train.concept.map(of_concept))
+    rows = answer_rows(train, answers)
     train = train.assign(row=rows)[rows.notna()].astype({"row": int})
     if train.empty:
         raise InputError("no training question has its answer among the answers that are searched")

@@ -16,12 +16,14 @@ from medcards import InputError
 from medcards.base.files import read_json
 from medcards.deck import cards as card_tables
 from medcards.search.answerability import Answerability, evidence
+from medcards.search.cross_encoder import memoised
 from medcards.search.encoder import TextEncoder, check_encoder
 from medcards.search.exported import search_encoder, search_scorer
 from medcards.search.index import HnswIndex
+from medcards.search.question_field import QuestionField
 from medcards.search.rankings import RANKING_DEPTH, Ranking
 from medcards.search.spelling import Spelling
-from medcards.search.systems import Retriever, Served
+from medcards.search.systems import WITH_QUESTIONS, Retriever, Served
 from medcards.search.vectors import search_vectors
 
 
@@ -71,8 +73,9 @@ class Searcher:
         encoder: TextEncoder,
         served: Served,
         answerability: Answerability,
+        field: QuestionField | None = None,
     ):
-        self._answers, self._retriever, self._encoder = answers, retriever, encoder
+        self._answers, self._retriever, self._encoder, self._field = answers, retriever, encoder, field
         self._spelling = Spelling(answers.answer) if served.spelling else None
         self.served, self.answerability = served, answerability
 
@@ -106,8 +109,9 @@ class Searcher:
             raise InputError(
                 f"{data / 'reranker'} names no cross-encoder, but one is served: run `dvc repro rerank_eval`"
             )
-        retriever = Retriever(answers.answer.tolist(), vectors.answers, index, scorer)
-        return cls(answers, retriever, encoder, served, Answerability.load(data / "rankings"))
+        retriever = Retriever(answers.answer.tolist(), vectors.answers, index, scorer and memoised(scorer))
+        field = QuestionField(cards, answers, vectors) if served.questions else None
+        return cls(answers, retriever, encoder, served, Answerability.load(data / "rankings"), field)
 
     def search(self, question: str, k: int = 5) -> list[Hit]:
         """The hits of :meth:`find`."""
@@ -133,6 +137,9 @@ class Searcher:
         vectors = self._encoder(questions)
         found = self._retriever.rank(questions, vectors, self.served, [self.served.system])
         evident = evidence(self._retriever, questions, found, self.served)
+        if self._field:
+            similarities = self._field.similarities(vectors)
+            found[WITH_QUESTIONS] = self._retriever.rank_with_questions(questions, similarities, self.served)
         return [
             Found(self._hits(place, k, found), float(probability), self.answerability.refuses(float(probability)))
             for place, probability in enumerate(self.answerability.probabilities(evident))
@@ -140,7 +147,7 @@ class Searcher:
 
     def _hits(self, place: int, k: int, found: dict[str, Ranking]) -> list[Hit]:
         """The best cards of the question number ``place``."""
-        ranked, scores = found[self.served.system]
+        ranked, scores = found.get(WITH_QUESTIONS, found[self.served.system])
         return [
             self._hit(rank, int(row), None if np.isnan(score) else float(score), place, found)
             for rank, (row, score) in enumerate(zip(ranked[place, :k], scores[place, :k], strict=True), start=1)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from medcards.base.stats import Bootstrap
-from medcards.search.answerability import ROUNDING, Answerability
+from medcards.search.answerability import OFF_TOPIC, ROUNDING, Answerability
 
 CALIBRATION_BINS = 10
 """Number of bins of equal width of the calibration error and of the reliability plot."""
@@ -166,16 +166,24 @@ def reliability(asked: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 
 def answerability_metrics(asked: pd.DataFrame, model: Answerability, risk: float, seed: int) -> dict[str, dict]:
-    """The fitted ``model`` as numbers, and by split and query set :func:`selective_metrics`."""
+    """The fitted ``model`` as numbers, and by split and query set the :func:`selective_metrics`.
+
+    A query set that was asked of the deck without its topics also has ``off_topic_refusals``, the refused share.
+    """
     found: dict[str, dict] = {"model": model.model_dump()}
     for (split, name), table in asked.groupby(["split", "query_set"], sort=True):
-        found.setdefault(split, {})[name] = selective_metrics(table, model.refuse_below, risk, seed)
+        off_topic = table.deck == OFF_TOPIC
+        measured = selective_metrics(table[~off_topic], model.refuse_below, risk, seed)
+        if off_topic.any():
+            refused = table[off_topic].probability < model.refuse_below
+            measured["off_topic_refusals"] = Bootstrap(table[off_topic].group, seed).interval(refused.astype(float))
+        found.setdefault(split, {})[name] = measured
     return found
 
 
 def selective_curves(asked: pd.DataFrame, seed: int) -> dict[str, pd.DataFrame]:
     """The tables ``risk_coverage`` and ``reliability`` of the questions, by ``query_set``."""
-    sets = list(asked.groupby("query_set", sort=True))
+    sets = list(asked[asked.deck != OFF_TOPIC].groupby("query_set", sort=True))
     return {
         name: pd.concat([curve(table, seed).assign(query_set=query_set) for query_set, table in sets])
         for name, curve in (("risk_coverage", risk_curve), ("reliability", reliability))

@@ -11,8 +11,9 @@ from medcards.base.stats import Bootstrap
 from medcards.search.evaluation import RerankEvalParams, score_ranking
 from medcards.search.exact import exact_search
 from medcards.search.query_sets import QuerySet
+from medcards.search.ranked_sets import RankedSet
 from medcards.search.rankings import RANKING_DEPTH, Ranking, rerank
-from medcards.search.systems import Retriever, Served, hybrid
+from medcards.search.systems import WITH_QUESTIONS, Retriever, Served, hybrid
 from medcards.search.vectors import Vectors
 
 FOLDS = 10
@@ -66,6 +67,7 @@ def choose_served(
         rerank_weights=[1.0, 0.0, 0.0],
         candidates=params.candidates,
         spelling=params.spelling,
+        questions=False,
     )
     found = retriever.rank(queries.questions, vectors, served, ["hnsw", "bm25"])
     bm25_weight = best_bm25_weight(found["hnsw"], found["bm25"], queries, answer_ids)
@@ -84,6 +86,20 @@ def choose_served(
     gain = Bootstrap(queries.cards.group, seed).interval(gains)
     system = "hybrid_rerank" if gain["lo"] > 0 else "hybrid"
     return served.model_copy(update={"rerank_weights": mixtures[_best(reranked)], "system": system}), gain
+
+
+def questions_help(ranked: list[RankedSet], served: Served, answer_ids: np.ndarray) -> bool:
+    """Whether the served system has a higher MRR@10 where it searches the questions of the cards as well.
+
+    The validation questions in other words than the deck's own choose. False where there are none.
+    """
+    gains = [
+        reciprocal_ranks(one.found[WITH_QUESTIONS], one.queries, answer_ids).sum()
+        - reciprocal_ranks(one.found[served.system], one.queries, answer_ids).sum()
+        for one in ranked
+        if one.queries.split == "validation" and one.queries.in_other_words
+    ]
+    return bool(round(sum(gains), 9) > 0)
 
 
 def _mixture(bm25_weight: float, cross_encoder: float) -> list[float]:

@@ -9,7 +9,8 @@
                    cross-encoder's score, each standardised
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -17,13 +18,15 @@ import numpy as np
 from medcards.base.params import Block
 from medcards.search.bm25 import Bm25
 from medcards.search.cross_encoder import Scorer
-from medcards.search.exact import exact_search
+from medcards.search.exact import exact_search, largest
 from medcards.search.index import HnswIndex
-from medcards.search.rankings import RANKING_DEPTH, Ranking, reciprocal_rank_fusion, rerank, without
+from medcards.search.rankings import RANKING_DEPTH, Ranking, reciprocal_rank_fusion, rerank
 
 RETRIEVAL_SYSTEMS = ("bm25", "dense_exact", "hnsw", "hybrid", "hnsw_rerank", "hybrid_rerank")
 SERVED_SYSTEMS = ("hybrid", "hybrid_rerank")
 """The systems of which one is chosen for the users' search."""
+WITH_QUESTIONS = "with_questions"
+"""The served system where it searches the questions of the cards as well."""
 
 
 class Served(Block):
@@ -35,6 +38,7 @@ class Served(Block):
     rerank_weights : weights of the cosine similarity, BM25 and the cross-encoder in ``hybrid_rerank``.
     candidates : number of answers per question that the cross-encoder scores.
     spelling : whether the spelling of a question is corrected first.
+    questions : whether the questions of the cards are searched as well, see :mod:`medcards.search.question_field`.
     """
 
     system: Literal[SERVED_SYSTEMS]
@@ -42,6 +46,7 @@ class Served(Block):
     rerank_weights: list[float]
     candidates: int
     spelling: bool
+    questions: bool
 
 
 class Retriever:
@@ -82,30 +87,60 @@ class Retriever:
             found["bm25"] = self.bm25.search(questions)
         if wanted & {"hnsw", "hybrid", "hnsw_rerank", "hybrid_rerank"}:
             found["hnsw"] = self.index.search(vectors, RANKING_DEPTH)
-        return self._combined(questions, vectors, served, wanted, found)
+        return self._combined(questions, served, wanted, found, partial(self._cosine, vectors))
 
-    def rank_without(
-        self,
-        questions: list[str],
-        vectors: np.ndarray,
-        served: Served,
-        found: dict[str, Ranking],
-        hidden: list[set[int]],
-    ) -> dict[str, Ranking]:
-        """Rank with the served system as if the deck lacked some answers. BM25's weights are those of the whole deck.
+    def rank_with_questions(
+        self, questions: list[str], similarities: np.ndarray, served: Served, hidden: list[set[int]] | None = None
+    ) -> Ranking:
+        """Rank with the served system by other similarities than those of the answers' vectors.
 
         Parameters
         ----------
-        found : what :meth:`rank` returned for the questions.
+        similarities : of each answer, shape (questions, answers), see
+            :class:`medcards.search.question_field.QuestionField`.
+        hidden : row numbers of answers that the deck is to lack, by question.
+        """
+        depth, found = min(RANKING_DEPTH, similarities.shape[1]), similarities.copy()
+        for place, lacking in enumerate(hidden or ()):
+            found[place, list(lacking)] = -np.inf
+        rows = np.array([largest(scores, depth) for scores in found])
+        nearest = np.take_along_axis(found, rows, axis=1)
+        first = {
+            "hnsw": (np.where(np.isinf(nearest), -1, rows), np.where(np.isinf(nearest), np.nan, nearest)),
+            "bm25": self.bm25.search(questions, hidden=hidden),
+        }
+        similar = partial(np.take_along_axis, similarities, axis=1)
+        return self._combined(questions, served, {served.system}, first, similar)[served.system]
+
+    def rank_without(
+        self, questions: list[str], vectors: np.ndarray, served: Served, hidden: list[set[int]]
+    ) -> dict[str, Ranking]:
+        """Rank with the served system as if the deck lacked some answers. Exact search stands in for ``hnsw``.
+
+        Parameters
+        ----------
         hidden : row numbers of the answers that the deck lacks, by question.
         """
-        first = {name: without(found[name], hidden) for name in ("bm25", "hnsw")}
-        return self._combined(questions, vectors, served, {served.system}, first)
+        found = {
+            "hnsw": exact_search(vectors, self.vectors, RANKING_DEPTH, hidden),
+            "bm25": self.bm25.search(questions, hidden=hidden),
+        }
+        return self._combined(questions, served, {served.system}, found, partial(self._cosine, vectors))
 
     def _combined(
-        self, questions: list[str], vectors: np.ndarray, served: Served, wanted: set[str], found: dict[str, Ranking]
+        self,
+        questions: list[str],
+        served: Served,
+        wanted: set[str],
+        found: dict[str, Ranking],
+        similar: Callable[[np.ndarray], np.ndarray],
     ) -> dict[str, Ranking]:
-        """The rankings of ``found``, and those of the wanted systems that are made of them."""
+        """The rankings of ``found``, and those of the wanted systems that are made of them.
+
+        Parameters
+        ----------
+        similar : from rows of the corpus, shape (questions, answers), to their similarities.
+        """
         if wanted & {"hybrid", "hybrid_rerank"}:
             found["hybrid"] = hybrid(found["hnsw"], found["bm25"], served.bm25_weight)
         if "hnsw_rerank" in wanted:
@@ -113,7 +148,7 @@ class Retriever:
             found["hnsw_rerank"] = rerank(found["hnsw"], [relevance])
         if "hybrid_rerank" in wanted:
             candidates = found["hybrid"][0][:, : served.candidates]
-            scores = self.scores(questions, vectors, candidates)
+            scores = [similar(candidates), *self._text_scores(questions, candidates)]
             found["hybrid_rerank"] = rerank(found["hybrid"], scores, served.rerank_weights)
             found["cross_encoder"] = candidates, scores[2]
         return {system: found[system] for system in (*RETRIEVAL_SYSTEMS, "cross_encoder") if system in found}
@@ -129,8 +164,13 @@ class Retriever:
         -------
         three arrays of the shape of ``rows``.
         """
-        cosine = np.einsum("qd,qcd->qc", vectors, self.vectors[rows])
-        return [cosine, self.bm25.scores(questions, rows), self.relevance(questions, rows)]
+        return [self._cosine(vectors, rows), *self._text_scores(questions, rows)]
+
+    def _cosine(self, vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        return np.einsum("qd,qcd->qc", vectors, self.vectors[rows])
+
+    def _text_scores(self, questions: list[str], rows: np.ndarray) -> list[np.ndarray]:
+        return [self.bm25.scores(questions, rows), self.relevance(questions, rows)]
 
     def relevance(self, questions: list[str], rows: np.ndarray) -> np.ndarray:
         """The cross-encoder's scores of the candidates ``rows``, 0 where a row is -1."""

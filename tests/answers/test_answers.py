@@ -1,8 +1,5 @@
 """Answering systems side by side: their scores, differences and slices, and the warnings about them."""
 
-from concurrent.futures import Future
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +7,6 @@ import tiny
 import torch
 
 from medcards import InputError
-from medcards.answers.asker import OTHER_DECK
 from medcards.answers.comparison import (
     HEADLINE,
     SYSTEM_KINDS,
@@ -30,7 +26,6 @@ from medcards.answers.systems import ANSWERING_SYSTEMS, chosen_systems, copy_nea
 from medcards.base.files import write_json
 from medcards.base.stats import Bootstrap, paired_differences
 from medcards.report.answers import warnings
-from medcards.report.page import respond
 from medcards.search.vectors import Vectors
 
 SIDES = ("left", "right")
@@ -267,18 +262,6 @@ def test_a_served_answer_is_without_its_citation(tmp_path):
     hits = [Hit(rank, "a", "What?", "A.", "deck", 1.0, {}) for rank in (1, 2)]
     parts = list(asker.answer("What is gout?", hits))
     assert parts[-1] == "fever of the joints" and all(parts[-1].startswith(part) for part in parts)
-
-
-def test_the_page_says_that_an_adapter_is_another_decks():
-    """Where it answers; the base model has none."""
-    asker = SimpleNamespace(tuned=True, remark=OTHER_DECK)
-    asker.find, asker.answer = lambda *_: [], lambda *_, base: iter(["A", "A cyst."])
-    loading: Future = Future()
-    loading.set_result(asker)
-    *_, last = respond(loading, "What is it?", ["tuned"], 3, "all")
-    assert last[0] == f"Done. {OTHER_DECK}" and last[2:] == ("A cyst.", "")
-    *_, last = respond(loading, "What is it?", ["base"], 3, "all")
-    assert last[0] == "Done." and last[2:] == ("", "A cyst.")
 
 
 @pytest.fixture

@@ -4,21 +4,29 @@ import json
 import re
 import shutil
 import textwrap
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from conftest import ROOT, Repository
+from refusal import REFUSE_BELOW, ROUTER, refuse_more
 
 from medcards.base.files import read_json, sha256_of, write_json
 
 README = (ROOT / "README.md").read_text()
+QUESTION = "What should a nurse know about asthma, case 10?"
+ANSWERABLE = re.compile(r"The deck probably has an answer \(probability (0\.\d\d|above 0\.99)\)\.")
+NO_ANSWER = re.compile(r"The deck probably has no answer \(probability of one: 0\.\d\d\)\.")
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def repository(finished) -> Repository:
+    """The finished run, which refuses more questions than usual, see :mod:`refusal`."""
+    refuse_more(finished.folder / "data")
     return finished
 
 
@@ -29,6 +37,7 @@ def search(repository, *arguments: str, ok: bool = True):
 def hits(repository, question: str, *arguments: str) -> list[dict]:
     """The hits of a search with --json, which must be JSON, so without NaN."""
     found = json.loads(search(repository, question, "--json", *arguments).stdout, parse_constant=pytest.fail)
+    assert set(found) == {"question", "system", "probability", "refused", "hits"}
     assert found["question"] == question and found["system"] in ("hybrid", "hybrid_rerank")
     assert [hit["rank"] for hit in found["hits"]] == list(range(1, len(found["hits"]) + 1))
     return found["hits"]
@@ -43,7 +52,7 @@ def test_search_finds_the_card(repository):
     assert by_words["question"] == question and by_words["answer"].startswith("In case 10, ")
     done = search(repository, question, "-k", "1")
     assert found[0]["card_id"] in done.stdout and "hybrid" in done.stdout
-    assert done.stderr == ""
+    assert ANSWERABLE.fullmatch(done.stdout.strip().split("\n\n")[-1]) and done.stderr == ""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(repository.folder)
         (code,) = re.findall(r"    from medcards.search import Searcher\n(?:    .*\n)+", README)
@@ -117,18 +126,85 @@ def test_search_ends_quietly_when_nobody_reads(repository):
     assert json.loads(done.stdout)["question"] == "gout" and done.stderr == ""
 
 
+def test_search_says_that_the_deck_has_no_answer(repository):
+    done = search(repository, ROUTER, "-k", "2")
+    assert " 2. What should" in done.stdout and NO_ANSWER.fullmatch(done.stdout.strip().splitlines()[-1])
+    found = json.loads(search(repository, ROUTER, "--json").stdout)
+    assert found["refused"] and found["probability"] < REFUSE_BELOW and len(found["hits"]) == 5
+
+
 def ask(repository, *arguments: str, ok: bool = True):
     return repository.run("python", "-m", "medcards", "ask", *arguments, ok=ok)
 
 
-def test_an_answer_and_the_cards_that_it_read(repository):
-    question = "What should a nurse know about asthma, case 10?"
-    done = ask(repository, question, "-k", "2")
-    said, evidence = done.stdout.split("\n-- tuned model. Not medical advice")
-    assert said.strip() and f" 1. {hits(repository, question)[0]['question']}" in evidence and " 2. " in evidence
+@contextmanager
+def serving(repository, system: object) -> Iterator[None]:
+    """The tiny run, with another choice of the served answer."""
+    file = repository.folder / "data/scores/served_answer.json"
+    before = file.read_text() if file.exists() else None
+    file.unlink(missing_ok=True)  # dvc's cache may be linked to it
+    write_json(file, {"system": system})
+    yield
+    file.unlink()
+    if before is not None:
+        file.write_text(before)
+
+
+def test_the_best_card_is_quoted(repository):
+    with serving(repository, "search_open"):
+        done = ask(repository, QUESTION, "-k", "2")
+        told = json.loads(ask(repository, QUESTION, "-k", "2", "--json").stdout)
+    first, second = hits(repository, QUESTION, "-k", "2")
+    answer, about, cited, other = done.stdout.split("\n\n")
+    assert " ".join(answer.split()) == f"[1] {first['answer']}"
+    sentence = ANSWERABLE.search(about)[0]
+    assert about == f"-- card 1, quoted. {sentence} Not medical advice: no physician checked this."
+    assert cited.startswith(f"*1. {first['question']}\n") and other.startswith(f" 2. {second['question']}\n")
     assert done.stderr == ""
-    done = ask(repository, question, "--model", "base", "--read", "none")
-    assert "-- base model. " in done.stdout and done.stdout.endswith("It read no card.\n")
+    assert told == {
+        "question": QUESTION,
+        "text": first["answer"],
+        "answered_by": "card",
+        "cited": first["card_id"],
+        "probability": told["probability"],
+        "refused": False,
+        "remark": "",
+        "probability_in_words": sentence,
+        "system": told["system"],
+        "hits": [first, second],
+    }
+    assert REFUSE_BELOW < told["probability"] < 1
+
+
+def test_a_question_without_an_answer_in_the_deck(repository):
+    """No answer is given, and the nearest cards are shown. A model answers where it is asked to."""
+    said, about, *cards = ask(repository, ROUTER).stdout.split("\n\n")
+    assert NO_ANSWER.fullmatch(said)
+    assert about.startswith("-- no answer; these are the nearest cards. Not medical advice")
+    assert [card[:4] for card in cards] == [" 1. ", " 2. ", " 3. "]
+    told = json.loads(ask(repository, ROUTER, "--json").stdout)
+    assert told["refused"] and told["answered_by"] is None and told["cited"] is None and len(told["hits"]) == 3
+    assert told["text"] == "The deck probably has no answer."
+    said = ask(repository, ROUTER, "--model", "tuned").stdout
+    assert not said.startswith("The deck") and "-- tuned model, citing" in said and NO_ANSWER.search(said)
+
+
+def test_a_model_words_the_answer(repository):
+    for arguments, name in (((), "tuned"), (("--model", "tuned"), "tuned"), (("--model", "base"), "base")):
+        with serving(repository, "search_open" if arguments else "lora_rag_open"):
+            done = ask(repository, QUESTION, "-k", "2", *arguments)
+        said, about = done.stdout.split(f"\n\n-- {name} model, citing ")
+        assert said.strip() and f"1. {hits(repository, QUESTION)[0]['question']}" in about and "2. " in about
+        assert done.stderr == ""
+    done = ask(repository, QUESTION, "--model", "base", "--read", "none")
+    assert "-- base model, which read no card. " in done.stdout and "1. " not in done.stdout
+
+
+def test_a_quoted_card_needs_no_language_model(repository):
+    code = "import sys; from medcards.__main__ import main; main(sys.argv[1:]); print(*sys.modules)"
+    with serving(repository, "search_open"):
+        said = repository.run("python", "-c", code, "ask", "gout").stdout.splitlines()
+    assert not {"torch", "transformers", "sentence_transformers", "sklearn"} & set(said[-1].split())
 
 
 def test_asking_from_python(repository, monkeypatch):
@@ -141,21 +217,29 @@ def test_asking_from_python(repository, monkeypatch):
     monkeypatch.chdir(repository.folder)
     asker, question = Asker.load("data"), "What is the first sign of gout?"
     found, table = asker.find(question, 3, read="training"), cards.load_cards("data/cards").set_index("card_id")
-    assert [table.split[hit.card_id] for hit in found] == ["train"] * 3
-    read = [cards.card_text(hit.question, hit.answer) for hit in found]
+    assert [table.split[hit.card_id] for hit in found.hits] == ["train"] * 3
+    assert asker.find(question, 3, read="none") == replace(found, hits=[])
+    read = [cards.card_text(hit.question, hit.answer) for hit in found.hits]
     system_prompt = read_json("data/adapter/manifest.json")["llm"]["system_prompt"]
-    for base in (False, True):
-        parts = list(asker.answer(question, found, base, max_new_tokens=12))
-        assert all(part in parts[-1] for part in parts)
-        with asker._model.disable_adapter() if base else nullcontext():
-            (whole,) = generate(asker._model, asker._tokenizer, [question], system_prompt, 12, 1, context=[read])
-        assert parts[-1] == split_citation(whole.text, len(read))[1]
+    model, tokenizer, _ = asker.load_model()
+    for name in ("tuned", "base"):
+        parts = list(asker.replies(question, found, name, max_new_tokens=12))
+        assert all(part.text in parts[-1].text and part.answered_by == name for part in parts)
+        with model.disable_adapter() if name == "base" else nullcontext():
+            (whole,) = generate(model, tokenizer, [question], system_prompt, 12, 1, context=[read])
+        assert parts[-1].text == split_citation(whole.text, len(read))[1]
 
 
 def test_asking_before_there_is_an_adapter(repository):
+    """The base model answers in place of the tuned one, but it is never the served answer."""
     (repository.folder / "data/adapter").rename(repository.folder / "data/later")
-    done = ask(repository, "What is gout?")
-    assert "-- base model. There is no adapter yet: `dvc repro finetune` makes it." in done.stdout
+    remark = "There is no adapter yet: `dvc repro finetune` makes it."
+    said = ask(repository, QUESTION, "--model", "tuned").stdout
+    assert "-- base model, citing " in said and remark in said
+    with serving(repository, "search_open"):
+        assert "-- card 1, quoted." in (said := ask(repository, QUESTION).stdout) and remark not in said
+    with serving(repository, "lora_rag_open"):
+        assert "-- card 1, quoted." in (said := ask(repository, QUESTION).stdout) and remark in said
     (repository.folder / "data/later").rename(repository.folder / "data/adapter")
 
 
@@ -164,8 +248,11 @@ def test_an_adapter_of_another_deck_is_named(repository):
     deck = repository.folder / "data/cards/manifest.json"
     before = deck.read_text()
     repository.edit("data/cards/manifest.json", "tiny.json", "new.json")
-    done = ask(repository, "What is gout?")
-    assert "-- tuned model. The adapter was tuned on another deck: `dvc repro finetune` tunes" in done.stdout
+    remark = "The adapter was tuned on another deck: `dvc repro finetune` tunes"
+    said = ask(repository, "What is gout?", "--model", "tuned").stdout
+    assert "-- tuned model, citing " in said and remark in said
+    with serving(repository, "lora_rag_open"):
+        assert "-- card 1, quoted. " in (said := ask(repository, "What is gout?").stdout) and remark in said
     deck.write_text(before)
 
 
@@ -176,20 +263,33 @@ def test_asking_reads_nothing_outside_its_data(repository, tmp_path):
     for role in ("encoder", "reranker", "llm"):  # a model of the user's own is named by its path
         shutil.copytree(repository.folder / "models" / role / "tiny", model.parents[1] / role / "tiny")
     elsewhere = Repository(tmp_path)
-    for remark in ("-- tuned model. Not medical", "-- base model. There is no adapter yet"):
-        done = elsewhere.run("python", "-m", "medcards", "ask", "What is gout?", PYTHONPATH=str(repository.folder))
-        assert remark in done.stdout
+    for name in ("tuned", "base"):
+        asked = ("python", "-m", "medcards", "ask", "What is gout?")
+        assert "-- card 1, quoted. " in elsewhere.run(*asked, PYTHONPATH=str(repository.folder)).stdout
+        done = elsewhere.run(*asked, "--model", "tuned", PYTHONPATH=str(repository.folder))
+        assert f"-- {name} model, citing" in done.stdout
         shutil.rmtree(tmp_path / "data/adapter", ignore_errors=True)
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
-    [((" ",), "the question is empty"), (("gout", "--data", "absent"), "absent/cards/train.parquet is missing")],
+    [
+        ((" ",), "the question is empty"),
+        (("gout", "--data", "absent"), "absent/cards/train.parquet is missing"),
+        (("gout", "--read", "none"), "without a card only a model can answer"),
+    ],
 )
 def test_asking_says_what_is_wrong(repository, arguments, says):
     done = ask(repository, *arguments, ok=False)
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.startswith("ask: ") and says in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("system", ["oracle", ["search_open"]])
+def test_a_damaged_choice_of_the_served_answer(repository, system):
+    with serving(repository, system):
+        done = ask(repository, "gout", ok=False)
+    assert done.stderr == "ask: data/scores/served_answer.json is damaged: run `dvc repro -f evaluate`\n"
 
 
 def test_search_refuses_a_damaged_index_and_one_of_other_vectors(repository, tmp_path):

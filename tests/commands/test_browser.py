@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from answered import IMAGE, RIGHT_TO_LEFT, SCRIPT, write_answered
 from conftest import PATIENCE, Repository, needs, wait
+from refusal import ROUTER, refuse_more
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "chromium")
 VEGA = ("vega@5.20.2", "vega-lite@5.2.0", "vega-embed@6.18.2")
@@ -21,6 +22,8 @@ VEGA = ("vega@5.20.2", "vega-lite@5.2.0", "vega-embed@6.18.2")
 NO_DATA = {"Quantisation_trade-off"}
 """Plots without data in a run: quantise_eval is off by default."""
 QUESTION = "What should a nurse know about gout, case 12?"
+QUOTED = re.compile(r"^Answer: card \d+, quoted\. The deck (probably has|may have) an answer \(probability [^)]+\)\.$")
+NO_ANSWER = re.compile(r"^The deck probably has no answer \(probability of one: 0\.\d\d\)\.$")
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser, needs("playwright", CHROMIUM)]
 
@@ -237,6 +240,8 @@ def opened(browser, address: str) -> Iterator:
 
 @pytest.fixture(scope="module")
 def address(finished):
+    """The page of the finished run, which refuses more questions than usual, see :mod:`refusal`."""
+    refuse_more(finished.folder / "data")
     with serving(finished) as url:
         yield url
 
@@ -247,48 +252,79 @@ def page(browser, address):
         yield page
 
 
-def ask(page, question: str, says: str = "Done.") -> None:
+def ask(page, question: str, says: str | re.Pattern = QUOTED) -> None:
     page.get_by_label("Question", exact=True).fill(question)
     page.get_by_role("button", name="Ask", exact=True).click()
     page.locator("#note").get_by_text(says, exact=True).wait_for()
+
+
+def text_in(page, box: str) -> str:
+    return page.locator(f"#{box} textarea").input_value()
 
 
 pages = needs("gradio")
 
 
 @pages
-def test_a_question_is_answered(page):
+def test_a_question_of_the_deck_is_answered_by_its_card(page):
     assert "Not medical advice" in page.locator("body").inner_text()
     page.get_by_label("number input for Cards (k)").fill("10")
     ask(page, QUESTION)
-    cards = page.locator("#cards").inner_text()
-    assert page.locator("#cards .card.read").count() == 10 and "read by the models" in cards
-    assert "1. What should" in cards and QUESTION in cards and "bm25" in cards and "tiny.json" in cards
-    assert page.locator("#tuned textarea").input_value() and page.locator("#base textarea").input_value()
-    assert page.locator("#injected").count() == 0 and "<b id='injected'>bold</b>" in cards  # markup is shown as text
+    cards, cited = page.locator("#cards"), page.locator("#cards .card.cited")
+    assert cards.locator(".card").count() == 10 and cited.count() == 1
+    assert f"1. {QUESTION}" in cited.inner_text() and "cited by the answer" in cited.inner_text()
+    assert text_in(page, "answer") == f"[1] {cited.locator('p').inner_text()}"
+    assert "bm25" in cited.inner_text() and "tiny.json" in cited.inner_text()
+    assert (
+        page.locator("#injected").count() == 0 and "<b id='injected'>bold</b>" in cited.inner_text()
+    )  # text, no markup
+    assert "<b id='injected'>bold</b>" in text_in(page, "answer")
+    assert page.locator("#tuned").count() == page.locator("#base").count() == 0
 
 
 @pages
-def test_models_and_cards_can_be_switched_off(page):
+def test_a_question_in_other_words_and_one_that_the_deck_cannot_answer(page):
+    """An empty question after them changes the note only."""
+    ask(page, "how is gout in case 12 treated")
+    assert "case 12" in text_in(page, "answer")
+    ask(page, ROUTER, NO_ANSWER)
+    assert text_in(page, "answer") == "The deck probably has no answer."
+    assert page.locator("#cards .card").count() == 3 and page.locator("#cards .card.cited").count() == 0
+    shown = page.locator("#cards").inner_text()
+    ask(page, "  ", "the question is empty: ask something")
+    assert page.locator("#cards").inner_text() == shown
+    assert text_in(page, "answer") == "The deck probably has no answer."
+
+
+@pages
+def test_the_words_of_the_models_stand_behind_a_switch(page):
+    page.get_by_label("tuned", exact=True).check()
+    page.get_by_label("base", exact=True).check()
+    ask(page, QUESTION)
+    assert text_in(page, "answer").startswith("[1] ") and text_in(page, "tuned") and text_in(page, "base")
+    assert page.locator("#cards .card.read").count() == 3 and page.locator("#cards .card.cited.read").count() == 1
+    assert "read by the model" in page.locator("#cards").inner_text()
+    ask(page, ROUTER, NO_ANSWER)
+    assert text_in(page, "tuned") and text_in(page, "base")
     page.get_by_label("base", exact=True).uncheck()
+    page.locator("#base").wait_for(state="detached")
     page.get_by_label("none", exact=True).check()
     ask(page, QUESTION)
     assert page.locator("#cards .card").count() == 3 and page.locator("#cards .card.read").count() == 0
-    assert page.locator("#tuned textarea").input_value() and not page.locator("#base textarea").input_value()
+    assert text_in(page, "tuned") and page.locator("#cards .card.cited").count() == 1
 
 
 @pages
-def test_reading_training_cards_only(page, finished):
+def test_quoting_training_cards_only(page, finished):
     from medcards.deck.cards import load_cards
 
     page.get_by_label("training", exact=True).check()
-    page.get_by_label("tuned", exact=True).uncheck()
-    page.get_by_label("base", exact=True).uncheck()
     page.get_by_label("number input for Cards (k)").fill("10")
     ask(page, QUESTION)
     cards = load_cards(finished.folder / "data/cards").set_index("card_id")
     shown = re.findall(r"[0-9a-f]{16}", page.locator("#cards").inner_text())
     assert len(shown) == 10 and set(cards.split[shown]) == {"train"}
+    assert shown[0] in page.locator("#cards .card.cited").inner_text()
 
 
 @pages
@@ -298,21 +334,23 @@ def test_an_example_can_be_asked(page):
 
 
 @pages
-@pytest.mark.parametrize(
-    ("question", "says"), [("  ", "the question is empty: ask something"), ("gout " * 5000, "Done.")]
-)
-def test_an_empty_and_a_very_long_question(page, question, says):
-    ask(page, question, says)
+def test_a_very_long_question(page):
+    page.get_by_label("tuned", exact=True).check()
+    ask(page, "gout " * 5000)
+    assert text_in(page, "tuned")
 
 
 @pages
-def test_before_there_is_an_adapter(browser, finished):
+def test_the_page_before_there_is_an_adapter(browser, finished):
     adapter = finished.folder / "data/adapter"
     adapter.rename(finished.folder / "data/later")
     with serving(finished) as url, opened(browser, url) as page:
+        page.get_by_label("tuned", exact=True).check()
+        page.get_by_label("base", exact=True).check()
         ask(page, QUESTION)
-        assert page.locator("#tuned textarea").input_value().startswith("There is no adapter yet: `dvc repro finetune`")
-        assert page.locator("#base textarea").input_value()
+        assert text_in(page, "answer").startswith("[1] ")
+        assert text_in(page, "tuned").startswith("There is no adapter yet: `dvc repro finetune`")
+        assert text_in(page, "base")
     (finished.folder / "data/later").rename(adapter)
 
 

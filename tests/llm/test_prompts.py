@@ -108,16 +108,15 @@ def test_the_served_answer_and_the_merged_model_end_where_training_taught_it(tmp
     from peft import get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from medcards.answers.asker import Asker
     from medcards.llm.loading import load_llm
     from medcards.llm.lora import lora_config
     from medcards.llm.merge import save_merged
+    from medcards.llm.streaming import stream_answer
 
     folder, question = make(tmp_path / "llm", CHAT_ML), CARDS.question[2]
     learn(folder)
     model, tokenizer = load_llm(tiny.llm_params(folder))
-    asker = Asker(None, set(), model.eval(), tokenizer, "", tuned=False, remark="")
-    assert list(asker.answer(question, [], max_new_tokens=128))[-1] == CARDS.answer[2]
+    assert list(stream_answer(model.eval(), tokenizer, question, "", max_new_tokens=128))[-1] == CARDS.answer[2]
 
     save_merged(get_peft_model(model, lora_config(lora_params())), tokenizer, tmp_path / "merged")
     merged, tokenizer = (kind.from_pretrained(tmp_path / "merged") for kind in (AutoModelForCausalLM, AutoTokenizer))

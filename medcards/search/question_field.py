@@ -1,0 +1,61 @@
+"""Search in the questions of the cards beside their answers.
+
+A question of the deck would find itself. So this search is measured on query sets in other words than the deck's own
+questions, such as ``layperson``, and there the asked question itself is left out.
+"""
+
+import numpy as np
+import pandas as pd
+
+from medcards.deck.relevance import answer_rows
+from medcards.deck.words import normalise
+from medcards.search.query_sets import QuerySet
+from medcards.search.vectors import Vectors
+
+QUERY_BLOCK = 64
+"""Number of queries whose similarities to all texts are in memory at a time."""
+
+
+class QuestionField:
+    """The questions of all cards, each with the answer of the corpus that it asks for.
+
+    Parameters
+    ----------
+    cards : the whole deck.
+    answers : the corpus, see :func:`medcards.deck.cards.corpus`.
+    vectors : the vectors of the deck, those of its questions among them.
+    """
+
+    def __init__(self, cards: pd.DataFrame, answers: pd.DataFrame, vectors: Vectors):
+        rows = answer_rows(cards, answers).to_numpy()
+        order = np.argsort(rows, kind="stable")[: int(np.isfinite(rows).sum())]  # NaN comes last
+        self._rows, self._first = np.unique(rows[order].astype(np.int64), return_index=True)
+        self._questions = vectors.questions_of(cards.card_id.iloc[order])
+        self._texts = cards.question.iloc[order].map(normalise).to_numpy()
+        self._answers = vectors.answers
+
+    def similarities(self, asked: np.ndarray, left_out: list[str] | None = None) -> np.ndarray:
+        """Cosine similarity of each question to each answer, or to the nearest question that asks for it if higher.
+
+        Parameters
+        ----------
+        asked : unit vectors of the questions, shape (questions, dimension).
+        left_out : by question, the normalised text of the deck's questions that are not searched.
+
+        Returns
+        -------
+        shape (questions, answers).
+        """
+        found = asked @ self._answers.T
+        for start in range(0, len(asked), QUERY_BLOCK):
+            block = asked[start : start + QUERY_BLOCK] @ self._questions.T
+            if left_out is not None:
+                block[np.array(left_out[start : start + QUERY_BLOCK])[:, None] == self._texts] = -1
+            best = np.maximum.reduceat(block, self._first, axis=1)
+            part = found[start : start + QUERY_BLOCK]
+            part[:, self._rows] = np.maximum(part[:, self._rows], best)
+        return found
+
+    def measured(self, queries: QuerySet, asked: np.ndarray) -> np.ndarray:
+        """The similarities of a query set, whose questions are left out of the search."""
+        return self.similarities(asked, queries.cards.question.map(normalise).tolist())
