@@ -87,7 +87,6 @@ class QuerySet:
         vectors = known.questions_of(self.cards.card_id)
         changed = np.array(self.questions) != self.cards.question.to_numpy()
         if changed.any():
-            vectors = vectors.copy()
             vectors[changed] = encoder([self.questions[place] for place in np.flatnonzero(changed)])
         return vectors
 

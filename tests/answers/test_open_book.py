@@ -353,3 +353,4 @@ def test_one_model_load_answers_all_query_sets(exam, tmp_path, monkeypatch):
     repeated, rows_again = all_answers(again, sets, systems)
     assert len(loads) == 1 and repeated == answers
     pd.testing.assert_frame_equal(rows_again, rows)
+    assert not hasattr(exam.models.base, "peft_config") and len(loads) == 2  # the tuned model took the loaded base

@@ -194,6 +194,7 @@ def test_every_question_is_asked_with_its_relevant_answers_and_without():
     assert table.correct.tolist() == [True, False, False, False]  # asthma finds the third answer, which is not relevant
     assert hidden["hybrid"][0][:, :4].tolist() == [[2, 3, -1, -1], [2, 1, 0, -1]]
     assert table.similarity.tolist() == pytest.approx([1, 1, 0.6, 1])
+    assert table.known_words.tolist() == [1, 1, 0, 1]  # no other answer holds gout or arthritis
 
 
 def test_a_deck_whose_answers_are_all_hidden_is_evidence_too():
