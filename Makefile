@@ -6,7 +6,7 @@ PROFILES = $(sort $(basename $(notdir $(wildcard profiles/*.args))))
 LAST_RUN = .scratch/params.yaml
 PUBLISHED = metrics plots final REPORT.md docs/DATASET_CARD.md
 
-.PHONY: help try run reset repro final test readme deps graph constraints
+.PHONY: help try run reset repro final test readme everyday deps graph constraints
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z]*\):.*## /  make \1#/p' Makefile | awk -F'#' '{ printf "%-20s%s\n", $$1, $$2 }'
@@ -49,6 +49,9 @@ final: .venv/installed  ## measure this run on the test questions, once, into fi
 
 readme: .venv/installed  ## write the README's tables again, from final/metrics/
 	python -m tools.readme
+
+everyday: .venv/installed  ## ask the deck the questions of docs/everyday_questions.csv, and write docs/EVERYDAY.md
+	python -m tools.everyday
 
 deps: .venv/installed  ## write the library files that each stage imports into dvc.yaml
 	python -m tools.deps

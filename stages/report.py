@@ -15,7 +15,8 @@ import pandas as pd
 from medcards.answers.comparison import NEAR, SMALLEST_SLICE, answer_systems_of
 from medcards.base.files import atomic
 from medcards.base.params import Seed
-from medcards.report import answer_plots, answers, explore, results, search
+from medcards.report import answer_plots, answerability, answers, explore, results, search
+from medcards.report.answerability import ToleratedRisk
 from medcards.report.dataset_card import dataset_card
 from medcards.report.render import render
 from stages import DATA, FIGURES, load_params, run
@@ -34,13 +35,16 @@ def draw(metrics: dict[str, dict], parts: pd.DataFrame, system: str, plots: Path
     search.draw_reranker_training(FIGURES / "rerank_train", plots / "rerank_train")
     retrieval = plots / "retrieval", cost / "retrieval"
     search.draw_retrieval(FIGURES / "rerank_eval", metrics["retrieval"], latency, *retrieval)
+    answerability.draw_answerability(FIGURES / "rerank_eval", metrics["retrieval"]["split"], plots / "answerability")
     answer_plots.draw_finetuning(DATA / "curves", plots / "finetune", cost / "finetune")
     answer_plots.draw_answers(FIGURES / "evaluate", metrics["qa"], plots / "qa")
     answer_plots.draw_slices(parts, system, plots / "slices")
     answer_plots.draw_quantisation(metrics["quantisation"], plots / "quantisation")
 
 
-def report_page(metrics: dict[str, dict], parts: pd.DataFrame, system: str, to_read: dict, seed: int) -> str:
+def report_page(
+    metrics: dict[str, dict], parts: pd.DataFrame, system: str, to_read: dict, risk: ToleratedRisk, seed: int
+) -> str:
     """The text of REPORT.md; the template names what is given here."""
     audit, eda, qa = (metrics[name] for name in ("audit", "eda", "qa"))
     ranked = results.ranked_questions(metrics["retrieval"])
@@ -62,6 +66,12 @@ def report_page(metrics: dict[str, dict], parts: pd.DataFrame, system: str, to_r
         questions_ranked=results.questions_ranked,
         query_sets=results.query_sets_of(ranked),
         by_query_set=results.query_set_rows(ranked),
+        risk=risk,
+        answerable=answerability.answerability_rows(metrics["answerability"][metrics["retrieval"]["split"]], risk),
+        answerable_columns=[*answerability.answerability_columns(risk), "n"],
+        open_book=answers.open_book_rows(metrics["open_book"]),
+        open_differences=answers.open_book_differences(metrics["open_book"]),
+        open_difference_columns=results.difference_columns(answers.OPEN_BOOK_SCORES_TESTED),
         asked=next(iter(systems.values())),
         kinds=answers.systems_by_kind(qa),
         all_systems=systems,
@@ -90,12 +100,13 @@ def report_page(metrics: dict[str, dict], parts: pd.DataFrame, system: str, to_r
 
 
 def main() -> None:
-    (seed,) = load_params(seed=Seed)
+    seed, risk = load_params(seed=Seed, rerank_eval=ToleratedRisk)
     metrics = results.read_figures(DATA, seed)
     answered, scores = answers.answers_and_scores(DATA)
     system = answers.closest_look(metrics["qa"])
     parts = answers.find_slices(FIGURES, answered, scores, seed)
-    report = report_page(metrics, parts, system, answers.answers_to_read(answered, scores, system), seed)
+    to_read = answers.answers_to_read(answered, scores, system)
+    report = report_page(metrics, parts, system, to_read, risk, seed)
     with atomic("docs/DATASET_CARD.md") as card, atomic("REPORT.md") as page:
         card.write_text(dataset_card(metrics), encoding="utf-8")
         page.write_text(report, encoding="utf-8")

@@ -67,6 +67,4 @@ def kendall_tau(one: np.ndarray, other: np.ndarray, bootstrap: Bootstrap) -> dic
         alike, first, second = (((counts @ product) * counts).sum(axis=1) for product in products)
         return alike / np.sqrt(np.maximum(first * second, 1))  # where it is 0, so is the number above it
 
-    (of_all,) = tau(np.ones((1, len(one))))
-    lo, hi = np.percentile(tau(bootstrap.row_counts()), [2.5, 97.5])
-    return {"mean": float(of_all), "lo": float(lo), "hi": float(hi), "n": len(one)}
+    return bootstrap.statistic(tau)

@@ -14,7 +14,7 @@ from medcards.answers.scores import TermWeights, score_answer, scored_words
 from medcards.base.stats import Bootstrap, paired_differences
 from medcards.deck.cards import card_text, corpus
 from medcards.deck.relevance import relevant_answers
-from medcards.search.answerability import Answerability
+from medcards.search.answerability import HIDDEN, OFF_TOPIC, Answerability
 
 QUOTED, WORDED = "search_open", "lora_rag_open"
 """The two ways to answer a user: the first card's answer, quoted, or the tuned model's words."""
@@ -34,8 +34,8 @@ def refused_questions(rankings: Path) -> pd.Series:
     -------
     by ``query_set``, ``hidden`` and ``card_id``; of validation and test questions.
     """
-    asked = pd.read_parquet(rankings / "answerability.parquet")
-    keys = [asked.query_set, ~asked.answerable, asked["query"]]
+    asked = pd.read_parquet(rankings / "answerability.parquet", filters=[("deck", "!=", OFF_TOPIC)])
+    keys = [asked.query_set, asked.deck == HIDDEN, asked["query"]]
     names = ["query_set", "hidden", "card_id"]
     below = (asked.probability < Answerability.load(rankings).refuse_below).to_numpy()
     return pd.Series(below, pd.MultiIndex.from_arrays(keys, names=names))
@@ -124,5 +124,7 @@ def served_answer(scores: pd.DataFrame, split: str, seed: int) -> dict:
         return {"system": QUOTED, "difference": None}
     whole = scores[~scores.hidden].pivot(index=["query_set", "card_id", "group"], columns="system", values=HEADLINE)
     gain = (whole[WORDED] - whole[QUOTED]).reset_index(name="gain")
+    if gain.gain.isna().all():  # no reference has a word that its question lacks
+        return {"system": QUOTED, "difference": None}
     difference = Bootstrap(gain.group, seed).interval(gain.gain)
     return {"system": WORDED if difference["lo"] > 0 else QUOTED, "difference": difference}

@@ -21,8 +21,10 @@ from medcards.base.stats import Bootstrap
 from medcards.report.answer_plots import bases_of
 from medcards.report.explore import short_names
 from medcards.report.render import one_line
+from medcards.report.results import difference_rows, query_sets_of
 
 SCORES_TESTED = ("token_f1", "novel_f1", HEADLINE)
+OPEN_BOOK_SCORES_TESTED = (HEADLINE, "cites_relevant")
 SMALL_SAMPLE, LARGE_LEAK, OFTEN_CUT = 300, 0.05, 0.2
 """Bounds of three warnings: number of questions, share of near-copies in training, share of answers cut off."""
 SIGNS = {
@@ -138,6 +140,35 @@ def warnings(qa: dict, leak: float) -> list[str]:
             if score in block and block[score]["mean"] > bound:
                 found.append(f"`{name}` {words.format(block[score]['mean'])}.")
     return found
+
+
+def open_book_rows(open_book: dict[str, dict]) -> dict[str, dict]:
+    """Rows of the table of open-book answers, one per query set and system; none where no such system was asked.
+
+    Parameters
+    ----------
+    open_book : metrics/open_book.json.
+    """
+    return {
+        f"{name}, {system}": scores
+        | {"abstains, hidden": open_book[name]["hidden"][system]["abstains"], "n": str(scores["abstains"]["n"])}
+        for name in _query_sets_answered(open_book)
+        for system, scores in answer_systems_of(open_book[name]["whole"]).items()
+    }
+
+
+def open_book_differences(open_book: dict[str, dict]) -> dict[str, dict]:
+    """Rows of the table of paired differences of open-book systems, one per query set and pair."""
+    differences = {
+        f"{name}, {pair}": difference
+        for name in _query_sets_answered(open_book)
+        for pair, difference in open_book[name]["differences"].items()
+    }
+    return difference_rows(differences, OPEN_BOOK_SCORES_TESTED)
+
+
+def _query_sets_answered(open_book: dict[str, dict]) -> list[str]:
+    return [name for name in query_sets_of(open_book) if name != "served_answer"]
 
 
 def answers_to_read(answers: pd.DataFrame, scores: pd.DataFrame, system: str, count: int = 5) -> dict[str, list[dict]]:

@@ -31,7 +31,7 @@ STAGES = (
 PUBLISHED_AS = {"rerank_eval": "retrieval", "evaluate": "qa"}
 """Stages whose metrics have another name than the stage: metrics/qa.json holds the metrics of evaluate."""
 NAMES = tuple(name for stage in STAGES for name in (PUBLISHED_AS.get(stage, stage), f"cost/{stage}"))
-NAMES += ("quantisation",)
+NAMES += ("quantisation", "answerability", "open_book")
 
 RETRIEVAL_ORDER = (
     "bm25",
@@ -56,6 +56,8 @@ REPORTED_PACKAGES = (
     "numpy",
 )
 HEADLINE_SYSTEMS = ("dense_exact", "hybrid", "hybrid_rerank")
+NO_HEADLINES = (*BASELINES, *OPEN, "base_rag")
+"""Answering systems without an entry of their own in the summary, which has fifteen entries with all systems."""
 
 
 def read_figures(data: Path, seed: int) -> dict[str, dict]:
@@ -74,6 +76,9 @@ def read_figures(data: Path, seed: int) -> dict[str, dict]:
         found[PUBLISHED_AS.get(stage, stage)] = read_json(data / "figures" / stage / "metrics.json")
         found[f"cost/{stage}"] = read_json(data / "figures" / stage / "cost.json")
     found["quantisation"] = read_json(data / "figures" / "evaluate" / "quantisation.json")
+    found["answerability"] = read_json(data / "figures" / "rerank_eval" / "answerability.json")
+    served = {"served_answer": read_json(data / "scores" / "served_answer.json")}
+    found["open_book"] = read_json(data / "figures" / "evaluate" / "open_book.json") | served
     found["finetune"] |= loss_intervals(pd.read_parquet(data / "figures" / "finetune" / "validation.parquet"), seed)
     return found
 
@@ -119,11 +124,13 @@ def summarise_run(metrics: dict[str, dict]) -> dict[str, float]:
         summary["topics_c_v"] = best_topics(metrics["eda"])["c_v"]["mean"]
     summary["hnsw_recall@10"] = hnsw_recall(metrics)["mean"]
     summary |= {f"mrr@10_{name}": ranked[name]["mrr@10"]["mean"] for name in HEADLINE_SYSTEMS if name in ranked}
+    answerable = metrics["answerability"][metrics["retrieval"]["split"]]["own"]
+    summary["answerable_auroc"] = answerable["auroc"]["mean"]
     summary |= {f"validation_nll_{name}": nll[name]["mean"] for name in ("base", "tuned")}
     if baseline := best_system(answered, BASELINES):
         summary[f"{HEADLINE}_best_baseline"] = answered[baseline][HEADLINE]["mean"]
     for name, block in answer_systems_of(answered).items():
-        if name not in BASELINES + OPEN:
+        if name not in NO_HEADLINES:
             summary[f"{HEADLINE}_{name}"] = block[HEADLINE]["mean"]
     return summary
 

@@ -52,6 +52,12 @@ def interval_line(axes: plt.Axes, x: object, rows: pd.DataFrame, ends: tuple[str
     axes.errorbar(x, rows["mean"], whiskers(rows, ends), marker="o", capsize=3, **style)
 
 
+def interval_band(axes: plt.Axes, x: object, rows: pd.DataFrame, label: str) -> None:
+    """Draw a line through ``mean`` with a band between ``lo`` and ``hi``."""
+    (line,) = axes.plot(x, rows["mean"], label=label)
+    axes.fill_between(x, rows.lo, rows.hi, color=line.get_color(), alpha=0.15, linewidth=0)
+
+
 def interval_bars(data: pd.DataFrame, x: str, hue: str, label: str) -> plt.Figure:
     """Draw bars of ``mean`` with whiskers from ``lo`` to ``hi``: one group per ``x``, one colour per ``hue``."""
     figure, axes = plt.subplots(figsize=(8, 4.5))

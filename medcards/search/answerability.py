@@ -1,19 +1,20 @@
 """Whether the deck holds the answer of a question: a probability from what the search finds.
 
 A logistic regression reads the evidence of a search (:func:`evidence`). It is fitted on validation questions that are
-asked twice: with their relevant answers in the corpus, and with all of them hidden. So half of the questions have an
-answer in the deck, and a probability is that of a question which has one with probability 0.5 before the search.
+asked of three decks: the whole deck, the deck without their relevant answers, and the deck without their topic. So a
+probability is that of a question for which the three are equally likely before the search.
 """
 
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from medcards import InputError
-from medcards.base.files import read_json
+from medcards.base.files import atomic, read_json
 from medcards.base.params import Block
+from medcards.search.perturbations import PERTURBATIONS
 from medcards.search.query_sets import QuerySet
 from medcards.search.rankings import Ranking
 from medcards.search.systems import Retriever, Served
@@ -29,14 +30,23 @@ FEATURES = (
     "known_words",
     "agreement",
     "cross_encoder",
+    "shortfall",
 )
-"""The evidence that the model reads, see :func:`evidence`."""
+"""The evidence that the model reads, see :func:`evidence` and :func:`with_shortfall`."""
+DECKS = WHOLE, HIDDEN, OFF_TOPIC = "whole", "hidden", "off_topic"
+"""The deck that a question is asked of: as it is, without its relevant answers, and without its topic."""
+UNUSUAL = 0.1
+"""Share of the answerable questions whose similarity is below the usual one."""
 AGREEMENT_DEPTH = 10
 """Number of first answers of BM25 and of the bi-encoder that are compared."""
 PARTS = 10
 """Number of parts of the groups; the probabilities of each are those of a model fitted on the others."""
 REGULARISATION = 1.0
 """Inverse strength of the L2 penalty on the weights of standardised evidence: scikit-learn's default."""
+SMALLEST_SCALE = 1e-9
+"""Smallest standard deviation of evidence that differs between questions. A smaller one is a rounding error."""
+ROUNDING = 1e-9
+"""Largest rounding error of a share: 0.29 times 100 is 28.999999999999996."""
 EVEN = 0.5
 """Probability from which an answer is more likely than none. A question is never refused above it."""
 
@@ -49,6 +59,7 @@ class Answerability(Block):
     features : names of the evidence that the model reads.
     means, scales : mean and standard deviation of each feature, by which it is standardised.
     weights, intercept : of the logistic regression, in log-odds.
+    usual_similarity : the similarity from which a question has no shortfall, see :func:`with_shortfall`.
     refuse_below : probability below which the deck probably has no answer.
     """
 
@@ -57,6 +68,7 @@ class Answerability(Block):
     scales: list[float]
     weights: list[float]
     intercept: float
+    usual_similarity: float
     refuse_below: float
 
     @classmethod
@@ -68,9 +80,21 @@ class Answerability(Block):
         InputError : the file is missing or damaged.
         """
         try:
-            return cls(**read_json(folder / MODEL_FILE))
+            return cls.model_validate(read_json(folder / MODEL_FILE))
         except ValidationError:
             raise InputError(f"{folder / MODEL_FILE} is damaged: run `dvc repro -f rerank_eval`") from None
+
+    def save(self, folder: Path) -> None:
+        """Write the model with all digits, so that a question is refused by the same probability everywhere."""
+        with atomic(folder / MODEL_FILE) as file:
+            file.write_text(f"{self.model_dump_json(indent=2)}\n", encoding="utf-8")
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Answerability":
+        lengths = {len(self.means), len(self.scales), len(self.weights)}
+        if lengths != {len(self.features)} or not set(self.features) <= set(FEATURES):
+            raise ValueError("the numbers do not belong to the features")
+        return self
 
     def probabilities(self, evidence: pd.DataFrame) -> np.ndarray:
         """The probability that the deck has an answer, by question.
@@ -79,7 +103,8 @@ class Answerability(Block):
         ----------
         evidence : one row per question, see :func:`evidence`.
         """
-        standardised = (evidence[self.features].to_numpy() - self.means) / self.scales
+        values = with_shortfall(evidence, self.usual_similarity)[self.features].to_numpy()
+        standardised = (values - self.means) / self.scales
         return 1 / (1 + np.exp(-(standardised @ self.weights + self.intercept)))
 
     def refuses(self, probability: float) -> bool:
@@ -87,7 +112,13 @@ class Answerability(Block):
         return probability < self.refuse_below
 
 
-def evidence(retriever: Retriever, questions: list[str], found: dict[str, Ranking], served: Served) -> pd.DataFrame:
+def evidence(
+    retriever: Retriever,
+    questions: list[str],
+    found: dict[str, Ranking],
+    served: Served,
+    hidden: list[set[int]] | None = None,
+) -> pd.DataFrame:
     """What a search tells about whether the deck has an answer, one row per question.
 
     ``similarity``      cosine similarity of the nearest answer
@@ -102,11 +133,12 @@ def evidence(retriever: Retriever, questions: list[str], found: dict[str, Rankin
     Parameters
     ----------
     found : rankings of :meth:`medcards.search.systems.Retriever.rank` for the questions.
+    hidden : row numbers of the answers that the deck lacks, by question; the rankings are without them.
     """
     rows, _ = found[served.system]
     candidates = rows[:, : served.candidates]
     cosine = found["hnsw"][1]
-    coverage, known = retriever.bm25.coverage(questions, candidates)
+    coverage, known = retriever.bm25.coverage(questions, candidates, hidden)
     near, words = found["hnsw"][0][:, :AGREEMENT_DEPTH], found["bm25"][0][:, :AGREEMENT_DEPTH]
     table = {
         "similarity": np.nan_to_num(cosine[:, 0]),
@@ -124,6 +156,15 @@ def evidence(retriever: Retriever, questions: list[str], found: dict[str, Rankin
     return pd.DataFrame(table, dtype=float)
 
 
+def with_shortfall(evidence: pd.DataFrame, usual: float) -> pd.DataFrame:
+    """The evidence with ``shortfall``: how far the similarity is below the one that most answerable questions reach.
+
+    It tells a question off the deck's topics from one whose card is missing among similar cards, so that the weight of
+    the similarity itself can be that of the second kind.
+    """
+    return evidence.assign(shortfall=np.maximum(usual - evidence.similarity, 0))
+
+
 def _margin(cosine: np.ndarray, depth: int) -> np.ndarray:
     """The first value of each row minus the mean of the next ones, down to ``depth``; 0 where there are none."""
     following = cosine[:, 1:depth]
@@ -132,47 +173,37 @@ def _margin(cosine: np.ndarray, depth: int) -> np.ndarray:
     return np.where(there.any(axis=1), np.nan_to_num(cosine[:, 0]) - means, 0)
 
 
-def asked_twice(
-    queries: QuerySet,
-    vectors: np.ndarray,
-    retriever: Retriever,
-    served: Served,
-    found: dict[str, Ranking],
-    answer_ids: np.ndarray,
-) -> tuple[pd.DataFrame, dict[str, Ranking]]:
-    """The evidence of a query set with the relevant answers in the corpus, and with all of them hidden.
+def about_deck(
+    queries: QuerySet, deck: str, rankings: dict[str, Ranking], served: Served, evident: pd.DataFrame, ids: np.ndarray
+) -> pd.DataFrame:
+    """The evidence of a query set, with what it is about.
 
     Parameters
     ----------
-    vectors : unit vectors of the questions, shape (questions, dimension).
-    found : rankings of :meth:`medcards.search.systems.Retriever.rank` for the questions.
-    answer_ids : card ids of the corpus, shape (answers,).
+    deck : one of :data:`DECKS`.
+    rankings : of the questions in this deck.
+    evident : see :func:`evidence`.
+    ids : card ids of the corpus.
 
     Returns
     -------
-    asked : one row per question and way to ask, with ``split``, ``query_set``, ``query``, ``group``, ``answerable``,
-        ``correct`` (whether the first answer is relevant) and the :func:`evidence`.
-    hidden : the rankings with the relevant answers hidden.
+    ``split``, ``query_set``, ``query``, ``group``, ``deck``, ``answerable``, ``correct`` (whether the first answer is
+    relevant) and the evidence, one row per question.
     """
-    relevant = queries.relevant_rows(answer_ids)
-    hidden = retriever.rank_without(queries.questions, vectors, served, found, relevant)
-    tables = []
-    for answerable, rankings in ((True, found), (False, hidden)):
-        first = rankings[served.system][0][:, 0]
-        about = {
-            "split": queries.split,
-            "query_set": queries.name,
-            "query": queries.cards.card_id.to_numpy(),
-            "group": queries.cards.group.to_numpy(),
-            "answerable": answerable,
-            "correct": [row in rows for row, rows in zip(first.tolist(), relevant, strict=True)],
-        }
-        table = evidence(retriever, queries.questions, rankings, served)
-        tables.append(table.assign(**about)[[*about, *table.columns]])
-    return pd.concat(tables, ignore_index=True), hidden
+    first = rankings[served.system][0][:, 0].tolist()
+    about = {
+        "split": queries.split,
+        "query_set": queries.name,
+        "query": queries.cards.card_id.to_numpy(),
+        "group": queries.cards.group.to_numpy(),
+        "deck": deck,
+        "answerable": deck == WHOLE,
+        "correct": [row in rows for row, rows in zip(first, queries.relevant_rows(ids), strict=True)],
+    }
+    return evident.assign(**about)[[*about, *evident.columns]]
 
 
-def fit_answerability(evidence: pd.DataFrame, answerable: np.ndarray, false_refusals: float) -> Answerability:
+def fit_answerability(asked: pd.DataFrame, false_refusals: float) -> Answerability:
     """Fit the model, and choose the threshold below which a question is refused.
 
     The threshold is the largest that refuses at most the share ``false_refusals`` of the questions with an answer, but
@@ -180,14 +211,16 @@ def fit_answerability(evidence: pd.DataFrame, answerable: np.ndarray, false_refu
 
     Parameters
     ----------
-    evidence : one row per question, see :func:`evidence`.
-    answerable : whether the deck has an answer, shape (questions,).
+    asked : tables of :func:`about_deck`.
     """
     from sklearn.linear_model import LogisticRegression
 
+    answerable = asked.answerable.to_numpy()
+    usual = float(asked.similarity[answerable].quantile(UNUSUAL))
+    evidence = with_shortfall(asked[[name for name in FEATURES if name in asked]], usual)
     values = evidence.to_numpy()
     means, scales = values.mean(axis=0), values.std(axis=0)
-    scales = np.where(scales > 0, scales, 1)
+    scales = np.where(scales > SMALLEST_SCALE, scales, 1)
     fitted = LogisticRegression(C=REGULARISATION, max_iter=1000).fit((values - means) / scales, answerable)
     model = Answerability(
         features=list(evidence),
@@ -195,31 +228,33 @@ def fit_answerability(evidence: pd.DataFrame, answerable: np.ndarray, false_refu
         scales=scales.tolist(),
         weights=fitted.coef_[0].tolist(),
         intercept=float(fitted.intercept_[0]),
+        usual_similarity=usual,
         refuse_below=0.0,
     )
-    threshold = np.quantile(model.probabilities(evidence[answerable]), false_refusals, method="lower")
+    rising = np.sort(model.probabilities(asked[answerable]))
+    threshold = rising[int(false_refusals * len(rising) + ROUNDING)]
     return model.model_copy(update={"refuse_below": min(float(threshold), EVEN)})
 
 
 def with_probabilities(asked: pd.DataFrame, risk: float) -> tuple[pd.DataFrame, Answerability]:
     """Fit the model on the validation questions, and add the column ``probability`` to all questions.
 
-    The probabilities of validation questions are held out: each part of their groups has those of a model that is
-    fitted on the other parts.
+    Perturbed questions choose nothing, as everywhere. The probabilities of validation questions are held out: each part
+    of their groups has those of a model that is fitted on the other parts. Where all are of one group, there are no
+    other parts, and none is held out.
 
     Parameters
     ----------
-    asked : the tables of :func:`asked_twice`, of all query sets.
+    asked : tables of :func:`about_deck`, of all query sets.
     risk : share of the answerable validation questions that may be refused.
     """
-    features = [name for name in FEATURES if name in asked]
-    validation = asked.split == "validation"
-    fitted_on = asked[validation]
-    model = fit_answerability(fitted_on[features], fitted_on.answerable.to_numpy(), risk)
+    validation = asked[asked.split == "validation"]
+    part = pd.Series(pd.factorize(validation.group)[0] % PARTS, index=validation.index)
+    chosen = ~validation.query_set.isin(list(PERTURBATIONS))
+    model = fit_answerability(validation[chosen], risk)
     probability = pd.Series(model.probabilities(asked), index=asked.index)
-    part = pd.Series(pd.factorize(fitted_on.group)[0] % PARTS, index=fitted_on.index)
-    for number in range(part.max() + 1):
-        others, held_out = fitted_on[part != number], fitted_on[part == number]
-        of_others = fit_answerability(others[features], others.answerable.to_numpy(), risk)
+    for number in part.unique() if part.nunique() > 1 else ():
+        held_out = validation[part == number]
+        of_others = fit_answerability(validation[chosen & (part != number)], risk)
         probability[held_out.index] = of_others.probabilities(held_out)
     return asked.assign(probability=probability), model

@@ -6,7 +6,9 @@ QUERY_BLOCK = 256
 """Number of queries that are compared at a time. It bounds the memory of the score matrix."""
 
 
-def exact_search(queries: np.ndarray, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def exact_search(
+    queries: np.ndarray, vectors: np.ndarray, k: int, hidden: list[set[int]] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Find the exact nearest rows by inner product. Ties are in the order of the rows.
 
     Parameters
@@ -14,18 +16,23 @@ def exact_search(queries: np.ndarray, vectors: np.ndarray, k: int) -> tuple[np.n
     queries : float32, shape (queries, dimension).
     vectors : float32, shape (rows, dimension).
     k : number of rows per query; all rows where there are fewer.
+    hidden : row numbers that each query must not find.
 
     Returns
     -------
-    rows : row numbers of ``vectors``, best first, shape (queries, k).
-    similarities : their inner products, shape (queries, k).
+    rows : row numbers of ``vectors``, best first, shape (queries, k); -1 where too many rows are hidden.
+    similarities : their inner products, shape (queries, k); NaN for row -1.
     """
     k = min(k, len(vectors))
     rows, similarities = np.empty((len(queries), k), dtype=np.int64), np.empty((len(queries), k), dtype=np.float32)
     for start in range(0, len(queries), QUERY_BLOCK):
         for place, scores in enumerate(queries[start : start + QUERY_BLOCK] @ vectors.T, start=start):
+            if hidden:
+                scores[list(hidden[place])] = -np.inf
             rows[place] = largest(scores, k)
             similarities[place] = scores[rows[place]]
+    nothing = similarities == -np.inf
+    rows[nothing], similarities[nothing] = -1, np.nan
     return rows, similarities
 
 

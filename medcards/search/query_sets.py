@@ -8,9 +8,13 @@ import pandas as pd
 from medcards.deck.cards import sample
 from medcards.deck.relevance import relevant_answers
 from medcards.search.encoder import TextEncoder
+from medcards.search.exact import largest
 from medcards.search.perturbations import PERTURBATIONS, perturb
 from medcards.search.spelling import Spelling
 from medcards.search.vectors import Vectors
+
+TOPIC = 0.1
+"""Share of the corpus that is hidden with a question's relevant answers, so that the deck lacks its topic."""
 
 
 @dataclass
@@ -54,6 +58,21 @@ class QuerySet:
         place = {card: row for row, card in enumerate(answer_ids)}
         return [{place[card] for card in ids} for ids in self.relevant]
 
+    def topic_rows(self, known: Vectors) -> list[set[int]]:
+        """The rows of the relevant answers, and of the share :data:`TOPIC` of the corpus that is most similar to them.
+
+        A deck without these answers lacks the topic of the question.
+
+        Parameters
+        ----------
+        known : the encoder's vectors of the deck.
+        """
+        count, topics = max(1, round(TOPIC * len(known.answers))), []
+        for rows in self.relevant_rows(known.answer_ids):
+            similar = (known.answers[sorted(rows)] @ known.answers.T).max(axis=0)
+            topics.append(rows | set(largest(similar, count).tolist()))
+        return topics
+
     def spelled(self, spelling: Spelling) -> "QuerySet":
         """The same questions with their spelling corrected, which is what is searched."""
         return replace(self, questions=[spelling.corrected(question) for question in self.questions])
@@ -68,7 +87,6 @@ class QuerySet:
         vectors = known.questions_of(self.cards.card_id)
         changed = np.array(self.questions) != self.cards.question.to_numpy()
         if changed.any():
-            vectors = vectors.copy()
             vectors[changed] = encoder([self.questions[place] for place in np.flatnonzero(changed)])
         return vectors
 

@@ -25,24 +25,6 @@ def padded(found: list[list[tuple[int, float]]], depth: int) -> Ranking:
     return rows, scores
 
 
-def without(ranking: Ranking, hidden: list[set[int]]) -> Ranking:
-    """A ranking without some answers; the answers below them move up.
-
-    Parameters
-    ----------
-    hidden : row numbers of the answers that are left out, by question.
-
-    >>> without((np.array([[3, 1, 2]]), np.array([[0.9, 0.5, 0.1]])), [{1}])[0].tolist()
-    [[3, 2, -1]]
-    """
-    rows, scores = ranking
-    pairs = [
-        [(row, score) for row, score in zip(*found, strict=True) if row >= 0 and row not in left_out]
-        for *found, left_out in zip(rows.tolist(), scores.tolist(), hidden, strict=True)
-    ]
-    return padded(pairs, rows.shape[1])
-
-
 def reciprocal_rank_fusion(
     rankings: Iterable[Ranking], weights: Iterable[float], depth: int = RANKING_DEPTH
 ) -> Ranking:

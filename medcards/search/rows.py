@@ -168,7 +168,7 @@ def prompt_cards(scores: np.ndarray, relevant: list[int], count: int) -> PromptC
     if not relevant:
         return PromptCards(without, without, 0)
     best = relevant[int(scores[relevant].argmax())]
-    rank = sum((-scores[place], place) < (-scores[best], best) for place in without)
+    rank = sum(bool((-scores[place], place) < (-scores[best], best)) for place in without)
     if rank >= count:
         return PromptCards(without, without, 0)
     return PromptCards([*without[:rank], best, *without[rank : count - 1]], without, rank + 1)

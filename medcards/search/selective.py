@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from medcards.base.stats import Bootstrap
-from medcards.search.answerability import Answerability
+from medcards.search.answerability import OFF_TOPIC, ROUNDING, Answerability
 
-BINS = 10
+CALIBRATION_BINS = 10
 """Number of bins of equal width of the calibration error and of the reliability plot."""
 COVERAGES = [step / 20 for step in range(1, 21)]
 """Coverages at which the curve of risk is drawn."""
@@ -59,11 +59,19 @@ def risks(probability: np.ndarray, correct: np.ndarray, weights: np.ndarray) -> 
 def risk_area(probability: np.ndarray, correct: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Area under the curve of risk over coverage (AURC); lower is better.
 
-    >>> risk_area(np.array([0.9, 0.4]), np.array([1, 0]), np.ones((1, 2))).tolist()
-    [0.25]
+    From one threshold to the next the errors rise evenly. So the area is the same where each question counts twice, and
+    a resample, which has fewer thresholds, has no larger area for it.
+
+    >>> risk_area(np.array([0.9, 0.4]), np.array([1, 0]), np.ones((1, 2))).round(4).tolist()
+    [0.1534]
     """
-    coverage, risk = risks(probability, correct, weights)
-    return (risk * np.diff(coverage, axis=1, prepend=0)).sum(axis=1)
+    asked, errors = _by_threshold(probability, weights, weights * (1 - correct))
+    answered, wrong = np.cumsum(asked, axis=1), np.cumsum(errors, axis=1)
+    before = answered - asked
+    growth = np.log(np.maximum(answered, 1) / np.maximum(before, 1)) * (before > 0)
+    # The integral of (wrong + rate * x) / (before + x), where x runs from 0 to the questions of a threshold.
+    areas = errors + (wrong - errors - before * errors / np.maximum(asked, 1)) * growth
+    return areas.sum(axis=1) / answered[:, -1]
 
 
 def coverage_at_risk(probability: np.ndarray, correct: np.ndarray, risk: float, weights: np.ndarray) -> np.ndarray:
@@ -86,22 +94,22 @@ def refused_at(probability: np.ndarray, answerable: np.ndarray, share: float, we
     with np.errstate(invalid="ignore"):
         kept = np.cumsum(right, axis=1) / right.sum(axis=1, keepdims=True)
         refused = 1 - np.cumsum(wrong, axis=1) / wrong.sum(axis=1, keepdims=True)
-    return np.where(kept >= 1 - share, refused, 0).max(axis=1)
+    return np.where(kept >= 1 - share - ROUNDING, refused, 0).max(axis=1)
 
 
 def calibration_error(probability: np.ndarray, answerable: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Expected calibration error over :data:`BINS` bins of equal width (Naeini et al., AAAI 2015).
+    """Expected calibration error over :data:`CALIBRATION_BINS` bins of equal width (Naeini et al., AAAI 2015).
 
     >>> calibration_error(np.array([0.9, 0.1]), np.array([1, 0]), np.ones((1, 2))).round(6).tolist()
     [0.1]
     """
-    member = _bins(probability)[:, None] == np.arange(BINS)
+    member = _bins(probability)[:, None] == np.arange(CALIBRATION_BINS)
     gaps = (weights * (probability - answerable)) @ member
     return np.abs(gaps).sum(axis=1) / weights.sum(axis=1)
 
 
 def _bins(probability: np.ndarray) -> np.ndarray:
-    return np.minimum((probability * BINS).astype(int), BINS - 1)
+    return np.minimum((probability * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
 
 
 def selective_metrics(asked: pd.DataFrame, refuse_below: float, share: float, seed: int) -> dict[str, dict]:
@@ -142,7 +150,7 @@ def risk_curve(asked: pd.DataFrame, seed: int) -> pd.DataFrame:
 
     def risk_at(coverage: float, weights: np.ndarray) -> np.ndarray:
         reached, risk = risks(probability, correct, weights)
-        return risk[np.arange(len(risk)), (reached >= coverage - 1e-9).argmax(axis=1)]
+        return risk[np.arange(len(risk)), (reached >= coverage - ROUNDING).argmax(axis=1)]
 
     rows = [{"coverage": step} | bootstrap.statistic(partial(risk_at, step)) for step in COVERAGES]
     return pd.DataFrame(rows)
@@ -158,16 +166,24 @@ def reliability(asked: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 
 def answerability_metrics(asked: pd.DataFrame, model: Answerability, risk: float, seed: int) -> dict[str, dict]:
-    """The fitted ``model`` as numbers, and by split and query set :func:`selective_metrics`."""
+    """The fitted ``model`` as numbers, and by split and query set the :func:`selective_metrics`.
+
+    A query set that was asked of the deck without its topics also has ``off_topic_refusals``, the refused share.
+    """
     found: dict[str, dict] = {"model": model.model_dump()}
     for (split, name), table in asked.groupby(["split", "query_set"], sort=True):
-        found.setdefault(split, {})[name] = selective_metrics(table, model.refuse_below, risk, seed)
+        off_topic = table.deck == OFF_TOPIC
+        measured = selective_metrics(table[~off_topic], model.refuse_below, risk, seed)
+        if off_topic.any():
+            refused = table[off_topic].probability < model.refuse_below
+            measured["off_topic_refusals"] = Bootstrap(table[off_topic].group, seed).interval(refused.astype(float))
+        found.setdefault(split, {})[name] = measured
     return found
 
 
 def selective_curves(asked: pd.DataFrame, seed: int) -> dict[str, pd.DataFrame]:
     """The tables ``risk_coverage`` and ``reliability`` of the questions, by ``query_set``."""
-    sets = list(asked.groupby("query_set", sort=True))
+    sets = list(asked[asked.deck != OFF_TOPIC].groupby("query_set", sort=True))
     return {
         name: pd.concat([curve(table, seed).assign(query_set=query_set) for query_set, table in sets])
         for name, curve in (("risk_coverage", risk_curve), ("reliability", reliability))

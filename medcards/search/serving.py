@@ -11,8 +11,9 @@ from medcards.base.stats import Bootstrap
 from medcards.search.evaluation import RerankEvalParams, score_ranking
 from medcards.search.exact import exact_search
 from medcards.search.query_sets import QuerySet
+from medcards.search.ranked_sets import RankedSet
 from medcards.search.rankings import RANKING_DEPTH, Ranking, rerank
-from medcards.search.systems import Retriever, Served, hybrid
+from medcards.search.systems import WITH_QUESTIONS, Retriever, Served, hybrid
 from medcards.search.vectors import Vectors
 
 FOLDS = 10
@@ -87,17 +88,16 @@ def choose_served(
     return served.model_copy(update={"rerank_weights": mixtures[_best(reranked)], "system": system}), gain
 
 
-def questions_help(rankings: list[tuple[QuerySet, Ranking, Ranking]], answer_ids: np.ndarray) -> bool:
+def questions_help(ranked: list[RankedSet], served: Served, answer_ids: np.ndarray) -> bool:
     """Whether the served system has a higher MRR@10 where it searches the questions of the cards as well.
 
-    Parameters
-    ----------
-    rankings : validation questions in other words than the deck's own, with the rankings of the served system without
-        and with the questions of the cards. An empty list gives False.
+    The validation questions in other words than the deck's own choose. False where there are none.
     """
     gains = [
-        (reciprocal_ranks(after, queries, answer_ids) - reciprocal_ranks(before, queries, answer_ids)).sum()
-        for queries, before, after in rankings
+        reciprocal_ranks(one.found[WITH_QUESTIONS], one.queries, answer_ids).sum()
+        - reciprocal_ranks(one.found[served.system], one.queries, answer_ids).sum()
+        for one in ranked
+        if one.queries.split == "validation" and one.queries.in_other_words
     ]
     return bool(round(sum(gains), 9) > 0)
 

@@ -20,7 +20,7 @@ from medcards.search.bm25 import Bm25
 from medcards.search.cross_encoder import Scorer
 from medcards.search.exact import exact_search, largest
 from medcards.search.index import HnswIndex
-from medcards.search.rankings import RANKING_DEPTH, Ranking, reciprocal_rank_fusion, rerank, without
+from medcards.search.rankings import RANKING_DEPTH, Ranking, reciprocal_rank_fusion, rerank
 
 RETRIEVAL_SYSTEMS = ("bm25", "dense_exact", "hnsw", "hybrid", "hnsw_rerank", "hybrid_rerank")
 SERVED_SYSTEMS = ("hybrid", "hybrid_rerank")
@@ -100,31 +100,32 @@ class Retriever:
             :class:`medcards.search.question_field.QuestionField`.
         hidden : row numbers of answers that the deck is to lack, by question.
         """
-        rows = np.array([largest(scores, RANKING_DEPTH) for scores in similarities])
-        nearest = rows, np.take_along_axis(similarities, rows, axis=1)
-        found = {"hnsw": nearest, "bm25": self.bm25.search(questions)}
-        if hidden is not None:
-            found = {name: without(ranking, hidden) for name, ranking in found.items()}
+        depth, found = min(RANKING_DEPTH, similarities.shape[1]), similarities.copy()
+        for place, lacking in enumerate(hidden or ()):
+            found[place, list(lacking)] = -np.inf
+        rows = np.array([largest(scores, depth) for scores in found])
+        nearest = np.take_along_axis(found, rows, axis=1)
+        first = {
+            "hnsw": (np.where(np.isinf(nearest), -1, rows), np.where(np.isinf(nearest), np.nan, nearest)),
+            "bm25": self.bm25.search(questions, hidden=hidden),
+        }
         similar = partial(np.take_along_axis, similarities, axis=1)
-        return self._combined(questions, served, {served.system}, found, similar)[served.system]
+        return self._combined(questions, served, {served.system}, first, similar)[served.system]
 
     def rank_without(
-        self,
-        questions: list[str],
-        vectors: np.ndarray,
-        served: Served,
-        found: dict[str, Ranking],
-        hidden: list[set[int]],
+        self, questions: list[str], vectors: np.ndarray, served: Served, hidden: list[set[int]]
     ) -> dict[str, Ranking]:
-        """Rank with the served system as if the deck lacked some answers.
+        """Rank with the served system as if the deck lacked some answers. Exact search stands in for ``hnsw``.
 
         Parameters
         ----------
-        found : what :meth:`rank` returned for the questions.
         hidden : row numbers of the answers that the deck lacks, by question.
         """
-        first = {name: without(found[name], hidden) for name in ("bm25", "hnsw")}
-        return self._combined(questions, served, {served.system}, first, partial(self._cosine, vectors))
+        found = {
+            "hnsw": exact_search(vectors, self.vectors, RANKING_DEPTH, hidden),
+            "bm25": self.bm25.search(questions, hidden=hidden),
+        }
+        return self._combined(questions, served, {served.system}, found, partial(self._cosine, vectors))
 
     def _combined(
         self,

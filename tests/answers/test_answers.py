@@ -19,9 +19,10 @@ from medcards.answers.comparison import (
 )
 from medcards.answers.constant import best_constant
 from medcards.answers.contradictions import CONTRADICTION_KINDS
+from medcards.answers.exam import Exam, Models
 from medcards.answers.records import AnswerParams, read_answers, write_answers
 from medcards.answers.scores import TermWeights, score_answers
-from medcards.answers.systems import ANSWERING_SYSTEMS, Exam, chosen_systems, copy_nearest, search_open
+from medcards.answers.systems import ANSWERING_SYSTEMS, chosen_systems, copy_nearest, search_open
 from medcards.base.files import write_json
 from medcards.base.stats import Bootstrap, paired_differences
 from medcards.report.answers import warnings
@@ -182,10 +183,10 @@ def test_models_are_loaded_once_and_only_for_what_is_not_kept(exam, tmp_path, mo
     from medcards.llm import loading
 
     folder = tiny.make_llm(tmp_path / "llm")
-    exam.llm = tiny.llm_params(folder)
-    adapter = peft.get_peft_model(loading.load_llm(exam.llm)[0], peft.LoraConfig(r=4, init_lora_weights=False))
+    exam.models = Models(tiny.llm_params(folder), exam.data / "adapter")
+    adapter = peft.get_peft_model(loading.load_llm(exam.models.llm)[0], peft.LoraConfig(r=4, init_lora_weights=False))
     adapter.save_pretrained(exam.data / "adapter")
-    write_json(exam.data / "adapter/manifest.json", {"llm": exam.llm.model_dump()})
+    write_json(exam.data / "adapter/manifest.json", {"llm": exam.models.llm.model_dump()})
     monkeypatch.setenv("MEDCARDS_SCRATCH", str(tmp_path / "scratch"))
     loads, usual = [], loading.load_llm
     monkeypatch.setattr(loading, "load_llm", lambda params: loads.append(params) or usual(params))
@@ -193,7 +194,7 @@ def test_models_are_loaded_once_and_only_for_what_is_not_kept(exam, tmp_path, mo
     made = {name: system(exam) for name, system in systems.items()}
     assert len(loads) == 1
     assert made["base"].nll != made["lora"].nll and made["base"].nll != made["base_rag"].nll
-    exam.__dict__.pop("tuned_model")
+    del exam.models.tuned
     assert {name: system(exam) for name, system in systems.items()} == made and len(loads) == 1
 
 
@@ -219,7 +220,7 @@ def says(monkeypatch):
 
 def test_answers_say_which_card_they_cite(exam, says, tmp_path):
     """The file has the answers without the numbers. A system that reads no numbered cards cites none."""
-    exam.llm = tiny.llm_params(tmp_path)
+    exam.models = Models(tiny.llm_params(tmp_path), exam.data / "adapter")
     says("[2] An arthritis", "[3] Narrow airways")
     names = ["base", "base_fewshot", "base_rag_open", "lora_rag", "oracle"]
     made = {name: system(exam) for name, system in chosen_systems(names).items()}
@@ -237,7 +238,7 @@ def test_answers_say_which_card_they_cite(exam, says, tmp_path):
 
 
 def test_open_systems_read_the_first_cards_of_the_whole_deck(exam, says, tmp_path):
-    exam.llm, read = tiny.llm_params(tmp_path), says("A", "B")
+    exam.models, read = Models(tiny.llm_params(tmp_path), exam.data / "adapter"), says("A", "B")
     for system in chosen_systems(["base_rag_open", "lora_rag_open"]).values():
         system(exam)
     gout = ["Define gout. Arthritis with crystals", "What is gout? An arthritis"]
@@ -282,9 +283,17 @@ def exam(tmp_path) -> Exam:
     vectors = Vectors(ids, unit, tokens, ids, unit, tokens, max_tokens=8)
     ranked = pd.DataFrame({"query": list("ccdd"), "answer": list("cadb"), "rank": [1, 2, 1, 2]})
     (tmp_path / "rankings").mkdir()
-    ranked.assign(split="test", query_set="own", system="hybrid").to_parquet(tmp_path / "rankings/rankings.parquet")
+    ranked = ranked.assign(split="test", query_set="own", system="hybrid", hidden=False)
+    ranked.to_parquet(tmp_path / "rankings/rankings.parquet")
     write_json(tmp_path / "rankings/served.json", {"system": "hybrid"})
-    sizes = {"questions": 1, "test_questions": 2, "max_new_tokens": 8, "batch_tokens": 64, "context_cards": 2}
+    sizes = {
+        "questions": 1,
+        "test_questions": 2,
+        "max_new_tokens": 8,
+        "batch_tokens": 64,
+        "context_cards": 2,
+        "open_book_sets": ["own"],
+    }
     params = AnswerParams(systems=["search_open"], split="test", **sizes)
     questions = cards[cards.split == "test"].reset_index(drop=True)
     return Exam(cards, questions, vectors, tmp_path, None, params, "", seed=0)

@@ -13,7 +13,14 @@ from medcards.base.files import write_json
 
 QUESTIONS = pd.DataFrame(tiny.deck(3)).rename(columns={"input": "question", "output": "answer"})
 PARAMS = AnswerParams(
-    systems=["lora"], split="test", questions=1, test_questions=3, max_new_tokens=4, batch_tokens=1000, context_cards=1
+    systems=["lora"],
+    split="test",
+    questions=1,
+    test_questions=3,
+    max_new_tokens=4,
+    batch_tokens=1000,
+    open_book_sets=[],
+    context_cards=1,
 )
 
 

@@ -120,6 +120,35 @@ def finetune_metrics() -> dict:
     }
 
 
+def answerability_metrics() -> dict:
+    means = {
+        "auroc": 0.9,
+        "risk_area": 0.2,
+        "coverage_at_risk": 0.45,
+        "refused_at_share": 0.75,
+        "calibration_error": 0.05,
+    }
+    measured = {name: interval(mean, 0.05, n=8) for name, mean in means.items()}
+    measured |= {"false_refusals": interval(0.04, 0.01), "refusals": interval(0.6)}
+    typos = measured | {"auroc": interval(0.8, 0.05, n=8)}
+    model = {"features": ["similarity"], "means": [0.5], "scales": [0.1], "weights": [2.0], "intercept": 0.1}
+    return {"model": model | {"refuse_below": 0.17}, "validation": {"typos": typos, "own": measured}}
+
+
+def open_book_metrics() -> dict:
+    def answered(abstains: float) -> dict:
+        scores = ("sound_f1", "cites_relevant", "grounding")
+        quoted = {name: interval(0.8) for name in scores} | {"abstains": interval(abstains)}
+        worded = {name: interval(0.7) for name in scores} | {"abstains": interval(abstains / 2)}
+        return {"search_open": quoted, "lora_rag_open": worded | {"citation_precision": interval(0.85)}}
+
+    tested = {"p": 0.01, "p_holm": 0.03, "detectable": 0.222}
+    differences = {"lora_rag_open-search_open": {"sound_f1": interval(-0.1, 0.05, **tested)}}
+    block = {"whole": answered(0.1), "hidden": answered(0.6), "differences": differences}
+    return {"typos": block, "own": block}
+
+
+SERVED_ANSWER = {"system": "search_open", "difference": interval(-0.1, 0.05, n=8)}
 METRICS = {
     "prepare": prepare_metrics({"source": "file", "rows": 3001, "files": {"decks/a.csv": "00ff"}}),
     "embed": {
@@ -197,6 +226,23 @@ TABLES = {
     "index/frontier": {"mean": [0.9], "queries_per_second": [1250.0]},
     "rerank_train/loss": {"step": [], "loss": [], "smoothed": []},
     "rerank_eval/recall_at_k": {"k": [1, 10], "bm25": [0.4, 0.6], "hybrid": [0.5, 0.7]},
+    "rerank_eval/risk_coverage": {
+        "coverage": [0.5, 1.0] * 2,
+        "mean": [0.1, 0.6, 0.05, 0.5],
+        "lo": [0.0, 0.5, 0.0, 0.4],
+        "hi": [0.2, 0.7, 0.1, 0.6],
+        "n": [8] * 4,
+        "query_set": ["typos"] * 2 + ["own"] * 2,
+    },
+    "rerank_eval/reliability": {
+        "bin": [1, 8, 2],
+        "probability": [0.15, 0.85, 0.25],
+        "mean": [0.0, 1.0, 0.5],
+        "lo": [0.0, 1.0, 0.0],
+        "hi": [0.0, 1.0, 1.0],
+        "n": [4, 4, 8],
+        "query_set": ["own", "own", "typos"],
+    },
     "evaluate/by_similarity": {
         "bin": [0, 0],
         "similarity": [0.5, 0.5],
@@ -230,6 +276,9 @@ def write_run(folder: Path) -> None:
         cost = {"seconds": number + 0.4, "peak_memory_mb": 1000 * number, "machine": MACHINE} | COSTS.get(stage, {})
         write_json(folder / "data/figures" / stage / "cost.json", cost)
     write_json(folder / "data/figures/evaluate/quantisation.json", {})
+    write_json(folder / "data/figures/rerank_eval/answerability.json", answerability_metrics())
+    write_json(folder / "data/figures/evaluate/open_book.json", open_book_metrics())
+    write_json(folder / "data/scores/served_answer.json", SERVED_ANSWER)
     for name, table in TABLES.items():
         write_csv(pd.DataFrame(table), folder / f"data/figures/{name}.csv")
     clusters = pd.DataFrame({"card_id": ANSWERS.card_id, "cluster": [0, 0, 1, 1]})
@@ -242,7 +291,6 @@ def write_run(folder: Path) -> None:
     (folder / "data/curves/metrics.json").write_text(json.dumps(CURVES | {"tokens_per_second": 90.5, "step": 4}))
     (folder / "data/answers").mkdir()
     ANSWERS.to_json(folder / "data/answers/answers.jsonl", orient="records", lines=True)
-    (folder / "data/scores").mkdir()
     SCORES.to_parquet(folder / "data/scores/scores.parquet", index=False)
     (folder / "docs").mkdir()
     write_csv(

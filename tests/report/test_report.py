@@ -21,7 +21,7 @@ from handmade import (
 
 from medcards import InputError
 from medcards.base.files import write_json
-from medcards.report import explore, render
+from medcards.report import answerability, explore, render
 from medcards.report.answers import answers_to_read, base_rows, systems_by_kind
 from medcards.report.dataset_card import dataset_card
 from medcards.report.render import markdown_table
@@ -51,9 +51,16 @@ def copied(run, tmp_path, monkeypatch) -> Path:
     return folder
 
 
+@pytest.fixture
+def undrawn(monkeypatch) -> None:
+    """The report draws no figure, which takes seconds."""
+    monkeypatch.setattr(report, "draw", lambda *given: given[-1].mkdir())
+
+
 def test_report_publishes_metrics_under_their_names(run):
     published = {str(file.relative_to(run / "metrics")) for file in (run / "metrics").rglob("*.json")}
     names = set(METRICS) - {"rerank_eval", "evaluate"} | {"retrieval", "qa", "quantisation", "summary"}
+    names |= {"answerability", "open_book"}
     assert published == {f"{name}.json" for name in names} | {f"cost/{stage}.json" for stage in METRICS}
     assert json.loads((run / "metrics/qa.json").read_text())["lora"]["sound_f1"]["mean"] == 0.25
     assert read_published(run / "metrics") == read_figures(run / "data", seed=1)
@@ -70,6 +77,7 @@ def test_the_summary_is_flat(run):
         "hnsw_recall@10": 0.9,
         "mrr@10_dense_exact": 0.5,
         "mrr@10_hybrid": 0.7,
+        "answerable_auroc": 0.9,
         "validation_nll_base": 3.0,
         "validation_nll_tuned": 2.0,
         "sound_f1_best_baseline": 0.3,
@@ -83,7 +91,7 @@ def test_report_draws_the_committed_figures(run):
     """With the names that git knows; the picture of the quantised bases is not drawn here."""
     pictures = {str(file.relative_to(ROOT)) for file in (ROOT / "plots").rglob("*.png")}
     drawn = {str(file.relative_to(run)) for file in (run / "plots").rglob("*.png")}
-    assert len(drawn) == 20 and drawn >= pictures - {"plots/quantisation/trade_off.png"}
+    assert len(drawn) == 22 and drawn >= pictures - {"plots/quantisation/trade_off.png"}
     for picture in drawn:
         assert (run / picture).with_suffix(".csv").exists() and (run / picture).read_bytes().startswith(b"\x89PNG")
 
@@ -98,6 +106,14 @@ def test_tables_beside_figures_have_known_columns(run):
     ]
     assert (run / "plots/index/served.csv").read_text().splitlines()[1:] == ["8,100,10,0.9,0.8,1,4,0.5"]
     assert (run / "plots/quantisation/trade_off.csv").read_text() == "base,megabytes,token_f1,novel_f1,sound_f1,nll\n"
+    assert (run / "plots/answerability/risk_coverage.csv").read_text().splitlines()[:2] == [
+        "coverage,mean,lo,hi,n,query_set",
+        "0.5,0.1,0,0.2,8,typos",
+    ]
+    assert (run / "plots/answerability/reliability.csv").read_text().splitlines()[:2] == [
+        "bin,probability,mean,lo,hi,n,query_set",
+        "1,0.15,0,0,0,4,own",
+    ]
     assert list(read_figure_table(run / "plots/eda/terms.csv").text) == ["null", "gout"]
     assert list(read_figure_table(run / "plots/eda/tsne_topic.csv").card_id) == ["1111", "2222"]
 
@@ -156,6 +172,106 @@ def test_differences_of_search_and_answers_have_one_form(run):
     (row,) = [line for line in page.splitlines() if line.startswith("| lora-base ")]
     cells = ["0.150 [0.050, 0.250]", "0.020", "0.123"]
     assert [cell.strip() for cell in row.split("|")[2:-1]] == cells * 3
+
+
+def section(page: str, title: str) -> str:
+    """The text under a heading of the second level."""
+    return page.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def table_rows(text: str) -> list[list[str]]:
+    """The cells of the tables of a text, without their headings."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    heads = {place for place, line in enumerate(lines[1:]) if line.startswith("|:")}
+    kept = [line for place, line in enumerate(lines) if place not in heads and not line.startswith("|:")]
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in kept]
+
+
+def test_report_says_how_well_the_search_knows_that_the_deck_has_an_answer(run):
+    text = section((run / "REPORT.md").read_text(), "Is the answer in the deck?")
+    own = ["0.450 [0.400, 0.500]", "0.200 [0.150, 0.250]", "0.750 [0.700, 0.800]", "0.050 [0.000, 0.100]"]
+    own += ["0.040 [0.030, 0.050]", "0.600 [0.500, 0.700]", "8"]
+    assert table_rows(text) == [["own", "0.900 [0.850, 0.950]", *own], ["typos", "0.800 [0.750, 0.850]", *own]]
+    assert "| coverage at 5% risk |".replace(" ", "") in text.replace(" ", "")
+    assert "Each validation question is asked twice" in text and "held out by group" in text
+    assert "Below 0.17 the search refuses a question." in text and "at most 5% of the validation questions" in text
+    assert "plots/answerability/risk_coverage.png" in text and "plots/answerability/reliability.png" in text
+
+
+def test_report_names_the_tolerated_risk_of_the_parameters(copied, undrawn):
+    params = copied / "params.yaml"
+    params.write_text(params.read_text().replace("  risk: 0.05", "  risk: 0.025"))
+    report.main()
+    text = section((copied / "REPORT.md").read_text(), "Is the answer in the deck?")
+    assert "coverage at 2.5% risk" in text and "refused at 2.5% false refusals" in text and " 5%" not in text
+
+
+def test_report_shows_the_answers_from_the_deck_and_what_is_served(run):
+    text = section((run / "REPORT.md").read_text(), "Answers from the deck")
+    quoted = ["0.800 [0.700, 0.900]"] * 2 + ["-", "0.800 [0.700, 0.900]"]
+    quoted += ["0.100 [0.000, 0.200]", "0.600 [0.500, 0.700]", "4"]
+    worded = ["0.700 [0.600, 0.800]"] * 2 + ["0.850 [0.750, 0.950]", "0.700 [0.600, 0.800]"]
+    worded += ["0.050 [-0.050, 0.150]", "0.300 [0.200, 0.400]", "4"]
+    difference = ["-0.100 [-0.150, -0.050]", "0.030", "0.222", "-", "-", "-"]
+    assert table_rows(text) == [
+        ["own, search_open", *quoted],
+        ["own, lora_rag_open", *worded],
+        ["typos, search_open", *quoted],
+        ["typos, lora_rag_open", *worded],
+        ["own, lora_rag_open-search_open", *difference],
+        ["typos, lora_rag_open-search_open", *difference],
+    ]
+    assert "Over the 8 questions of all query sets" in text and "is -0.100 [-0.150, -0.050]." in text
+    assert text.strip().endswith("does not lie above zero, so a user gets the first card, quoted.")
+    published = json.loads((run / "metrics/open_book.json").read_text())
+    assert published["served_answer"]["system"] == "search_open" and set(published) == {"own", "typos", "served_answer"}
+
+
+@pytest.mark.parametrize(
+    ("served", "says"),
+    [
+        (
+            {"system": "lora_rag_open", "difference": interval(0.1, 0.05)},
+            "is 0.100 [0.050, 0.150]. The interval lies above zero, so a user gets the model's words.",
+        ),
+        (
+            {"system": "search_open", "difference": None},
+            "`lora_rag_open` and `search_open` were not both asked, so a user gets the first card, quoted.",
+        ),
+    ],
+)
+def test_report_says_why_an_answer_is_quoted_or_worded(copied, undrawn, served, says):
+    write_json(copied / "data/scores/served_answer.json", served)
+    report.main()
+    assert section((copied / "REPORT.md").read_text(), "Answers from the deck").strip().endswith(says)
+
+
+def test_report_without_open_book_systems_says_so(copied, undrawn):
+    write_json(copied / "data/figures/evaluate/open_book.json", {})
+    write_json(copied / "data/scores/served_answer.json", {"system": "search_open", "difference": None})
+    report.main()
+    text = section((copied / "REPORT.md").read_text(), "Answers from the deck")
+    assert table_rows(text) == [] and "No open-book system was asked." in text and "abstains" not in text
+    assert json.loads((copied / "metrics/open_book.json").read_text()) == {
+        "served_answer": {"system": "search_open", "difference": None}
+    }
+
+
+def test_figures_of_answerability_have_a_colour_for_each_query_set_and_a_diagonal(run, monkeypatch, tmp_path):
+    drawn = {}
+    monkeypatch.setattr(answerability, "save_figure", lambda figure, data, path: drawn.update({path.stem: figure}))
+    answerability.draw_answerability(run / "data/figures/rerank_eval", "validation", tmp_path / "plots")
+    legends = {
+        name: [text.get_text() for text in figure.axes[0].get_legend().get_texts()] for name, figure in drawn.items()
+    }
+    sets = ["own", "typos"]
+    assert legends == {"risk_coverage": sets, "reliability": ["share = probability", *sets]}
+    assert len(drawn["risk_coverage"].axes[0].collections) == 2  # a band for each query set
+    (risk,), (reliable,) = (drawn[name].axes for name in ("risk_coverage", "reliability"))
+    assert risk.get_xlabel() == "coverage: share of the validation questions that are answered"
+    assert risk.get_ylabel().endswith("is not relevant, 95% interval")
+    assert reliable.lines[0].get_xydata().tolist() == [[0, 0], [1, 1]]
+    assert "mean of a bin" in reliable.get_xlabel() and "95% interval" in reliable.get_ylabel()
 
 
 def test_plots_over_a_range_say_so(run, monkeypatch, tmp_path):
@@ -293,10 +409,9 @@ def test_report_names_a_missing_file(copied):
     assert (copied / "metrics/summary.json").exists() and not list(copied.glob(".*incomplete*"))
 
 
-def test_a_template_edit_shows_in_the_report(copied, monkeypatch):
+def test_a_template_edit_shows_in_the_report(copied, undrawn, monkeypatch):
     templates = Path(shutil.copytree(render.TEMPLATES, copied / "templates"))
     monkeypatch.setattr(render, "TEMPLATES", templates)
-    monkeypatch.setattr(report, "draw", lambda *given: given[-1].mkdir())
     page = templates / "report.md.jinja"
     page.write_text(page.read_text().replace("## Deck", "## The cards ({{ metrics.prepare.cards | thousands }})"))
     report.main()
@@ -308,14 +423,17 @@ def test_a_template_edit_shows_in_the_report(copied, monkeypatch):
 
 def test_a_report_of_test_questions_says_so_and_takes_their_figures(copied):
     """Here the test questions have the figures of the validation questions, but for the recall of the index."""
-    for name in ("rerank_eval", "evaluate"):
-        file = copied / f"data/figures/{name}/metrics.json"
+    write_json(copied / "data/scores/served_answer.json", {"system": "search_open", "difference": None})
+    for name in ("rerank_eval/metrics", "evaluate/metrics", "rerank_eval/answerability"):
+        file = copied / f"data/figures/{name}.json"
         metrics = json.loads(file.read_text().replace('"validation"', '"test"'))
         file.write_text(json.dumps(metrics | {"validation": metrics["test"]} if "test" in metrics else metrics))
     report.main()
     page = (copied / "REPORT.md").read_text()
     assert "measured on test questions. Choose nothing by them." in page and "n = 4 test questions" in page
     assert "finds 0.800 [0.700, 0.900]" in page
+    assert "Each test question is asked twice" in page and "It was fitted on validation questions." in page
+    assert "Test questions choose nothing: here a user gets the first card, quoted." in page
     assert json.loads((copied / "metrics/summary.json").read_text())["hnsw_recall@10"] == 0.8
 
 

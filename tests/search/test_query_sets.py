@@ -1,10 +1,13 @@
 """Query sets and perturbed questions."""
 
+import numpy as np
 import pytest
-from search_material import deck
+from search_material import deck, random_units
 
 from medcards.search.perturbations import PERTURBATIONS, perturb
 from medcards.search.query_sets import QuerySet, query_sets
+from medcards.search.spelling import Spelling
+from medcards.search.vectors import Vectors
 
 
 def test_lower_case():
@@ -61,3 +64,38 @@ def test_joined_query_sets_keep_each_question_with_its_answers():
     assert joined.questions == joined.cards.question.tolist() == own.questions + layperson.questions
     assert joined.relevant == own.relevant + [{"c0"}, {"c1"}]
     assert joined.split == "train" and not joined.perturbed
+
+
+def test_spelled_questions_differ_in_their_misspelt_words_only():
+    cards = deck()[:2]
+    typed = ["What should a nurse know about astma, case 0?", cards.question[1]]
+    queries = QuerySet("train", "typos", cards, typed, [{"c0"}, {"c1"}])
+    spelled = queries.spelled(Spelling(cards.answer))
+    assert spelled.questions == cards.question.tolist()
+    assert queries.questions == typed  # the query set itself is unchanged
+    assert (spelled.split, spelled.name, spelled.relevant) == ("train", "typos", queries.relevant)
+    assert spelled.cards is cards and spelled.perturbed
+
+
+@pytest.mark.parametrize("changed", [[], [1], [0, 2], [0, 1, 2]])
+def test_only_questions_that_differ_from_those_of_their_cards_are_encoded(changed):
+    cards, units = deck()[:3], random_units(3, 4)
+    known = Vectors(None, None, None, np.array(["c2", "c1", "c0"]), units, None, max_tokens=8)
+    questions = [f"changed {place}" if place in changed else text for place, text in enumerate(cards.question)]
+    encoded = []
+
+    def encoder(texts: list[str]) -> np.ndarray:
+        encoded.extend(texts)
+        return np.full((len(texts), 4), 0.5, dtype=np.float32)
+
+    found = QuerySet("train", "own", cards, questions, []).vectors(known, encoder)
+    assert encoded == [f"changed {place}" for place in changed]
+    for place in range(3):
+        assert found[place].tolist() == ([0.5] * 4 if place in changed else units[2 - place].tolist())
+    assert np.array_equal(known.questions, random_units(3, 4))  # the vectors of the cards are unchanged
+
+
+def test_a_query_set_without_questions_has_no_vectors():
+    known = Vectors(None, None, None, np.array(["c0"]), random_units(1, 4), None, max_tokens=8)
+    empty = QuerySet("train", "own", deck()[:0], [], [])
+    assert empty.spelled(Spelling([])).vectors(known, None).shape == (0, 4)

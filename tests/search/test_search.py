@@ -13,6 +13,7 @@ from medcards.base.files import read_json, write_json
 from medcards.search.bm25 import Bm25
 from medcards.search.cross_encoder import memoised
 from medcards.search.evaluation import (
+    RerankEvalParams,
     rank_queries,
     ranking_pairs,
     ranking_table,
@@ -123,11 +124,14 @@ def choice():
     cards = pd.DataFrame({"card_id": ids, "group": ids})
     queries = QuerySet("validation", "own", cards, questions, relevant)
 
+    counts = {"test_queries": 1, "validation_queries": 1, "batch_tokens": 1}
+    params = RerankEvalParams(candidates=5, spelling=False, risk=0.05, **counts)
+
     def chosen(scorer):
         index = HnswIndex.build(vectors, m=8, ef_construction=50, seed=1)
         retriever = Retriever(answers, vectors, index, scorer)
 
-        served, gain = choose_served(retriever, queries, asked, ids, candidates=5, seed=0)
+        served, gain = choose_served(retriever, queries, asked, ids, params, seed=0)
         assert (gain is None) == (scorer is None)
         systems = ["bm25", "dense_exact", "hnsw", "hybrid"] + (["hnsw_rerank", "hybrid_rerank"] if scorer else [])
         found = retriever.rank(questions, asked, served, systems)
@@ -158,18 +162,22 @@ def test_a_cross_encoder_that_knows_nothing_is_not_served(choice):
 
 @pytest.mark.parametrize("system", ["hybrid", "hybrid_rerank"])
 def test_the_served_system_ranks_every_query_set(system):
-    """The other systems with a cross-encoder rank the deck's own questions only."""
+    """The other systems with a cross-encoder rank the deck's own questions only.
+
+    The scores of the cross-encoder are beside them where ``hybrid_rerank`` ranks.
+    """
     vectors = random_units(20, 4)
     index = HnswIndex.build(vectors, m=8, ef_construction=50, seed=1)
     retriever = Retriever(
         [f"answer {number}" for number in range(20)], vectors, index, lambda pairs: [0.0] * len(pairs)
     )
-    served = Served(system=system, bm25_weight=0.5, rerank_weights=[0.6, 0.0, 0.4], candidates=5)
+    served = Served(system=system, bm25_weight=0.5, rerank_weights=[0.6, 0.0, 0.4], candidates=5, spelling=False)
     cards = pd.DataFrame({"card_id": ["a"]})
     plain = {"bm25", "dense_exact", "hnsw", "hybrid"}
     for name, reranked in (("own", {"hnsw_rerank", "hybrid_rerank"}), ("typos", {system}), ("layperson", {system})):
         queries = QuerySet("test", name, cards, ["answer 3?"], [{"a"}])
-        assert set(rank_queries(queries, vectors[:1], retriever, served)) == plain | reranked
+        scored = {"cross_encoder"} if "hybrid_rerank" in reranked else set()
+        assert set(rank_queries(queries, vectors[:1], retriever, served)) == plain | reranked | scored
 
 
 def test_without_a_cross_encoder_hybrid_is_served(choice):
@@ -209,7 +217,9 @@ def test_a_damaged_json_file_is_named(tmp_path):
 
 
 def test_served_is_read_as_it_was_written(tmp_path):
-    served = Served(system="hybrid_rerank", bm25_weight=0.3, rerank_weights=[0.5, 0.1, 0.4], candidates=20)
+    served = Served(
+        system="hybrid_rerank", bm25_weight=0.3, rerank_weights=[0.5, 0.1, 0.4], candidates=20, spelling=True
+    )
     write_json(tmp_path / "served.json", served.model_dump())
     assert Served(**read_json(tmp_path / "served.json")) == served
 

@@ -1,0 +1,356 @@
+"""Answers from the deck: who is asked what, and the scores of words, citations and refusals."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+
+from medcards import InputError
+from medcards.answers.exam import Exam, Models
+from medcards.answers.open_book import (
+    OPEN_BOOK_SCORES,
+    QUOTED,
+    WORDED,
+    open_book_scores,
+    refused_questions,
+    served_answer,
+    summarise_open_book,
+)
+from medcards.answers.records import AnswerParams
+from medcards.answers.scores import TermWeights
+from medcards.answers.systems import OPEN_BOOK, all_answers, chosen_systems
+from medcards.base.files import write_json
+from medcards.deck.cards import corpus
+from medcards.deck.relevance import relevant_answers
+from medcards.search.answerability import Answerability, asked_twice, with_probabilities
+from medcards.search.evaluation import ranking_table
+from medcards.search.index import HnswIndex
+from medcards.search.query_sets import query_sets
+from medcards.search.systems import Retriever, Served
+from medcards.search.vectors import Vectors
+
+CARDS = pd.DataFrame(
+    {
+        "card_id": ["gout", "gout2", "asthma", "lay"],
+        "question": ["What is gout?", "Define podagra.", "What is asthma?", "What hurts my toe crystals?"],
+        "answer": ["Arthritis with crystals", "Painful big toe", "Narrow airways", "Arthritis with crystals"],
+        "concept": ["g", "g", "a", "g"],
+        "group": ["1", "1", "2", "1"],
+        "query_set": ["own", "own", "own", "layperson"],
+        "split": "validation",
+    }
+)
+WEIGHTS = TermWeights(CARDS.answer)
+
+
+def scored(refused: bool = False, **changes) -> pd.Series:
+    """The scores of one answer to the question about gout."""
+    row = {
+        "query_set": "own",
+        "hidden": False,
+        "card_id": "gout",
+        "question": "What is gout?",
+        "reference": "Arthritis with crystals",
+        "system": WORDED,
+        "answer": "Arthritis with crystals",
+        "cited": "gout",
+    } | changes
+    index = pd.MultiIndex.from_tuples([(row["query_set"], row["hidden"], row["card_id"])])
+    (found,) = open_book_scores(pd.DataFrame([row]), CARDS, pd.Series([refused], index), WEIGHTS).to_dict("records")
+    return found
+
+
+def test_a_right_answer_with_a_right_citation():
+    assert scored() == {
+        "query_set": "own",
+        "hidden": False,
+        "card_id": "gout",
+        "system": WORDED,
+        "group": "1",
+        "sound_f1": 1.0,
+        "cites_relevant": 1.0,
+        "citation_precision": 1.0,
+        "grounding": 1.0,
+        "abstains": 0.0,
+    }
+
+
+def test_another_card_of_the_concept_is_a_right_citation():
+    """It holds one of the two content words, toe; crystals stand in the other card."""
+    found = scored(cited="gout2", answer="toe crystals")
+    assert found["cites_relevant"] == found["citation_precision"] == 1 and found["grounding"] == 0.5
+
+
+def test_a_wrong_citation():
+    found = scored(cited="asthma", answer="Narrow airways with crystals")
+    assert found["cites_relevant"] == found["citation_precision"] == 0 and found["abstains"] == 0
+    assert found["grounding"] == pytest.approx(2 / 3)
+
+
+def test_an_answer_without_a_citation_abstains():
+    found = scored(cited="")
+    assert found["cites_relevant"] == 0 and found["abstains"] == 1 and found["sound_f1"] == 1
+    assert np.isnan(found["citation_precision"]) and np.isnan(found["grounding"])
+
+
+@pytest.mark.parametrize("answer", ["", "of the", "?"])
+def test_an_answer_without_a_content_word_has_no_grounding(answer):
+    found = scored(answer=answer)
+    assert np.isnan(found["grounding"]) and found["sound_f1"] == 0 and found["cites_relevant"] == 1
+
+
+def test_a_word_of_the_cards_question_is_grounded():
+    assert scored(answer="gout crystals")["grounding"] == 1
+
+
+def test_sound_f1_leaves_out_the_words_of_the_cards_own_question():
+    """However it is asked: with a typo in crystals, the word still stands in the question of the card."""
+    about = {"card_id": "lay", "query_set": "typos", "question": "What hurts my toe crysatls?", "answer": "crystals"}
+    assert scored(**about)["sound_f1"] == 0
+    assert scored(**about | {"answer": "arthritis"})["sound_f1"] == 1
+
+
+@pytest.mark.parametrize("refused", [True, False])
+def test_search_open_abstains_where_the_search_refuses(refused):
+    """The citation of a model decides for a model, whether the search refuses or not."""
+    assert scored(refused, system=QUOTED)["abstains"] == refused
+    assert scored(refused, system=WORDED)["abstains"] == 0
+    assert scored(refused, system="base_rag_open", cited="")["abstains"] == 1
+
+
+def test_refusals_are_those_of_the_query_set_and_of_the_way_to_ask(tmp_path):
+    """The probabilities lie below 0.5, at 0.5 and above it."""
+    asked = pd.DataFrame(
+        {
+            "query_set": ["own", "own", "typos", "typos"],
+            "query": "gout",
+            "answerable": [True, False, True, False],
+            "probability": [0.9, 0.1, 0.5, 0.4999999],
+        }
+    )
+    asked.to_parquet(tmp_path / "answerability.parquet")
+    numbers = {"features": ["margin"], "means": [0.0], "scales": [1.0], "weights": [1.0], "intercept": 0.0}
+    Answerability(**numbers, refuse_below=0.5).save(tmp_path)
+    refused = refused_questions(tmp_path)
+    assert refused.to_dict() == {
+        ("own", False, "gout"): False,
+        ("own", True, "gout"): True,
+        ("typos", False, "gout"): False,
+        ("typos", True, "gout"): True,
+    }
+
+
+def score_table(gain: float, questions: int = 30, hidden: tuple[bool, ...] = (False, True)) -> pd.DataFrame:
+    """Scores of two systems. The model's sound F1 is higher by ``gain`` and a little noise."""
+    random, tables = np.random.default_rng(0), []
+    for hide in hidden:
+        base = random.random(questions) / 2
+        for system, shift in ((QUOTED, 0.0), (WORDED, gain)):
+            about = {"query_set": "own", "hidden": hide, "system": system, "group": range(questions)}
+            scores = dict.fromkeys(OPEN_BOOK_SCORES, 0.5) | {
+                "card_id": [f"c{number}" for number in range(questions)],
+                "sound_f1": base + shift + random.normal(scale=0.05, size=questions) * (system == WORDED),
+            }
+            tables.append(pd.DataFrame(about | scores))
+    return pd.concat(tables, ignore_index=True)
+
+
+def test_summary_of_open_book_scores():
+    table = score_table(gain=0.2)
+    table.loc[table.system == QUOTED, "grounding"] = np.nan  # no answer has the score
+    found = summarise_open_book(table, seed=0)
+    assert set(found) == {"own"} and set(found["own"]) == {"whole", "hidden", "differences"}
+    for way in ("whole", "hidden"):
+        assert set(found["own"][way][WORDED]) == set(OPEN_BOOK_SCORES)
+        assert set(found["own"][way][QUOTED]) == set(OPEN_BOOK_SCORES) - {"grounding"}
+    whole = table[(table.system == WORDED) & ~table.hidden]
+    assert found["own"]["whole"][WORDED]["sound_f1"]["mean"] == pytest.approx(whole.sound_f1.mean())
+    assert found["own"]["whole"][WORDED]["sound_f1"]["n"] == 30
+    (difference,) = found["own"]["differences"].values()
+    assert set(difference) == {"sound_f1", "cites_relevant"}
+    assert list(found["own"]["differences"]) == [f"{WORDED}-{QUOTED}"]
+    quoted = table[(table.system == QUOTED) & ~table.hidden]
+    assert difference["sound_f1"]["mean"] == pytest.approx(whole.sound_f1.mean() - quoted.sound_f1.mean())
+
+
+def test_summary_of_one_system_has_no_differences():
+    table = score_table(gain=0)
+    found = summarise_open_book(table[table.system == QUOTED], seed=0)
+    assert found["own"]["differences"] == {} and set(found["own"]["whole"]) == {QUOTED}
+
+
+@pytest.mark.parametrize(("gain", "system"), [(0.2, WORDED), (0.0, QUOTED), (-0.2, QUOTED)])
+def test_words_are_served_where_their_gain_is_above_zero(gain, system):
+    served = served_answer(score_table(gain), "validation", seed=0)
+    assert served["system"] == system
+    assert (served["difference"]["lo"] > 0) == (system == WORDED)
+    assert served["difference"]["mean"] == pytest.approx(gain, abs=0.03) and served["difference"]["n"] == 30
+
+
+def test_answers_to_hidden_cards_choose_nothing():
+    table = score_table(gain=0.2)
+    table.loc[table.hidden & (table.system == WORDED), "sound_f1"] = 0.0
+    assert served_answer(table, "validation", seed=0) == served_answer(table[~table.hidden], "validation", seed=0)
+
+
+def test_all_query_sets_choose_together():
+    """The model gains on typos and loses more on own questions."""
+    own, typos = score_table(gain=-0.3), score_table(gain=0.2).assign(query_set="typos")
+    served = served_answer(pd.concat([own, typos]), "validation", seed=0)
+    assert served["system"] == QUOTED and served["difference"]["n"] == 60
+
+
+def test_the_card_is_quoted_where_nothing_can_be_compared():
+    quoted, table = {"system": QUOTED, "difference": None}, score_table(gain=0.2)
+    assert served_answer(table, "test", seed=0) == quoted  # test questions choose nothing
+    assert served_answer(pd.DataFrame(), "validation", seed=0) == quoted
+    for name in (QUOTED, WORDED):
+        assert served_answer(table[table.system == name], "validation", seed=0) == quoted
+    undefined = table.assign(sound_f1=np.nan)  # no reference has a word that its question lacks
+    assert served_answer(undefined, "validation", seed=0) == quoted
+
+
+QUESTIONS = 4
+"""Number of questions per query set. The stage rerank_eval ranked 10."""
+
+
+@pytest.fixture
+def exam(tmp_path) -> Exam:
+    """28 cards with two layperson questions, and rankings of their query sets, with the relevant cards and without."""
+    cards = pd.DataFrame(tiny.deck(30)).rename(columns={"input": "question", "output": "answer"})
+    cards["card_id"] = [f"c{number}" for number in range(30)]
+    cards["group"] = cards["concept"] = [f"t{number % 28}" for number in range(30)]
+    cards["query_set"] = ["own"] * 28 + ["layperson"] * 2
+    cards["split"] = ["validation"] * 12 + ["train"] * 16 + ["validation"] * 2
+    answers, random = corpus(cards), np.random.default_rng(0)
+    units = random.normal(size=(30, 8)).astype(np.float32)
+    units /= np.linalg.norm(units, axis=1, keepdims=True)
+    ids, tokens = cards.card_id.to_numpy(dtype=np.str_), np.ones(30, dtype=np.int32)
+    vectors = Vectors(ids[:28], units[:28], tokens[:28], ids, units, tokens, max_tokens=8)
+    index = HnswIndex.build(vectors.answers, m=16, ef_construction=50, seed=0)
+    retriever = Retriever(answers.answer.tolist(), vectors.answers, index)
+    served = Served(system="hybrid", bm25_weight=0.3, rerank_weights=[1.0, 0, 0], candidates=5, spelling=False)
+    tables, asked = [], []
+    for queries in query_sets(cards, answers, "validation", 10, seed=0):
+        of_set = vectors.questions_of(queries.cards.card_id)
+        found = retriever.rank(queries.questions, of_set, served, ["hybrid"])
+        evident, hidden = asked_twice(queries, of_set, retriever, served, found, vectors.answer_ids)
+        asked.append(evident)
+        tables.append(ranking_table(found, queries, vectors.answer_ids).assign(hidden=False))
+        tables.append(ranking_table({"hybrid": hidden["hybrid"]}, queries, vectors.answer_ids).assign(hidden=True))
+    rankings = tmp_path / "rankings"
+    rankings.mkdir()
+    pd.concat(tables).to_parquet(rankings / "rankings.parquet", index=False)
+    write_json(rankings / "served.json", served.model_dump())
+    judged, model = with_probabilities(pd.concat(asked, ignore_index=True), risk=0.05)
+    judged.to_parquet(rankings / "answerability.parquet", index=False)
+    model.save(rankings)
+    params = AnswerParams(
+        systems=["search_open"],
+        split="validation",
+        questions=QUESTIONS,
+        test_questions=1,
+        open_book_sets=["own", "typos", "layperson"],
+        max_new_tokens=4,
+        batch_tokens=1000,
+        context_cards=3,
+    )
+    models = Models(tiny.llm_params(tmp_path / "llm"), tmp_path / "adapter")
+    return Exam(cards, params.asked(cards, 0), vectors, tmp_path, models, params, "", seed=0)
+
+
+def test_open_book_sets_are_those_that_the_deck_has(exam):
+    sets = exam.params.open_book(exam.cards, 0)
+    assert [(one.name, len(one.questions)) for one in sets] == [("own", 4), ("typos", 4), ("layperson", 2)]
+    assert sets[0].questions == exam.questions.question.tolist()
+    unknown = exam.params.model_copy(update={"open_book_sets": ["own", "latin"]})
+    with pytest.raises(InputError, match=r"open_book_sets: no query set is latin; the deck has: own, layperson, typos"):
+        unknown.open_book(exam.cards, 0)
+
+
+def test_open_book_systems_answer_every_set_with_the_relevant_cards_and_without(exam):
+    sets = exam.params.open_book(exam.cards, 0)
+    answers, rows = all_answers(exam, sets, chosen_systems(["echo", "search_open"]))
+    assert set(answers) == {"echo", "search_open"} and len(answers["echo"].texts) == QUESTIONS
+    assert rows.groupby(["query_set", "hidden"]).size().to_dict() == {
+        (name, hidden): 2 if name == "layperson" else 4
+        for name in ("own", "typos", "layperson")
+        for hidden in (False, True)
+    }
+    assert set(rows.system) == {"search_open"}
+    own = rows[(rows.query_set == "own") & ~rows.hidden]
+    assert own.answer.tolist() == answers["search_open"].texts
+    assert own.card_id.tolist() == exam.questions.card_id.tolist()
+    typed = rows[(rows.query_set == "typos") & ~rows.hidden]
+    assert typed.question.tolist() == sets[1].questions != own.question.tolist()
+    assert typed.reference.tolist() == own.reference.tolist()
+    texts = exam.cards.set_index("card_id").answer
+    assert rows.answer.tolist() == texts[rows.cited].tolist()  # the first card is quoted
+    assert (rows.cited == rows.found.str[0]).all()
+
+
+def test_hidden_cards_are_in_no_prompt(exam):
+    """Nor is a card of the same concept. The question's own card is found where nothing is hidden."""
+    rows = all_answers(exam, exam.params.open_book(exam.cards, 0), chosen_systems(["search_open"]))[1]
+    deck = exam.cards.set_index("card_id", drop=False)
+    relevant = relevant_answers(deck.loc[rows.card_id], corpus(exam.cards))
+    found = [len(set(cards) & ids) for cards, ids in zip(rows.found, relevant, strict=True)]
+    assert set(np.array(found)[rows.hidden]) == {0} and max(np.array(found)[~rows.hidden]) == 1
+    assert (rows.found.str.len() == 3).all()
+
+
+def test_scores_join_the_refusals_of_the_search(exam):
+    _, rows = all_answers(exam, exam.params.open_book(exam.cards, 0), chosen_systems(["search_open"]))
+    refused = refused_questions(exam.data / "rankings")
+    scores = open_book_scores(rows, exam.cards, refused, TermWeights(exam.cards.answer))
+    expected = [refused[key] for key in zip(rows.query_set, rows.hidden, rows.card_id, strict=True)]
+    assert scores.abstains.tolist() == expected and not scores.cites_relevant[scores.hidden].any()
+    assert set(summarise_open_book(scores, 0)) == {"own", "typos", "layperson"}
+    assert served_answer(scores, "validation", 0)["system"] == QUOTED
+
+
+def test_a_question_whose_cards_are_all_hidden_is_answered_with_nothing(exam):
+    """Its ranking has no row."""
+    file = exam.data / "rankings/rankings.parquet"
+    ranked = pd.read_parquet(file)
+    first = exam.questions.card_id[0]
+    ranked[~(ranked.hidden & (ranked["query"] == first))].to_parquet(file)
+    (own,) = [one for one in exam.params.open_book(exam.cards, 0) if one.name == "own"]
+    _, rows = all_answers(exam, [own], chosen_systems(["search_open"]))
+    empty = rows[rows.hidden & (rows.card_id == first)].iloc[0]
+    assert empty.answer == empty.cited == "" and len(empty.found) == 0
+
+
+def test_no_open_book_system_makes_no_rows(exam, tmp_path):
+    """The table without rows can be written."""
+    answers, rows = all_answers(exam, exam.params.open_book(exam.cards, 0), chosen_systems(["echo", "constant"]))
+    assert set(answers) == {"echo", "constant"} and len(rows) == 0
+    rows.to_parquet(tmp_path / "open_book.parquet", index=False)
+    assert len(pd.read_parquet(tmp_path / "open_book.parquet")) == 0
+    assert len(all_answers(exam, [], chosen_systems(list(OPEN_BOOK[:1])))[1]) == 0
+
+
+def test_one_model_load_answers_all_query_sets(exam, tmp_path, monkeypatch):
+    """The base model reads first, then the adapter is put into it. What was answered before is not generated again."""
+    import peft
+
+    from medcards.llm import loading
+
+    tiny.make_llm(tmp_path / "llm")
+    adapter = peft.get_peft_model(loading.load_llm(exam.models.llm)[0], peft.LoraConfig(r=4, init_lora_weights=False))
+    adapter.save_pretrained(exam.models.adapter)
+    write_json(exam.models.adapter / "manifest.json", {"llm": exam.models.llm.model_dump()})
+    monkeypatch.setenv("MEDCARDS_SCRATCH", str(tmp_path / "scratch"))
+    loads, usual = [], loading.load_llm
+    monkeypatch.setattr(loading, "load_llm", lambda params: loads.append(params) or usual(params))
+    sets, systems = exam.params.open_book(exam.cards, 0), chosen_systems(list(OPEN_BOOK))
+    answers, rows = all_answers(exam, sets, systems)
+    assert len(loads) == 1 and set(rows.system) == set(OPEN_BOOK)
+    assert len(rows) == 3 * 2 * (4 + 4 + 2)
+    again = replace(exam, models=Models(exam.models.llm, exam.models.adapter))
+    repeated, rows_again = all_answers(again, sets, systems)
+    assert len(loads) == 1 and repeated == answers
+    pd.testing.assert_frame_equal(rows_again, rows)
+    assert not hasattr(exam.models.base, "peft_config") and len(loads) == 2  # the tuned model took the loaded base

@@ -1,0 +1,388 @@
+"""Whether the deck has an answer: the evidence, hidden answers, and the fitted model."""
+
+import json
+from math import log
+
+import numpy as np
+import pandas as pd
+import pytest
+from search_material import unit
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from medcards import InputError
+from medcards.search.answerability import (
+    EVEN,
+    FEATURES,
+    MODEL_FILE,
+    Answerability,
+    asked_twice,
+    evidence,
+    fit_answerability,
+    with_probabilities,
+)
+from medcards.search.index import HnswIndex
+from medcards.search.query_sets import QuerySet
+from medcards.search.searcher import Searcher
+from medcards.search.systems import Retriever, Served
+
+ANSWERS = ["gout arthritis joints", "gout diet", "asthma airways", "anemia iron"]
+VECTORS = np.array([[1, 0], [0.8, 0.6], [0.6, 0.8], [0, 1]], dtype=np.float32)
+QUESTION, ASKED = ["Is gout an arthritis or zzz?"], np.array([[1, 0]], dtype=np.float32)
+GOUT, ARTHRITIS, ZZZ = log(1 + 2.5 / 2.5), log(1 + 3.5 / 1.5), log(1 + 4.5 / 0.5)
+"""Inverse document frequencies of words in 2, 1 and 0 of the 4 answers."""
+ALL = GOUT + ARTHRITIS + ZZZ
+HYBRID = Served(system="hybrid", bm25_weight=0.0, rerank_weights=[1.0, 0.0, 0.0], candidates=2, spelling=False)
+RERANKED = Served(system="hybrid_rerank", bm25_weight=0.0, rerank_weights=[0.0, 0.0, 1.0], candidates=3, spelling=False)
+
+
+def retriever_of(answers: list[str], vectors: np.ndarray, scorer=None) -> Retriever:
+    return Retriever(answers, vectors, HnswIndex.build(vectors, m=16, ef_construction=100, seed=1), scorer)
+
+
+def found_evidence(served: Served, hidden: set[int], scorer=None) -> dict[str, float]:
+    """The evidence of the question about gout."""
+    retriever = retriever_of(ANSWERS, VECTORS, scorer)
+    found = retriever.rank(QUESTION, ASKED, served, [served.system])
+    if hidden:
+        found = retriever.rank_without(QUESTION, ASKED, served, found, [hidden])
+    (row,) = evidence(retriever, QUESTION, found, served, [hidden]).to_dict("records")
+    return row
+
+
+def test_evidence_of_a_question_with_an_answer():
+    """The cosine similarities are 1, 0.8, 0.6 and 0. The deck has fewer than ten answers."""
+    assert found_evidence(HYBRID, set()) == pytest.approx(
+        {
+            "similarity": 1.0,
+            "margin": 0.2,
+            "margin_10": 1 - 1.4 / 3,
+            "margin_50": 1 - 1.4 / 3,
+            "coverage": (GOUT + ARTHRITIS) / ALL,
+            "best_coverage": (GOUT + ARTHRITIS) / ALL,
+            "known_words": (GOUT + ARTHRITIS) / ALL,
+            "agreement": 2.0,  # BM25 finds the two answers with the word gout
+        }
+    )
+
+
+def test_evidence_where_the_answer_is_hidden():
+    """No other answer holds the word arthritis, so it is not known."""
+    assert found_evidence(HYBRID, {0}) == pytest.approx(
+        {
+            "similarity": 0.8,
+            "margin": 0.2,
+            "margin_10": 0.8 - 0.3,
+            "margin_50": 0.8 - 0.3,
+            "coverage": GOUT / ALL,
+            "best_coverage": GOUT / ALL,
+            "known_words": GOUT / ALL,
+            "agreement": 1.0,
+        }
+    )
+
+
+def test_a_word_that_another_answer_holds_is_known():
+    assert found_evidence(HYBRID, {1})["known_words"] == pytest.approx((GOUT + ARTHRITIS) / ALL)
+
+
+def test_the_best_coverage_is_that_of_a_candidate():
+    """The second answer is nearest to this question, and the first one holds more of its words."""
+    retriever, asked = retriever_of(ANSWERS, VECTORS), unit(np.array([[0.93, 0.37]]))
+    found = retriever.rank(QUESTION, asked, HYBRID, ["hybrid"])
+    table = evidence(retriever, QUESTION, found, HYBRID)
+    assert table.coverage[0] == pytest.approx(GOUT / ALL)
+    assert table.best_coverage[0] == pytest.approx((GOUT + ARTHRITIS) / ALL)
+    alone = HYBRID.model_copy(update={"candidates": 1})
+    assert evidence(retriever, QUESTION, found, alone).best_coverage[0] == pytest.approx(GOUT / ALL)
+
+
+def test_the_cross_encoder_is_evidence_only_where_it_is_served():
+    """It scores an answer by its length: 21, 9, 14 and 11."""
+
+    def scorer(pairs):
+        return [float(len(answer)) for _, answer in pairs]
+
+    assert "cross_encoder" not in found_evidence(HYBRID, set(), scorer)
+    assert found_evidence(RERANKED, set(), scorer)["cross_encoder"] == 21
+    hidden = found_evidence(RERANKED, {0}, scorer)
+    assert hidden["cross_encoder"] == 14 and hidden["coverage"] == 0  # of the third answer, which is about asthma
+    assert list(hidden) == list(FEATURES)
+
+
+@pytest.mark.parametrize("served", [HYBRID, RERANKED], ids=["hybrid", "hybrid_rerank"])
+@pytest.mark.parametrize("hidden", [{0, 1, 2}, {0, 1, 2, 3}])
+def test_evidence_is_finite_where_one_answer_or_none_is_left(served, hidden):
+    row = found_evidence(served, hidden, lambda pairs: [5.0] * len(pairs))
+    assert np.isfinite(list(row.values())).all()
+    assert row["margin"] == row["margin_10"] == row["margin_50"] == 0
+    assert row["known_words"] == row["coverage"] == row["similarity"] == 0  # the last answer is orthogonal
+    if served == RERANKED:
+        assert row["cross_encoder"] == (5 if len(hidden) == 3 else 0)
+
+
+def test_margins_of_a_deck_with_more_answers_than_a_ranking():
+    random = np.random.default_rng(0)
+    vectors, asked = unit(random.normal(size=(70, 8))), unit(random.normal(size=(3, 8)))
+    retriever = retriever_of([f"answer {number}" for number in range(70)], vectors)
+    questions = ["answer?"] * 3
+    found = retriever.rank(questions, asked, HYBRID, ["hybrid"])
+    table = evidence(retriever, questions, found, HYBRID)
+    for depth, name in ((2, "margin"), (10, "margin_10"), (50, "margin_50")):
+        cosine = -np.sort(-asked @ vectors.T, axis=1)[:, :depth]
+        assert table[name].to_numpy() == pytest.approx(cosine[:, 0] - cosine[:, 1:].mean(axis=1), abs=1e-6)
+
+
+@pytest.mark.parametrize("question", ["?!", "of the", "什么", "a"])
+def test_evidence_of_a_question_without_a_word_is_finite(question):
+    retriever = retriever_of(ANSWERS, VECTORS)
+    table = evidence(retriever, [question], retriever.rank([question], ASKED, HYBRID, ["hybrid"]), HYBRID)
+    assert np.isfinite(table.to_numpy()).all()
+    assert table.coverage[0] == table.known_words[0] == table.agreement[0] == 0
+
+
+WORDS = "gout asthma anemia sepsis scurvy rickets vertigo angina eczema migraine fever cough".split()
+
+
+@pytest.mark.parametrize("system", ["hybrid", "hybrid_rerank"])
+@pytest.mark.parametrize("answers", [40, 90])
+def test_hidden_answers_are_ranked_as_if_the_deck_lacked_them(system, answers):
+    """Each ranking is that of a corpus without the hidden answers, as deep as the whole corpus was ranked.
+
+    A fusion of two rankings that are not as deep may differ anywhere, so it is compared in the smaller corpus only.
+    Each question is one word, and all answers are equally long, so that fewer answers do not change the order of BM25.
+    """
+    random = np.random.default_rng(answers)
+    texts = [" ".join(random.choice(WORDS, 5)) for _ in range(answers)]
+    vectors, asked = unit(random.normal(size=(answers, 6))), unit(random.normal(size=(12, 6)))
+    served = Served(system=system, bm25_weight=0.4, rerank_weights=[0.5, 0.2, 0.3], candidates=8, spelling=False)
+    hidden = [set(random.choice(answers, random.integers(0, 8), replace=False).tolist()) for _ in WORDS]
+
+    def scorer(pairs):
+        return [len(answer) + 7 * (sum(map(ord, answer)) % 5) for _, answer in pairs]
+
+    whole = retriever_of(texts, vectors, scorer)
+    found = whole.rank(WORDS, asked, served, [system])
+    before = {name: rows.copy() for name, (rows, _) in found.items()}
+    without = whole.rank_without(WORDS, asked, served, found, hidden)
+    assert set(without) == set(found)
+    assert all(np.array_equal(found[name][0], rows) for name, rows in before.items())  # what was found is unchanged
+    for place, word in enumerate(WORDS):
+        left = np.array([row for row in range(answers) if row not in hidden[place]])
+        lacking = retriever_of([texts[row] for row in left], vectors[left], scorer)
+        expected = lacking.rank([word], asked[place : place + 1], served, [system])
+        for name in expected if answers <= 50 else ("bm25", "hnsw"):
+            of_left = [int(left[row]) if row >= 0 else -1 for row in expected[name][0][0]]
+            depth = min(len(of_left), answers if answers <= 50 else 50 - len(hidden[place]))
+            assert without[name][0][place][:depth].tolist() == of_left[:depth]
+        for rows, _ in without.values():
+            assert not set(rows[place].tolist()) & hidden[place]
+
+
+def query_set(relevant: list[set[str]], split: str = "validation") -> QuerySet:
+    cards = pd.DataFrame({"card_id": ["q1", "q2"], "group": ["g1", "g2"]})
+    return QuerySet(split, "own", cards, ["Is gout an arthritis?", "asthma"], relevant)
+
+
+def test_every_question_is_asked_with_its_relevant_answers_and_without():
+    retriever, asked = retriever_of(ANSWERS, VECTORS), unit(np.array([[1, 0], [0.6, 0.8]]))
+    queries = query_set([{"a", "b"}, {"d"}])
+    found = retriever.rank(queries.questions, asked, HYBRID, ["hybrid"])
+    table, hidden = asked_twice(queries, asked, retriever, HYBRID, found, np.array(["a", "b", "c", "d"]))
+    assert table["query"].tolist() == ["q1", "q2", "q1", "q2"] and table.group.tolist() == ["g1", "g2", "g1", "g2"]
+    assert table.answerable.tolist() == [True, True, False, False]
+    assert table.correct.tolist() == [True, False, False, False]  # asthma finds the third answer, which is not relevant
+    assert hidden["hybrid"][0][:, :4].tolist() == [[2, 3, -1, -1], [2, 1, 0, -1]]
+    assert table.similarity.tolist() == pytest.approx([1, 1, 0.6, 1])
+    assert table.known_words.tolist() == [1, 1, 0, 1]  # no other answer holds gout or arthritis
+
+
+def test_a_deck_whose_answers_are_all_hidden_is_evidence_too():
+    """A fitted model says that such a question probably has no answer."""
+    retriever, asked = retriever_of(ANSWERS, VECTORS), unit(np.array([[1, 0], [0.6, 0.8]]))
+    queries = query_set([{"a", "b", "c", "d"}, {"a", "b", "c", "d"}])
+    found = retriever.rank(queries.questions, asked, HYBRID, ["hybrid"])
+    table, hidden = asked_twice(queries, asked, retriever, HYBRID, found, np.array(["a", "b", "c", "d"]))
+    assert (hidden["hybrid"][0] == -1).all() and np.isfinite(table[list(FEATURES[:-1])].to_numpy()).all()
+    judged, model = with_probabilities(table, risk=0.05)
+    assert (judged.probability[judged.answerable] > 0.5).all() and (judged.probability[~judged.answerable] < 0.5).all()
+    assert model.refuse_below <= EVEN
+
+
+def table_of(rows: int, separation: float, seed: int = 0, groups: int = 50, split: str = "validation") -> pd.DataFrame:
+    """Evidence of questions that are asked twice. Its first feature tells whether there is an answer."""
+    random = np.random.default_rng(seed)
+    answerable = np.repeat([True, False], rows // 2)
+    group = np.tile(random.integers(groups, size=rows // 2), 2)
+    return pd.DataFrame(
+        {
+            "split": split,
+            "query_set": "own",
+            "query": np.tile(np.arange(rows // 2).astype(str), 2),
+            "group": np.char.add("g", group.astype(str)),
+            "answerable": answerable,
+            "correct": answerable,
+            "similarity": separation * answerable + random.normal(size=rows),
+            "margin": random.normal(size=rows),
+            "agreement": 10.0,
+        }
+    )
+
+
+FEATURES_OF_TABLE = ["similarity", "margin", "agreement"]
+
+
+def test_separable_evidence_gives_high_and_low_probabilities():
+    table = table_of(400, separation=20)
+    model = fit_answerability(table[FEATURES_OF_TABLE], table.answerable.to_numpy(), 0.05)
+    probability = model.probabilities(table)
+    assert probability[table.answerable].min() > 0.9 and probability[~table.answerable].max() < 0.1
+    assert model.refuse_below == EVEN  # no question above it is refused
+    assert model.refuses(0.4999) and not model.refuses(0.5)
+
+
+@pytest.mark.parametrize("rows", [2, 4, 20, 40, 202, 1000])
+@pytest.mark.parametrize("risk", [0.01, 0.05, 0.29, 0.4])
+def test_the_threshold_is_the_largest_that_refuses_at_most_the_risk(rows, risk):
+    table = table_of(rows, separation=0.3, seed=rows)
+    model = fit_answerability(table[FEATURES_OF_TABLE], table.answerable.to_numpy(), risk)
+    answerable = model.probabilities(table[table.answerable])
+    assert (answerable < model.refuse_below).mean() <= risk and model.refuse_below <= EVEN
+    if model.refuse_below < EVEN:
+        assert (answerable <= model.refuse_below).mean() > risk
+
+
+def test_the_threshold_refuses_every_question_that_the_risk_allows():
+    """The similarities of 20 answerable questions are 1 to 20: 5% of them are one question."""
+    similarity = [*range(1, 21), *range(-9, 11)]
+    table = pd.DataFrame({"similarity": similarity, "answerable": [True] * 20 + [False] * 20})
+    model = fit_answerability(table[["similarity"]], table.answerable.to_numpy(), 0.05)
+    assert model.refuse_below == model.probabilities(table)[1]
+
+
+def test_a_model_that_was_saved_gives_the_probabilities_of_scikit_learn(tmp_path):
+    table = table_of(200, separation=1.5)
+    values, answerable = table[FEATURES_OF_TABLE], table.answerable.to_numpy()
+    model = fit_answerability(values, answerable, 0.05)
+    model.save(tmp_path)
+    loaded = Answerability.load(tmp_path)
+    assert loaded == model
+    scaled = StandardScaler().fit_transform(values)
+    expected = LogisticRegression(max_iter=1000).fit(scaled, answerable).predict_proba(scaled)[:, 1]
+    assert loaded.probabilities(table) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "{}",
+        '{"features": ["similarity"]}',
+        json.dumps({"features": ["x"], "means": [0], "scales": [1], "weights": [1], "intercept": 0, "refuse_below": 0}),
+        json.dumps(
+            {"features": ["margin"], "means": [0], "scales": [1], "weights": [], "intercept": 0, "refuse_below": 0}
+        ),
+    ],
+)
+def test_a_damaged_model_is_named_in_one_line(tmp_path, text):
+    (tmp_path / MODEL_FILE).write_text(text)
+    with pytest.raises(InputError, match=r"answerability\.json is damaged: run ") as error:
+        Answerability.load(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_model_is_named_in_one_line(tmp_path):
+    with pytest.raises(InputError, match=r"answerability\.json is missing: run `dvc repro`$"):
+        Answerability.load(tmp_path)
+
+
+@pytest.mark.parametrize("groups", [2, 3, 10, 37])
+def test_the_probabilities_of_a_group_do_not_know_its_labels(groups):
+    """The labels of one group are exchanged. The probabilities of the group stay, those of other groups change."""
+    table = table_of(120, separation=1, groups=groups)
+    before, model = with_probabilities(table, 0.05)
+    mine = (table.group == table.group[0]).to_numpy()
+    exchanged = table.assign(answerable=table.answerable ^ mine)
+    after, other = with_probabilities(exchanged, 0.05)
+    assert after.probability[mine].to_numpy() == pytest.approx(before.probability[mine].to_numpy(), abs=1e-12)
+    assert not np.allclose(after.probability[~mine], before.probability[~mine], atol=1e-9)
+    assert other.weights != model.weights  # the model of all questions learns from them
+    assert not np.allclose(model.probabilities(table)[mine], before.probability[mine], atol=1e-9)
+
+
+def test_a_group_is_held_out_of_all_query_sets_at_once():
+    """A group that is asked in two query sets stays in one part, whatever the labels of its other questions are."""
+    own = table_of(60, separation=1, groups=6)
+    both = pd.concat([own, own.assign(query_set="typos", margin=own.margin + 0.1)], ignore_index=True)
+    before, _ = with_probabilities(both, 0.05)
+    mine, typed = (both.group == both.group[0]).to_numpy(), (both.query_set == "typos").to_numpy()
+    after, _ = with_probabilities(both.assign(answerable=both.answerable ^ (mine & typed)), 0.05)
+    assert after.probability[mine].to_numpy() == pytest.approx(before.probability[mine].to_numpy(), abs=1e-12)
+
+
+def test_test_questions_do_not_change_the_model():
+    table, wild = table_of(120, separation=1), table_of(40, separation=-50, seed=1, split="test")
+    before, model = with_probabilities(table, 0.05)
+    after, same = with_probabilities(pd.concat([table, wild], ignore_index=True), 0.05)
+    assert same == model
+    assert after.probability[: len(table)].tolist() == before.probability.tolist()
+    assert after.probability[len(table) :].tolist() == model.probabilities(wild).tolist()
+
+
+def test_validation_questions_of_one_group_are_not_held_out():
+    table = table_of(40, separation=1, groups=1)
+    judged, model = with_probabilities(table, 0.05)
+    assert judged.probability.tolist() == model.probabilities(table).tolist()
+
+
+def test_evidence_that_never_differs_has_no_weight():
+    """The mean of equal numbers may differ from them by a rounding error, which must not be a scale."""
+    table = table_of(60, separation=1).assign(agreement=0.1)
+    model = fit_answerability(table[FEATURES_OF_TABLE], table.answerable.to_numpy(), 0.05)
+    assert model.scales[2] == 1 and abs(model.weights[2]) < 1e-9
+    unusual = table.assign(agreement=0.9)
+    assert model.probabilities(unusual) == pytest.approx(model.probabilities(table))
+
+
+@pytest.fixture
+def searcher() -> Searcher:
+    """A search over four answers that refuses below a cosine similarity of 0.9; each question is encoded as ASKED."""
+    cards = pd.DataFrame({"card_id": list("abcd"), "question": "?", "answer": ANSWERS, "source": "tiny"})
+    model = Answerability(
+        features=["similarity"], means=[0.9], scales=[1.0], weights=[10.0], intercept=0.0, refuse_below=0.5
+    )
+    heard, far = [], unit(np.array([[0.85, -0.55]]))
+
+    def encoder(questions):
+        heard.extend(questions)
+        return np.vstack([far if question == "far" else ASKED for question in questions])
+
+    found = Searcher(
+        cards, retriever_of(ANSWERS, VECTORS), encoder, HYBRID.model_copy(update={"spelling": True}), model
+    )
+    found.heard = heard
+    return found
+
+
+def test_a_search_says_how_probable_an_answer_is(searcher):
+    found = searcher.find("gout", k=2)
+    assert [hit.card_id for hit in found.hits] == ["a", "b"]
+    assert found.probability == pytest.approx(1 / (1 + np.exp(-1))) and not found.refused
+    refused = searcher.find("far", k=2)
+    assert refused.probability < 0.5 and refused.refused
+    assert len(refused.hits) == 2  # the nearest cards are shown all the same
+    assert searcher.search("gout", k=2) == found.hits
+
+
+def test_a_search_reads_the_question_with_its_spelling_corrected(searcher):
+    found = searcher.find_all(["What is  artritis?", "gout"], k=1)
+    assert searcher.heard == ["What is arthritis?", "gout"] and len(found) == 2
+
+
+def test_a_question_without_letters_is_searched_and_an_empty_one_is_refused(searcher):
+    assert searcher.find("?!").probability > 0
+    with pytest.raises(InputError, match="the question is empty"):
+        searcher.find(" \n ")
