@@ -9,11 +9,9 @@ import pandas as pd
 
 from medcards.deck.relevance import answer_rows
 from medcards.deck.words import normalise
+from medcards.search.exact import QUERY_BLOCK
 from medcards.search.query_sets import QuerySet
 from medcards.search.vectors import Vectors
-
-QUERY_BLOCK = 64
-"""Number of queries whose similarities to all texts are in memory at a time."""
 
 
 class QuestionField:
