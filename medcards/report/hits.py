@@ -81,8 +81,8 @@ def found_as_json(question: str, system: str, found: Found, indent: int | None) 
     ----------
     indent : spaces per level; None for one line.
 
-    >>> found_as_json("What is gout?", "hybrid", Found([], 0.125, refused=True), indent=None)
-    '{"question": "What is gout?", "searched": "", "system": "hybrid", "probability": 0.125, "refused": true, "hits": []}'
+    >>> found_as_json("Gout?", "hybrid", Found([], 0.125, refused=True), indent=None)
+    '{"question": "Gout?", "searched": "", "system": "hybrid", "probability": 0.125, "refused": true, "hits": []}'
     """
     about = {"question": question, "searched": found.searched, "system": system, "probability": found.probability}
     return as_json(about | {"refused": found.refused} | {"hits": [asdict(hit) for hit in found.hits]}, indent)

@@ -1,5 +1,6 @@
 """A page that asks the deck: an answer, the card that it comes from, the cards that are found, and models' words."""
 
+import html
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import replace
@@ -42,7 +43,7 @@ def respond(loading: Future[Asker], question: str, models: list[str], k: int, re
         return
     sentence = probability_in_words(found.probability, found.refused)
     if found.searched:
-        sentence += f" {searched_as(found.searched)}."
+        sentence += f" {searched_as(html.escape(found.searched))}."
     cards, boxes, remarks = hits_as_html(found.hits, read=False), dict.fromkeys(("answer", *MODELS), ""), []
     yield f"{sentence} The answer is being written …", cards, *boxes.values()
     try:
