@@ -20,6 +20,7 @@ from medcards.answers.comparison import (
 from medcards.answers.constant import best_constant
 from medcards.answers.contradictions import CONTRADICTION_KINDS
 from medcards.answers.exam import Exam, Models
+from medcards.answers.open_book import QUOTED
 from medcards.answers.records import AnswerParams, read_answers, write_answers
 from medcards.answers.scores import TermWeights, score_answers
 from medcards.answers.systems import ANSWERING_SYSTEMS, chosen_systems, copy_nearest, search_open
@@ -249,7 +250,7 @@ def test_a_served_answer_is_without_its_citation(tmp_path):
     """Also while it is streamed. The model repeats one word: the number of a card."""
     from medcards.answers.asker import Asker
     from medcards.llm.loading import load_llm
-    from medcards.search.searcher import Hit
+    from medcards.search.searcher import Found, Hit
 
     model, tokenizer = load_llm(tiny.llm_params(tiny.make_llm(tmp_path / "llm")))
     words = iter(tokenizer("[2] fever of the joints")["input_ids"])
@@ -258,10 +259,12 @@ def test_a_served_answer_is_without_its_citation(tmp_path):
         [streamer.put(torch.tensor([word])) for word in words],
         streamer.end(),
     )
-    asker = Asker(None, set(), model, tokenizer, "", tuned=False, remark="")
+    asker = Asker(None, set(), tmp_path, QUOTED)
+    asker._loaded = model, tokenizer, ""
     hits = [Hit(rank, "a", "What?", "A.", "deck", 1.0, {}) for rank in (1, 2)]
-    parts = list(asker.answer("What is gout?", hits))
-    assert parts[-1] == "fever of the joints" and all(parts[-1].startswith(part) for part in parts)
+    *parts, last = asker.replies("What is gout?", Found(hits, 0.9, False), "base")
+    assert last.text == "fever of the joints" and all(last.text.startswith(part.text) for part in parts)
+    assert last.cited == hits[1] and last.answered_by == "base"
 
 
 @pytest.fixture
@@ -285,7 +288,7 @@ def exam(tmp_path) -> Exam:
     (tmp_path / "rankings").mkdir()
     ranked = ranked.assign(split="test", query_set="own", system="hybrid", hidden=False)
     ranked.to_parquet(tmp_path / "rankings/rankings.parquet")
-    write_json(tmp_path / "rankings/served.json", {"system": "hybrid"})
+    write_json(tmp_path / "rankings/served.json", {"system": "hybrid", "questions": False})
     sizes = {
         "questions": 1,
         "test_questions": 2,

@@ -24,10 +24,11 @@ from medcards.answers.systems import OPEN_BOOK, all_answers, chosen_systems
 from medcards.base.files import write_json
 from medcards.deck.cards import corpus
 from medcards.deck.relevance import relevant_answers
-from medcards.search.answerability import Answerability, asked_twice, with_probabilities
-from medcards.search.evaluation import ranking_table
+from medcards.search.answerability import Answerability, with_probabilities
 from medcards.search.index import HnswIndex
 from medcards.search.query_sets import query_sets
+from medcards.search.question_field import QuestionField
+from medcards.search.ranked_sets import rank_set
 from medcards.search.systems import Retriever, Served
 from medcards.search.vectors import Vectors
 
@@ -121,18 +122,18 @@ def test_search_open_abstains_where_the_search_refuses(refused):
 
 
 def test_refusals_are_those_of_the_query_set_and_of_the_way_to_ask(tmp_path):
-    """The probabilities lie below 0.5, at 0.5 and above it."""
+    """The probabilities lie below 0.5, at 0.5 and above it. No system is asked off the topic of a question."""
     asked = pd.DataFrame(
         {
-            "query_set": ["own", "own", "typos", "typos"],
+            "query_set": ["own", "own", "own", "typos", "typos"],
             "query": "gout",
-            "answerable": [True, False, True, False],
-            "probability": [0.9, 0.1, 0.5, 0.4999999],
+            "deck": ["whole", "hidden", "off_topic", "whole", "hidden"],
+            "probability": [0.9, 0.1, 0.9, 0.5, 0.4999999],
         }
     )
     asked.to_parquet(tmp_path / "answerability.parquet")
     numbers = {"features": ["margin"], "means": [0.0], "scales": [1.0], "weights": [1.0], "intercept": 0.0}
-    Answerability(**numbers, refuse_below=0.5).save(tmp_path)
+    Answerability(**numbers, usual_similarity=0.0, refuse_below=0.5).save(tmp_path)
     refused = refused_questions(tmp_path)
     assert refused.to_dict() == {
         ("own", False, "gout"): False,
@@ -231,20 +232,18 @@ def exam(tmp_path) -> Exam:
     vectors = Vectors(ids[:28], units[:28], tokens[:28], ids, units, tokens, max_tokens=8)
     index = HnswIndex.build(vectors.answers, m=16, ef_construction=50, seed=0)
     retriever = Retriever(answers.answer.tolist(), vectors.answers, index)
-    served = Served(system="hybrid", bm25_weight=0.3, rerank_weights=[1.0, 0, 0], candidates=5, spelling=False)
-    tables, asked = [], []
-    for queries in query_sets(cards, answers, "validation", 10, seed=0):
-        of_set = vectors.questions_of(queries.cards.card_id)
-        found = retriever.rank(queries.questions, of_set, served, ["hybrid"])
-        evident, hidden = asked_twice(queries, of_set, retriever, served, found, vectors.answer_ids)
-        asked.append(evident)
-        tables.append(ranking_table(found, queries, vectors.answer_ids).assign(hidden=False))
-        tables.append(ranking_table({"hybrid": hidden["hybrid"]}, queries, vectors.answer_ids).assign(hidden=True))
+    weights = {"bm25_weight": 0.3, "rerank_weights": [1.0, 0.0, 0.0]}
+    served = Served(system="hybrid", candidates=5, spelling=False, questions=False, **weights)
+    field = QuestionField(cards, answers, vectors)
+    ranked = [
+        rank_set(queries, vectors.questions_of(queries.cards.card_id), retriever, served, vectors, field)
+        for queries in query_sets(cards, answers, "validation", 10, seed=0)
+    ]
     rankings = tmp_path / "rankings"
     rankings.mkdir()
-    pd.concat(tables).to_parquet(rankings / "rankings.parquet", index=False)
+    pd.concat([one.table(vectors.answer_ids) for one in ranked]).to_parquet(rankings / "rankings.parquet", index=False)
     write_json(rankings / "served.json", served.model_dump())
-    judged, model = with_probabilities(pd.concat(asked, ignore_index=True), risk=0.05)
+    judged, model = with_probabilities(pd.concat([one.evidence for one in ranked], ignore_index=True), risk=0.05)
     judged.to_parquet(rankings / "answerability.parquet", index=False)
     model.save(rankings)
     params = AnswerParams(

@@ -40,8 +40,11 @@ def test_answerability_is_written_with_its_figures(answered):
     folder = answered.folder / "data/rankings"
     model, asked = Answerability.load(folder), pd.read_parquet(folder / "answerability.parquet")
     assert set(asked.query_set) == SETS and set(asked.split) == {"validation"}
-    assert asked.groupby("answerable").size().tolist() == [48, 48]  # 12 validation cards
-    assert asked.probability.between(0, 1).all() and np.isfinite(asked[model.features].to_numpy()).all()
+    decks = asked.groupby("deck").size().to_dict()
+    assert decks == {"whole": 48, "hidden": 48, "off_topic": 12}  # 12 validation cards; perturbed ones keep the topic
+    assert (asked.answerable == (asked.deck == "whole")).all()
+    evident = asked[[name for name in model.features if name != "shortfall"]]
+    assert asked.probability.between(0, 1).all() and np.isfinite(evident.to_numpy()).all()
     # The probabilities of validation questions are not those of the model that they fitted.
     assert not np.allclose(asked.probability, model.probabilities(asked), atol=1e-6)
     figures = answered.figures("rerank_eval", "answerability")

@@ -16,15 +16,17 @@ from medcards.search.answerability import (
     FEATURES,
     MODEL_FILE,
     Answerability,
-    asked_twice,
     evidence,
     fit_answerability,
     with_probabilities,
+    with_shortfall,
 )
 from medcards.search.index import HnswIndex
 from medcards.search.query_sets import QuerySet
+from medcards.search.ranked_sets import RankedSet, rank_set
 from medcards.search.searcher import Searcher
 from medcards.search.systems import Retriever, Served
+from medcards.search.vectors import Vectors
 
 ANSWERS = ["gout arthritis joints", "gout diet", "asthma airways", "anemia iron"]
 VECTORS = np.array([[1, 0], [0.8, 0.6], [0.6, 0.8], [0, 1]], dtype=np.float32)
@@ -32,8 +34,9 @@ QUESTION, ASKED = ["Is gout an arthritis or zzz?"], np.array([[1, 0]], dtype=np.
 GOUT, ARTHRITIS, ZZZ = log(1 + 2.5 / 2.5), log(1 + 3.5 / 1.5), log(1 + 4.5 / 0.5)
 """Inverse document frequencies of words in 2, 1 and 0 of the 4 answers."""
 ALL = GOUT + ARTHRITIS + ZZZ
-HYBRID = Served(system="hybrid", bm25_weight=0.0, rerank_weights=[1.0, 0.0, 0.0], candidates=2, spelling=False)
-RERANKED = Served(system="hybrid_rerank", bm25_weight=0.0, rerank_weights=[0.0, 0.0, 1.0], candidates=3, spelling=False)
+PLAIN = {"bm25_weight": 0.0, "spelling": False, "questions": False}
+HYBRID = Served(system="hybrid", rerank_weights=[1.0, 0.0, 0.0], candidates=2, **PLAIN)
+RERANKED = Served(system="hybrid_rerank", rerank_weights=[0.0, 0.0, 1.0], candidates=3, **PLAIN)
 
 
 def retriever_of(answers: list[str], vectors: np.ndarray, scorer=None) -> Retriever:
@@ -43,9 +46,10 @@ def retriever_of(answers: list[str], vectors: np.ndarray, scorer=None) -> Retrie
 def found_evidence(served: Served, hidden: set[int], scorer=None) -> dict[str, float]:
     """The evidence of the question about gout."""
     retriever = retriever_of(ANSWERS, VECTORS, scorer)
-    found = retriever.rank(QUESTION, ASKED, served, [served.system])
     if hidden:
-        found = retriever.rank_without(QUESTION, ASKED, served, found, [hidden])
+        found = retriever.rank_without(QUESTION, ASKED, served, [hidden])
+    else:
+        found = retriever.rank(QUESTION, ASKED, served, [served.system])
     (row,) = evidence(retriever, QUESTION, found, served, [hidden]).to_dict("records")
     return row
 
@@ -107,7 +111,7 @@ def test_the_cross_encoder_is_evidence_only_where_it_is_served():
     assert found_evidence(RERANKED, set(), scorer)["cross_encoder"] == 21
     hidden = found_evidence(RERANKED, {0}, scorer)
     assert hidden["cross_encoder"] == 14 and hidden["coverage"] == 0  # of the third answer, which is about asthma
-    assert list(hidden) == list(FEATURES)
+    assert list(hidden) == list(FEATURES[:-1])  # the model adds the shortfall
 
 
 @pytest.mark.parametrize("served", [HYBRID, RERANKED], ids=["hybrid", "hybrid_rerank"])
@@ -147,65 +151,92 @@ WORDS = "gout asthma anemia sepsis scurvy rickets vertigo angina eczema migraine
 @pytest.mark.parametrize("system", ["hybrid", "hybrid_rerank"])
 @pytest.mark.parametrize("answers", [40, 90])
 def test_hidden_answers_are_ranked_as_if_the_deck_lacked_them(system, answers):
-    """Each ranking is that of a corpus without the hidden answers, as deep as the whole corpus was ranked.
-
-    A fusion of two rankings that are not as deep may differ anywhere, so it is compared in the smaller corpus only.
-    Each question is one word, and all answers are equally long, so that fewer answers do not change the order of BM25.
-    """
+    """Each question is one word, and all answers are equally long, so that fewer answers do not change BM25's order."""
     random = np.random.default_rng(answers)
     texts = [" ".join(random.choice(WORDS, 5)) for _ in range(answers)]
     vectors, asked = unit(random.normal(size=(answers, 6))), unit(random.normal(size=(12, 6)))
-    served = Served(system=system, bm25_weight=0.4, rerank_weights=[0.5, 0.2, 0.3], candidates=8, spelling=False)
+    weights = {"bm25_weight": 0.4, "rerank_weights": [0.5, 0.2, 0.3]}
+    served = Served(system=system, candidates=8, spelling=False, questions=False, **weights)
     hidden = [set(random.choice(answers, random.integers(0, 8), replace=False).tolist()) for _ in WORDS]
 
     def scorer(pairs):
         return [len(answer) + 7 * (sum(map(ord, answer)) % 5) for _, answer in pairs]
 
     whole = retriever_of(texts, vectors, scorer)
-    found = whole.rank(WORDS, asked, served, [system])
-    before = {name: rows.copy() for name, (rows, _) in found.items()}
-    without = whole.rank_without(WORDS, asked, served, found, hidden)
-    assert set(without) == set(found)
-    assert all(np.array_equal(found[name][0], rows) for name, rows in before.items())  # what was found is unchanged
+    without = whole.rank_without(WORDS, asked, served, hidden)
+    assert set(without) == set(whole.rank(WORDS, asked, served, [system]))
     for place, word in enumerate(WORDS):
         left = np.array([row for row in range(answers) if row not in hidden[place]])
         lacking = retriever_of([texts[row] for row in left], vectors[left], scorer)
-        expected = lacking.rank([word], asked[place : place + 1], served, [system])
-        for name in expected if answers <= 50 else ("bm25", "hnsw"):
-            of_left = [int(left[row]) if row >= 0 else -1 for row in expected[name][0][0]]
-            depth = min(len(of_left), answers if answers <= 50 else 50 - len(hidden[place]))
-            assert without[name][0][place][:depth].tolist() == of_left[:depth]
-        for rows, _ in without.values():
-            assert not set(rows[place].tolist()) & hidden[place]
+        for name, (rows, _) in lacking.rank([word], asked[place : place + 1], served, [system]).items():
+            of_left = [int(left[row]) for row in rows[0] if row >= 0]
+            found = without[name][0][place]
+            assert found[found >= 0].tolist() == of_left, name
 
 
-def query_set(relevant: list[set[str]], split: str = "validation") -> QuerySet:
+@pytest.mark.parametrize("served", [HYBRID, RERANKED], ids=["hybrid", "hybrid_rerank"])
+def test_nothing_hidden_changes_no_ranking(served):
+    random = np.random.default_rng(0)
+    texts = [" ".join(random.choice(WORDS, 5)) for _ in range(60)]
+    asked = unit(random.normal(size=(12, 6)))
+    retriever = retriever_of(texts, unit(random.normal(size=(60, 6))), lambda pairs: [len(a) for _, a in pairs])
+    found = retriever.rank(WORDS, asked, served, [served.system])
+    without = retriever.rank_without(WORDS, asked, served, [set()] * 12)
+    for name, (rows, scores) in found.items():
+        assert np.array_equal(without[name][0], rows), name
+        assert without[name][1] == pytest.approx(scores, nan_ok=True, abs=1e-6)
+
+
+def deck_vectors(answers: np.ndarray, ids: str) -> Vectors:
+    names = np.array(list(ids))
+    return Vectors(names, answers, None, names, answers, None, max_tokens=8)
+
+
+def asked_of_decks(relevant: list[set[str]], name: str = "own") -> RankedSet:
+    """Two questions, about gout and asthma, asked of the whole deck and of those that lack something."""
     cards = pd.DataFrame({"card_id": ["q1", "q2"], "group": ["g1", "g2"]})
-    return QuerySet(split, "own", cards, ["Is gout an arthritis?", "asthma"], relevant)
+    queries = QuerySet("validation", name, cards, ["Is gout an arthritis?", "asthma"], relevant)
+    asked = unit(np.array([[1, 0], [0.6, 0.8]]))
+    return rank_set(queries, asked, retriever_of(ANSWERS, VECTORS), HYBRID, deck_vectors(VECTORS, "abcd"), None)
 
 
-def test_every_question_is_asked_with_its_relevant_answers_and_without():
-    retriever, asked = retriever_of(ANSWERS, VECTORS), unit(np.array([[1, 0], [0.6, 0.8]]))
-    queries = query_set([{"a", "b"}, {"d"}])
-    found = retriever.rank(queries.questions, asked, HYBRID, ["hybrid"])
-    table, hidden = asked_twice(queries, asked, retriever, HYBRID, found, np.array(["a", "b", "c", "d"]))
-    assert table["query"].tolist() == ["q1", "q2", "q1", "q2"] and table.group.tolist() == ["g1", "g2", "g1", "g2"]
-    assert table.answerable.tolist() == [True, True, False, False]
-    assert table.correct.tolist() == [True, False, False, False]  # asthma finds the third answer, which is not relevant
-    assert hidden["hybrid"][0][:, :4].tolist() == [[2, 3, -1, -1], [2, 1, 0, -1]]
-    assert table.similarity.tolist() == pytest.approx([1, 1, 0.6, 1])
-    assert table.known_words.tolist() == [1, 1, 0, 1]  # no other answer holds gout or arthritis
+def test_every_question_is_asked_of_three_decks():
+    """A tenth of four answers is one answer, so the topic of a question is its relevant answers."""
+    ranked = asked_of_decks([{"a", "b"}, {"d"}])
+    table = ranked.evidence
+    assert table["query"].tolist() == ["q1", "q2"] * 3 and table.group.tolist() == ["g1", "g2"] * 3
+    assert table.deck.tolist() == ["whole"] * 2 + ["hidden"] * 2 + ["off_topic"] * 2
+    assert table.answerable.tolist() == [True, True] + [False] * 4
+    assert table.correct.tolist() == [True, False] + [False] * 4  # asthma finds the third answer, which is not relevant
+    assert ranked.hidden["hybrid"][0][:, :4].tolist() == [[2, 3, -1, -1], [2, 1, 0, -1]]
+    assert table.similarity.tolist() == pytest.approx([1, 1] + [0.6, 1] * 2)
+    assert table.known_words.tolist() == [1, 1] + [0, 1] * 2  # no other answer holds gout or arthritis
+    rows = ranked.table(np.array(list("abcd")))
+    assert set(rows.system[rows.hidden]) == {"hybrid"} and set(rows.system) == {"bm25", "dense_exact", "hnsw", "hybrid"}
+    assert not set(rows.answer[rows.hidden & (rows["query"] == "q1")]) & {"a", "b"}
+
+
+def test_perturbed_questions_are_not_asked_off_their_topic():
+    assert asked_of_decks([{"a"}, {"d"}], "typos").evidence.deck.tolist() == ["whole"] * 2 + ["hidden"] * 2
+
+
+def test_the_topic_is_the_relevant_answers_and_a_tenth_of_the_deck_that_is_most_similar():
+    angles = np.linspace(0, np.pi / 2, 30)
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    known = Vectors(np.arange(30).astype(str), vectors, None, None, None, None, max_tokens=8)
+    queries = QuerySet("validation", "own", None, ["?"] * 2, [{"0"}, {"10", "29"}])
+    assert queries.topic_rows(known)[0] == {0, 1, 2}
+    (_, two) = queries.topic_rows(known)
+    assert {10, 29} < two and len(two) == 3 and two <= {9, 10, 11, 28, 29}
 
 
 def test_a_deck_whose_answers_are_all_hidden_is_evidence_too():
     """A fitted model says that such a question probably has no answer."""
-    retriever, asked = retriever_of(ANSWERS, VECTORS), unit(np.array([[1, 0], [0.6, 0.8]]))
-    queries = query_set([{"a", "b", "c", "d"}, {"a", "b", "c", "d"}])
-    found = retriever.rank(queries.questions, asked, HYBRID, ["hybrid"])
-    table, hidden = asked_twice(queries, asked, retriever, HYBRID, found, np.array(["a", "b", "c", "d"]))
-    assert (hidden["hybrid"][0] == -1).all() and np.isfinite(table[list(FEATURES[:-1])].to_numpy()).all()
+    ranked = asked_of_decks([set("abcd"), set("abcd")])
+    table, found = ranked.evidence, ranked.hidden["hybrid"][0]
+    assert (found == -1).all() and np.isfinite(table[list(FEATURES[:-2])].to_numpy()).all()
     judged, model = with_probabilities(table, risk=0.05)
-    assert (judged.probability[judged.answerable] > 0.5).all() and (judged.probability[~judged.answerable] < 0.5).all()
+    assert (judged.probability[judged.answerable] > judged.probability[~judged.answerable].max()).all()
     assert model.refuse_below <= EVEN
 
 
@@ -229,12 +260,9 @@ def table_of(rows: int, separation: float, seed: int = 0, groups: int = 50, spli
     )
 
 
-FEATURES_OF_TABLE = ["similarity", "margin", "agreement"]
-
-
 def test_separable_evidence_gives_high_and_low_probabilities():
     table = table_of(400, separation=20)
-    model = fit_answerability(table[FEATURES_OF_TABLE], table.answerable.to_numpy(), 0.05)
+    model = fit_answerability(table, 0.05)
     probability = model.probabilities(table)
     assert probability[table.answerable].min() > 0.9 and probability[~table.answerable].max() < 0.1
     assert model.refuse_below == EVEN  # no question above it is refused
@@ -245,7 +273,7 @@ def test_separable_evidence_gives_high_and_low_probabilities():
 @pytest.mark.parametrize("risk", [0.01, 0.05, 0.29, 0.4])
 def test_the_threshold_is_the_largest_that_refuses_at_most_the_risk(rows, risk):
     table = table_of(rows, separation=0.3, seed=rows)
-    model = fit_answerability(table[FEATURES_OF_TABLE], table.answerable.to_numpy(), risk)
+    model = fit_answerability(table, risk)
     answerable = model.probabilities(table[table.answerable])
     assert (answerable < model.refuse_below).mean() <= risk and model.refuse_below <= EVEN
     if model.refuse_below < EVEN:
@@ -256,37 +284,38 @@ def test_the_threshold_refuses_every_question_that_the_risk_allows():
     """The similarities of 20 answerable questions are 1 to 20: 5% of them are one question."""
     similarity = [*range(1, 21), *range(-9, 11)]
     table = pd.DataFrame({"similarity": similarity, "answerable": [True] * 20 + [False] * 20})
-    model = fit_answerability(table[["similarity"]], table.answerable.to_numpy(), 0.05)
+    model = fit_answerability(table, 0.05)
     assert model.refuse_below == model.probabilities(table)[1]
 
 
 def test_a_model_that_was_saved_gives_the_probabilities_of_scikit_learn(tmp_path):
     table = table_of(200, separation=1.5)
-    values, answerable = table[FEATURES_OF_TABLE], table.answerable.to_numpy()
-    model = fit_answerability(values, answerable, 0.05)
+    answerable, model = table.answerable.to_numpy(), fit_answerability(table, 0.05)
     model.save(tmp_path)
     loaded = Answerability.load(tmp_path)
     assert loaded == model
-    scaled = StandardScaler().fit_transform(values)
+    usual = np.quantile(table.similarity[answerable], 0.1)
+    shortfall = np.maximum(usual - table.similarity, 0)
+    scaled = StandardScaler().fit_transform(table[["similarity", "margin", "agreement"]].assign(shortfall=shortfall))
     expected = LogisticRegression(max_iter=1000).fit(scaled, answerable).predict_proba(scaled)[:, 1]
     assert loaded.probabilities(table) == pytest.approx(expected, abs=1e-12)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "{",
-        "[]",
-        "null",
-        "{}",
-        '{"features": ["similarity"]}',
-        json.dumps({"features": ["x"], "means": [0], "scales": [1], "weights": [1], "intercept": 0, "refuse_below": 0}),
-        json.dumps(
-            {"features": ["margin"], "means": [0], "scales": [1], "weights": [], "intercept": 0, "refuse_below": 0}
-        ),
-    ],
-)
+NUMBERS = {"means": [0.0], "scales": [1.0], "intercept": 0.0, "usual_similarity": 0.0, "refuse_below": 0.0}
+DAMAGED = [
+    "",
+    "{",
+    "[]",
+    "null",
+    "{}",
+    '{"features": ["margin"]}',
+    json.dumps(NUMBERS | {"features": ["unknown"], "weights": [1.0]}),
+    json.dumps(NUMBERS | {"features": ["margin"], "weights": []}),
+    json.dumps(NUMBERS | {"features": ["margin"], "weights": [float("nan")]}),
+]
+
+
+@pytest.mark.parametrize("text", DAMAGED)
 def test_a_damaged_model_is_named_in_one_line(tmp_path, text):
     (tmp_path / MODEL_FILE).write_text(text)
     with pytest.raises(InputError, match=r"answerability\.json is damaged: run ") as error:
@@ -313,14 +342,34 @@ def test_the_probabilities_of_a_group_do_not_know_its_labels(groups):
     assert not np.allclose(model.probabilities(table)[mine], before.probability[mine], atol=1e-9)
 
 
-def test_a_group_is_held_out_of_all_query_sets_at_once():
-    """A group that is asked in two query sets stays in one part, whatever the labels of its other questions are."""
+@pytest.mark.parametrize("name", ["layperson", "typos"])
+def test_a_group_is_held_out_of_all_query_sets_at_once(name):
+    """The labels of a group's own questions are exchanged. Its other questions keep their probabilities."""
     own = table_of(60, separation=1, groups=6)
-    both = pd.concat([own, own.assign(query_set="typos", margin=own.margin + 0.1)], ignore_index=True)
+    both = pd.concat([own, own.assign(query_set=name, margin=own.margin + 0.1)], ignore_index=True)
     before, _ = with_probabilities(both, 0.05)
-    mine, typed = (both.group == both.group[0]).to_numpy(), (both.query_set == "typos").to_numpy()
-    after, _ = with_probabilities(both.assign(answerable=both.answerable ^ (mine & typed)), 0.05)
+    mine, asked_own = (both.group == both.group[0]).to_numpy(), (both.query_set == "own").to_numpy()
+    after, _ = with_probabilities(both.assign(answerable=both.answerable ^ (mine & asked_own)), 0.05)
     assert after.probability[mine].to_numpy() == pytest.approx(before.probability[mine].to_numpy(), abs=1e-12)
+    assert not np.allclose(after.probability[~mine], before.probability[~mine], atol=1e-9)
+
+
+def test_perturbed_questions_do_not_change_the_model():
+    own, typed = table_of(60, separation=1), table_of(60, separation=-9, seed=1).assign(query_set="typos")
+    before, model = with_probabilities(own, 0.05)
+    after, same = with_probabilities(pd.concat([own, typed], ignore_index=True), 0.05)
+    assert same == model and after.probability.notna().all()
+
+
+def test_the_shortfall_is_below_the_similarity_that_most_answerable_questions_reach():
+    """Of 11 answerable questions, the tenth part has a similarity below 0.2."""
+    similarity = [*np.arange(1, 12) / 10, *np.arange(11) / 20]
+    table = pd.DataFrame({"similarity": similarity, "answerable": [True] * 11 + [False] * 11})
+    model = fit_answerability(table, 0.05)
+    assert model.usual_similarity == pytest.approx(0.2) and model.features == ["similarity", "shortfall"]
+    found = with_shortfall(table, model.usual_similarity).shortfall
+    assert found[:11].tolist() == pytest.approx([0.1] + [0] * 10)
+    assert found[11:].tolist() == pytest.approx([0.2, 0.15, 0.1, 0.05] + [0] * 7)
 
 
 def test_test_questions_do_not_change_the_model():
@@ -341,7 +390,7 @@ def test_validation_questions_of_one_group_are_not_held_out():
 def test_evidence_that_never_differs_has_no_weight():
     """The mean of equal numbers may differ from them by a rounding error, which must not be a scale."""
     table = table_of(60, separation=1).assign(agreement=0.1)
-    model = fit_answerability(table[FEATURES_OF_TABLE], table.answerable.to_numpy(), 0.05)
+    model = fit_answerability(table, 0.05)
     assert model.scales[2] == 1 and abs(model.weights[2]) < 1e-9
     unusual = table.assign(agreement=0.9)
     assert model.probabilities(unusual) == pytest.approx(model.probabilities(table))
@@ -351,9 +400,8 @@ def test_evidence_that_never_differs_has_no_weight():
 def searcher() -> Searcher:
     """A search over four answers that refuses below a cosine similarity of 0.9; each question is encoded as ASKED."""
     cards = pd.DataFrame({"card_id": list("abcd"), "question": "?", "answer": ANSWERS, "source": "tiny"})
-    model = Answerability(
-        features=["similarity"], means=[0.9], scales=[1.0], weights=[10.0], intercept=0.0, refuse_below=0.5
-    )
+    numbers = {"features": ["similarity"], "means": [0.9], "scales": [1.0], "weights": [10.0], "intercept": 0.0}
+    model = Answerability(**numbers, usual_similarity=0.0, refuse_below=0.5)
     heard, far = [], unit(np.array([[0.85, -0.55]]))
 
     def encoder(questions):
