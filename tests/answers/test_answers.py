@@ -285,7 +285,7 @@ def exam(tmp_path) -> Exam:
     (tmp_path / "rankings").mkdir()
     ranked = ranked.assign(split="test", query_set="own", system="hybrid", hidden=False)
     ranked.to_parquet(tmp_path / "rankings/rankings.parquet")
-    write_json(tmp_path / "rankings/served.json", {"system": "hybrid"})
+    write_json(tmp_path / "rankings/served.json", {"system": "hybrid", "questions": False})
     sizes = {
         "questions": 1,
         "test_questions": 2,

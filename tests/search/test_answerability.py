@@ -16,15 +16,18 @@ from medcards.search.answerability import (
     FEATURES,
     MODEL_FILE,
     Answerability,
-    asked_twice,
     evidence,
     fit_answerability,
     with_probabilities,
+    with_shortfall,
 )
 from medcards.search.index import HnswIndex
 from medcards.search.query_sets import QuerySet
+from medcards.search.question_field import QuestionField
+from medcards.search.ranked_sets import RankedSet, rank_set
 from medcards.search.searcher import Searcher
-from medcards.search.systems import Retriever, Served
+from medcards.search.systems import WITH_QUESTIONS, Retriever, Served
+from medcards.search.vectors import Vectors
 
 ANSWERS = ["gout arthritis joints", "gout diet", "asthma airways", "anemia iron"]
 VECTORS = np.array([[1, 0], [0.8, 0.6], [0.6, 0.8], [0, 1]], dtype=np.float32)
@@ -32,8 +35,9 @@ QUESTION, ASKED = ["Is gout an arthritis or zzz?"], np.array([[1, 0]], dtype=np.
 GOUT, ARTHRITIS, ZZZ = log(1 + 2.5 / 2.5), log(1 + 3.5 / 1.5), log(1 + 4.5 / 0.5)
 """Inverse document frequencies of words in 2, 1 and 0 of the 4 answers."""
 ALL = GOUT + ARTHRITIS + ZZZ
-HYBRID = Served(system="hybrid", bm25_weight=0.0, rerank_weights=[1.0, 0.0, 0.0], candidates=2, spelling=False)
-RERANKED = Served(system="hybrid_rerank", bm25_weight=0.0, rerank_weights=[0.0, 0.0, 1.0], candidates=3, spelling=False)
+PLAIN = {"bm25_weight": 0.0, "spelling": False, "questions": False}
+HYBRID = Served(system="hybrid", rerank_weights=[1.0, 0.0, 0.0], candidates=2, **PLAIN)
+RERANKED = Served(system="hybrid_rerank", rerank_weights=[0.0, 0.0, 1.0], candidates=3, **PLAIN)
 
 
 def retriever_of(answers: list[str], vectors: np.ndarray, scorer=None) -> Retriever:
@@ -45,7 +49,7 @@ def found_evidence(served: Served, hidden: set[int], scorer=None) -> dict[str, f
     retriever = retriever_of(ANSWERS, VECTORS, scorer)
     found = retriever.rank(QUESTION, ASKED, served, [served.system])
     if hidden:
-        found = retriever.rank_without(QUESTION, ASKED, served, found, [hidden])
+        found = retriever.rank_without(QUESTION, ASKED, served, [hidden])
     (row,) = evidence(retriever, QUESTION, found, served, [hidden]).to_dict("records")
     return row
 
@@ -107,7 +111,7 @@ def test_the_cross_encoder_is_evidence_only_where_it_is_served():
     assert found_evidence(RERANKED, set(), scorer)["cross_encoder"] == 21
     hidden = found_evidence(RERANKED, {0}, scorer)
     assert hidden["cross_encoder"] == 14 and hidden["coverage"] == 0  # of the third answer, which is about asthma
-    assert list(hidden) == list(FEATURES)
+    assert [*hidden, "shortfall"] == list(FEATURES)
 
 
 @pytest.mark.parametrize("served", [HYBRID, RERANKED], ids=["hybrid", "hybrid_rerank"])
@@ -147,64 +151,71 @@ WORDS = "gout asthma anemia sepsis scurvy rickets vertigo angina eczema migraine
 @pytest.mark.parametrize("system", ["hybrid", "hybrid_rerank"])
 @pytest.mark.parametrize("answers", [40, 90])
 def test_hidden_answers_are_ranked_as_if_the_deck_lacked_them(system, answers):
-    """Each ranking is that of a corpus without the hidden answers, as deep as the whole corpus was ranked.
+    """Each ranking is that of a corpus without the hidden answers. No answer follows the last one that is left.
 
-    A fusion of two rankings that are not as deep may differ anywhere, so it is compared in the smaller corpus only.
     Each question is one word, and all answers are equally long, so that fewer answers do not change the order of BM25.
     """
     random = np.random.default_rng(answers)
     texts = [" ".join(random.choice(WORDS, 5)) for _ in range(answers)]
     vectors, asked = unit(random.normal(size=(answers, 6))), unit(random.normal(size=(12, 6)))
-    served = Served(system=system, bm25_weight=0.4, rerank_weights=[0.5, 0.2, 0.3], candidates=8, spelling=False)
+    served = RERANKED.model_copy(
+        update={"system": system, "bm25_weight": 0.4, "rerank_weights": [0.5, 0.2, 0.3], "candidates": 8}
+    )
     hidden = [set(random.choice(answers, random.integers(0, 8), replace=False).tolist()) for _ in WORDS]
 
     def scorer(pairs):
         return [len(answer) + 7 * (sum(map(ord, answer)) % 5) for _, answer in pairs]
 
     whole = retriever_of(texts, vectors, scorer)
-    found = whole.rank(WORDS, asked, served, [system])
-    before = {name: rows.copy() for name, (rows, _) in found.items()}
-    without = whole.rank_without(WORDS, asked, served, found, hidden)
-    assert set(without) == set(found)
-    assert all(np.array_equal(found[name][0], rows) for name, rows in before.items())  # what was found is unchanged
+    without = whole.rank_without(WORDS, asked, served, hidden)
     for place, word in enumerate(WORDS):
         left = np.array([row for row in range(answers) if row not in hidden[place]])
         lacking = retriever_of([texts[row] for row in left], vectors[left], scorer)
         expected = lacking.rank([word], asked[place : place + 1], served, [system])
-        for name in expected if answers <= 50 else ("bm25", "hnsw"):
-            of_left = [int(left[row]) if row >= 0 else -1 for row in expected[name][0][0]]
-            depth = min(len(of_left), answers if answers <= 50 else 50 - len(hidden[place]))
-            assert without[name][0][place][:depth].tolist() == of_left[:depth]
-        for rows, _ in without.values():
-            assert not set(rows[place].tolist()) & hidden[place]
+        assert set(without) == set(expected)
+        for name, (rows, _) in expected.items():
+            found = without[name][0][place].tolist()
+            of_left = [int(left[row]) if row >= 0 else -1 for row in rows[0]]
+            assert found == of_left + [-1] * (len(found) - len(of_left))
 
 
-def query_set(relevant: list[set[str]], split: str = "validation") -> QuerySet:
-    cards = pd.DataFrame({"card_id": ["q1", "q2"], "group": ["g1", "g2"]})
-    return QuerySet(split, "own", cards, ["Is gout an arthritis?", "asthma"], relevant)
+def ranked(relevant: list[set[str]], name: str = "own") -> RankedSet:
+    """Two questions, about gout and asthma, ranked among the four answers. The topic of a question is one answer."""
+    cards = pd.DataFrame(
+        {"card_id": ["a", "c"], "question": ["Is gout an arthritis?", "asthma"], "group": ["g1", "g2"]}
+    )
+    asked = unit(np.array([[1, 0], [0.6, 0.8]]))
+    ids, tokens = np.array(list("abcd")), np.ones(4, dtype=np.int32)
+    vectors = Vectors(ids, VECTORS, tokens, ids, VECTORS, tokens, max_tokens=8)
+    deck = pd.DataFrame({"card_id": ids, "question": "?", "concept": ""})
+    queries = QuerySet("validation", name, cards, cards.question.tolist(), relevant)
+    field = QuestionField(deck, deck, vectors)
+    return rank_set(queries, asked, retriever_of(ANSWERS, VECTORS), HYBRID, vectors, field)
 
 
-def test_every_question_is_asked_with_its_relevant_answers_and_without():
-    retriever, asked = retriever_of(ANSWERS, VECTORS), unit(np.array([[1, 0], [0.6, 0.8]]))
-    queries = query_set([{"a", "b"}, {"d"}])
-    found = retriever.rank(queries.questions, asked, HYBRID, ["hybrid"])
-    table, hidden = asked_twice(queries, asked, retriever, HYBRID, found, np.array(["a", "b", "c", "d"]))
-    assert table["query"].tolist() == ["q1", "q2", "q1", "q2"] and table.group.tolist() == ["g1", "g2", "g1", "g2"]
-    assert table.answerable.tolist() == [True, True, False, False]
-    assert table.correct.tolist() == [True, False, False, False]  # asthma finds the third answer, which is not relevant
-    assert hidden["hybrid"][0][:, :4].tolist() == [[2, 3, -1, -1], [2, 1, 0, -1]]
-    assert table.similarity.tolist() == pytest.approx([1, 1, 0.6, 1])
-    assert table.known_words.tolist() == [1, 1, 0, 1]  # no other answer holds gout or arthritis
+def test_every_question_is_asked_of_three_decks():
+    """The nearest answer to the first two is the first one, and that to the last one is itself."""
+    found = ranked([{"a", "b"}, {"d"}])
+    table = found.evidence
+    assert table.deck.tolist() == ["whole", "whole", "hidden", "hidden", "off_topic", "off_topic"]
+    assert table["query"].tolist() == ["a", "c"] * 3 and table.group.tolist() == ["g1", "g2"] * 3
+    assert table.answerable.tolist() == [True, True, False, False, False, False]
+    assert table.correct.tolist() == [True, *[False] * 5]  # asthma finds the third answer, which is not relevant
+    assert found.hidden["hybrid"][0][:, :4].tolist() == [[2, 3, -1, -1], [2, 1, 0, -1]]
+    assert table.similarity.tolist() == pytest.approx([1, 1, 0.6, 1, 0.6, 1])
+    assert table.known_words.tolist() == [1, 1, 0, 1, 0, 1]  # no other answer holds gout or arthritis
+
+
+def test_perturbed_questions_are_not_asked_of_a_deck_without_their_topic():
+    assert ranked([{"a"}, {"d"}], "typos").evidence.deck.tolist() == ["whole", "whole", "hidden", "hidden"]
 
 
 def test_a_deck_whose_answers_are_all_hidden_is_evidence_too():
     """A fitted model says that such a question probably has no answer."""
-    retriever, asked = retriever_of(ANSWERS, VECTORS), unit(np.array([[1, 0], [0.6, 0.8]]))
-    queries = query_set([{"a", "b", "c", "d"}, {"a", "b", "c", "d"}])
-    found = retriever.rank(queries.questions, asked, HYBRID, ["hybrid"])
-    table, hidden = asked_twice(queries, asked, retriever, HYBRID, found, np.array(["a", "b", "c", "d"]))
-    assert (hidden["hybrid"][0] == -1).all() and np.isfinite(table[list(FEATURES[:-1])].to_numpy()).all()
-    judged, model = with_probabilities(table, risk=0.05)
+    found = ranked([{"a", "b", "c", "d"}, {"a", "b", "c", "d"}])
+    read = [name for name in FEATURES if name in found.evidence]
+    assert (found.hidden["hybrid"][0] == -1).all() and np.isfinite(found.evidence[read].to_numpy()).all()
+    judged, model = with_probabilities(found.evidence, risk=0.05)
     assert (judged.probability[judged.answerable] > 0.5).all() and (judged.probability[~judged.answerable] < 0.5).all()
     assert model.refuse_below <= EVEN
 
@@ -220,6 +231,7 @@ def table_of(rows: int, separation: float, seed: int = 0, groups: int = 50, spli
             "query_set": "own",
             "query": np.tile(np.arange(rows // 2).astype(str), 2),
             "group": np.char.add("g", group.astype(str)),
+            "deck": np.where(answerable, "whole", "hidden"),
             "answerable": answerable,
             "correct": answerable,
             "similarity": separation * answerable + random.normal(size=rows),
@@ -229,12 +241,12 @@ def table_of(rows: int, separation: float, seed: int = 0, groups: int = 50, spli
     )
 
 
-FEATURES_OF_TABLE = ["similarity", "margin", "agreement"]
+FEATURES_OF_TABLE = ["similarity", "margin", "agreement", "shortfall"]
 
 
 def test_separable_evidence_gives_high_and_low_probabilities():
     table = table_of(400, separation=20)
-    model = fit_answerability(table[FEATURES_OF_TABLE], table.answerable.to_numpy(), 0.05)
+    model = fit_answerability(table, 0.05)
     probability = model.probabilities(table)
     assert probability[table.answerable].min() > 0.9 and probability[~table.answerable].max() < 0.1
     assert model.refuse_below == EVEN  # no question above it is refused
@@ -245,7 +257,7 @@ def test_separable_evidence_gives_high_and_low_probabilities():
 @pytest.mark.parametrize("risk", [0.01, 0.05, 0.29, 0.4])
 def test_the_threshold_is_the_largest_that_refuses_at_most_the_risk(rows, risk):
     table = table_of(rows, separation=0.3, seed=rows)
-    model = fit_answerability(table[FEATURES_OF_TABLE], table.answerable.to_numpy(), risk)
+    model = fit_answerability(table, risk)
     answerable = model.probabilities(table[table.answerable])
     assert (answerable < model.refuse_below).mean() <= risk and model.refuse_below <= EVEN
     if model.refuse_below < EVEN:
@@ -256,20 +268,33 @@ def test_the_threshold_refuses_every_question_that_the_risk_allows():
     """The similarities of 20 answerable questions are 1 to 20: 5% of them are one question."""
     similarity = [*range(1, 21), *range(-9, 11)]
     table = pd.DataFrame({"similarity": similarity, "answerable": [True] * 20 + [False] * 20})
-    model = fit_answerability(table[["similarity"]], table.answerable.to_numpy(), 0.05)
+    model = fit_answerability(table, 0.05)
     assert model.refuse_below == model.probabilities(table)[1]
 
 
 def test_a_model_that_was_saved_gives_the_probabilities_of_scikit_learn(tmp_path):
     table = table_of(200, separation=1.5)
-    values, answerable = table[FEATURES_OF_TABLE], table.answerable.to_numpy()
-    model = fit_answerability(values, answerable, 0.05)
+    model = fit_answerability(table, 0.05)
     model.save(tmp_path)
     loaded = Answerability.load(tmp_path)
     assert loaded == model
-    scaled = StandardScaler().fit_transform(values)
-    expected = LogisticRegression(max_iter=1000).fit(scaled, answerable).predict_proba(scaled)[:, 1]
+    usual = table.similarity[table.answerable].quantile(0.1)
+    assert model.features == FEATURES_OF_TABLE and model.usual_similarity == usual
+    scaled = StandardScaler().fit_transform(with_shortfall(table, usual)[FEATURES_OF_TABLE])
+    expected = LogisticRegression(max_iter=1000).fit(scaled, table.answerable).predict_proba(scaled)[:, 1]
     assert loaded.probabilities(table) == pytest.approx(expected, abs=1e-12)
+
+
+NUMBERS = {
+    "features": ["margin"],
+    "means": [0.0],
+    "scales": [1.0],
+    "weights": [1.0],
+    "intercept": 0.0,
+    "usual_similarity": 0.0,
+    "refuse_below": 0.0,
+}
+"""A model that is not damaged."""
 
 
 @pytest.mark.parametrize(
@@ -281,10 +306,9 @@ def test_a_model_that_was_saved_gives_the_probabilities_of_scikit_learn(tmp_path
         "null",
         "{}",
         '{"features": ["similarity"]}',
-        json.dumps({"features": ["x"], "means": [0], "scales": [1], "weights": [1], "intercept": 0, "refuse_below": 0}),
-        json.dumps(
-            {"features": ["margin"], "means": [0], "scales": [1], "weights": [], "intercept": 0, "refuse_below": 0}
-        ),
+        json.dumps(NUMBERS | {"features": ["x"]}),
+        json.dumps(NUMBERS | {"weights": []}),
+        json.dumps({name: value for name, value in NUMBERS.items() if name != "usual_similarity"}),
     ],
 )
 def test_a_damaged_model_is_named_in_one_line(tmp_path, text):
@@ -316,10 +340,10 @@ def test_the_probabilities_of_a_group_do_not_know_its_labels(groups):
 def test_a_group_is_held_out_of_all_query_sets_at_once():
     """A group that is asked in two query sets stays in one part, whatever the labels of its other questions are."""
     own = table_of(60, separation=1, groups=6)
-    both = pd.concat([own, own.assign(query_set="typos", margin=own.margin + 0.1)], ignore_index=True)
+    both = pd.concat([own, own.assign(query_set="layperson", margin=own.margin + 0.1)], ignore_index=True)
     before, _ = with_probabilities(both, 0.05)
-    mine, typed = (both.group == both.group[0]).to_numpy(), (both.query_set == "typos").to_numpy()
-    after, _ = with_probabilities(both.assign(answerable=both.answerable ^ (mine & typed)), 0.05)
+    mine, other = (both.group == both.group[0]).to_numpy(), (both.query_set == "layperson").to_numpy()
+    after, _ = with_probabilities(both.assign(answerable=both.answerable ^ (mine & other)), 0.05)
     assert after.probability[mine].to_numpy() == pytest.approx(before.probability[mine].to_numpy(), abs=1e-12)
 
 
@@ -341,7 +365,7 @@ def test_validation_questions_of_one_group_are_not_held_out():
 def test_evidence_that_never_differs_has_no_weight():
     """The mean of equal numbers may differ from them by a rounding error, which must not be a scale."""
     table = table_of(60, separation=1).assign(agreement=0.1)
-    model = fit_answerability(table[FEATURES_OF_TABLE], table.answerable.to_numpy(), 0.05)
+    model = fit_answerability(table, 0.05)
     assert model.scales[2] == 1 and abs(model.weights[2]) < 1e-9
     unusual = table.assign(agreement=0.9)
     assert model.probabilities(unusual) == pytest.approx(model.probabilities(table))
@@ -351,9 +375,8 @@ def test_evidence_that_never_differs_has_no_weight():
 def searcher() -> Searcher:
     """A search over four answers that refuses below a cosine similarity of 0.9; each question is encoded as ASKED."""
     cards = pd.DataFrame({"card_id": list("abcd"), "question": "?", "answer": ANSWERS, "source": "tiny"})
-    model = Answerability(
-        features=["similarity"], means=[0.9], scales=[1.0], weights=[10.0], intercept=0.0, refuse_below=0.5
-    )
+    numbers = NUMBERS | {"features": ["similarity"], "means": [0.9], "weights": [10.0], "refuse_below": 0.5}
+    model = Answerability(**numbers)
     heard, far = [], unit(np.array([[0.85, -0.55]]))
 
     def encoder(questions):

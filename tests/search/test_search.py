@@ -171,7 +171,8 @@ def test_the_served_system_ranks_every_query_set(system):
     retriever = Retriever(
         [f"answer {number}" for number in range(20)], vectors, index, lambda pairs: [0.0] * len(pairs)
     )
-    served = Served(system=system, bm25_weight=0.5, rerank_weights=[0.6, 0.0, 0.4], candidates=5, spelling=False)
+    weights = {"bm25_weight": 0.5, "rerank_weights": [0.6, 0.0, 0.4]}
+    served = Served(system=system, candidates=5, spelling=False, questions=False, **weights)
     cards = pd.DataFrame({"card_id": ["a"]})
     plain = {"bm25", "dense_exact", "hnsw", "hybrid"}
     for name, reranked in (("own", {"hnsw_rerank", "hybrid_rerank"}), ("typos", {system}), ("layperson", {system})):
@@ -217,9 +218,8 @@ def test_a_damaged_json_file_is_named(tmp_path):
 
 
 def test_served_is_read_as_it_was_written(tmp_path):
-    served = Served(
-        system="hybrid_rerank", bm25_weight=0.3, rerank_weights=[0.5, 0.1, 0.4], candidates=20, spelling=True
-    )
+    weights = {"bm25_weight": 0.3, "rerank_weights": [0.5, 0.1, 0.4]}
+    served = Served(system="hybrid_rerank", candidates=20, spelling=True, questions=True, **weights)
     write_json(tmp_path / "served.json", served.model_dump())
     assert Served(**read_json(tmp_path / "served.json")) == served
 
