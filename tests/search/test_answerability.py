@@ -181,14 +181,13 @@ def test_hidden_answers_are_ranked_as_if_the_deck_lacked_them(system, answers):
 
 def ranked(relevant: list[set[str]], name: str = "own") -> RankedSet:
     """Two questions, about gout and asthma, ranked among the four answers. The topic of a question is one answer."""
-    cards = pd.DataFrame(
-        {"card_id": ["a", "c"], "question": ["Is gout an arthritis?", "asthma"], "group": ["g1", "g2"]}
-    )
+    questions = ["Is gout an arthritis?", "asthma"]
+    cards = pd.DataFrame({"card_id": ["a", "c"], "question": questions, "group": ["g1", "g2"]})
     asked = unit(np.array([[1, 0], [0.6, 0.8]]))
     ids, tokens = np.array(list("abcd")), np.ones(4, dtype=np.int32)
     vectors = Vectors(ids, VECTORS, tokens, ids, VECTORS, tokens, max_tokens=8)
     deck = pd.DataFrame({"card_id": ids, "question": "?", "concept": ""})
-    queries = QuerySet("validation", name, cards, cards.question.tolist(), relevant)
+    queries = QuerySet("validation", name, cards, questions, relevant)
     field = QuestionField(deck, deck, vectors)
     return rank_set(queries, asked, retriever_of(ANSWERS, VECTORS), HYBRID, vectors, field)
 
@@ -356,6 +355,42 @@ def test_test_questions_do_not_change_the_model():
     assert after.probability[len(table) :].tolist() == model.probabilities(wild).tolist()
 
 
+def test_perturbed_questions_do_not_change_the_model():
+    """Their evidence contradicts that of the others. They have the probabilities of models without their groups."""
+    own = table_of(120, separation=2)
+    wild = own.assign(query_set="typos", similarity=-20 * own.answerable - own.similarity)
+    before, model = with_probabilities(own, 0.05)
+    after, same = with_probabilities(pd.concat([own, wild], ignore_index=True), 0.05)
+    assert same == model
+    assert after.probability[: len(own)].to_numpy() == pytest.approx(before.probability.to_numpy(), abs=1e-12)
+    typed = after.probability[len(own) :].to_numpy()
+    assert not np.allclose(typed, model.probabilities(wild), atol=1e-6)
+    assert typed == pytest.approx(model.probabilities(wild), abs=0.3)
+    other, _ = with_probabilities(pd.concat([own, wild.assign(query_set="layperson")], ignore_index=True), 0.05)
+    assert not np.allclose(other.probability[: len(own)], before.probability, atol=0.01)  # those of laypersons do
+
+
+def test_shortfall():
+    table = with_shortfall(pd.DataFrame({"similarity": [0.5, 0.7, 0.9, -0.1], "margin": 0.0}), usual=0.7)
+    assert table.shortfall.tolist() == pytest.approx([0.2, 0, 0, 0.8]) and list(table)[:2] == ["similarity", "margin"]
+
+
+@pytest.mark.parametrize("nearer", [0.04, -0.04])
+def test_a_question_off_the_topics_has_a_lower_probability_than_any_near_one(nearer):
+    """Also where the near questions without an answer are nearer than those with one.
+
+    Then a higher similarity lowers the probability, and without the shortfall the lowest one would have the highest.
+    """
+    near, far = np.linspace(0.6, 0.8, 60), np.linspace(0, 0.3, 30)
+    table = pd.DataFrame({"similarity": np.concatenate([near + nearer, near, far])})
+    model = fit_answerability(table.assign(answerable=np.arange(150) < 60), 0.05)
+    probability = model.probabilities(table)
+    similarity, shortfall = model.weights
+    assert np.sign(similarity) == np.sign(nearer) and shortfall < 0
+    assert probability[120:].max() < probability[:120].min()
+    assert (np.diff(probability[120:]) > 0).all() and model.refuses(float(probability[120:].max()))
+
+
 def test_validation_questions_of_one_group_are_not_held_out():
     table = table_of(40, separation=1, groups=1)
     judged, model = with_probabilities(table, 0.05)
@@ -409,3 +444,21 @@ def test_a_question_without_letters_is_searched_and_an_empty_one_is_refused(sear
     assert searcher.find("?!").probability > 0
     with pytest.raises(InputError, match="the question is empty"):
         searcher.find(" \n ")
+
+
+def test_a_search_of_the_questions_ranks_by_them_and_the_probability_is_that_of_the_answers(searcher):
+    """The question of the last card is the asked one. Its answer is the least similar of all."""
+    ids, tokens = np.array(list("abcd")), np.ones(4, dtype=np.int32)
+    questions = unit(np.array([[0, -1], [0, -1], [0, -1], [0.85, -0.55]]))
+    deck = pd.DataFrame({"card_id": ids, "question": ["p?", "q?", "r?", "far"], "concept": ""})
+    field = QuestionField(deck, deck, Vectors(ids, VECTORS, tokens, ids, questions, tokens, max_tokens=8))
+    cards = pd.DataFrame({"card_id": ids, "question": deck.question, "answer": ANSWERS, "source": "tiny"})
+    served = HYBRID.model_copy(update={"questions": True})
+    both = Searcher(cards, retriever_of(ANSWERS, VECTORS), searcher._encoder, served, searcher.answerability, field)
+    alone, found = searcher.find("far", k=4), both.find("far", k=4)
+    assert [hit.card_id for hit in alone.hits] == ["a", "b", "c", "d"]
+    assert [hit.card_id for hit in found.hits] == ["d", "a", "b", "c"]
+    assert found.probability == alone.probability and found.refused == alone.refused
+    first = found.hits[0]
+    assert first.score == first.scores[WITH_QUESTIONS] and first.scores["hnsw"] < 0
+    assert WITH_QUESTIONS not in alone.hits[0].scores

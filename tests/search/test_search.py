@@ -43,6 +43,15 @@ def test_bm25_does_not_fill_up_with_answers_that_share_no_word():
     assert Bm25(ANSWERS).scores(["gout"], np.array([[1, 0]]))[0].tolist() == pytest.approx([scores[0, 0], 0])
 
 
+def test_bm25_does_not_find_hidden_answers():
+    """Each question is the same. The shorter of two answers with the word has the higher score."""
+    bm25 = Bm25(["gout of the toe and knee", "gout", "asthma"])
+    rows, scores = bm25.search(["gout"] * 4, hidden=[set(), {1}, {0, 1}, {0, 1, 2}])
+    assert rows.tolist() == [[1, 0, -1], [0, -1, -1], [-1, -1, -1], [-1, -1, -1]]
+    assert scores[1, 0] == scores[0, 1] and np.isnan(scores[rows < 0]).all()
+    assert bm25.search(["gout"])[0].tolist() == [[1, 0, -1]]  # what one search hides, the next one finds
+
+
 def test_bm25_over_answers_without_a_word():
     """A word of one character is no stem."""
     rows, scores = Bm25(["A", "B", "C"]).search(["A", "gout"], depth=2)
