@@ -1,0 +1,218 @@
+"""Search in the questions of the cards: their similarities, the rankings by them, and whether they are searched."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from search_material import deck, random_units, unit
+
+from medcards.deck.cards import corpus
+from medcards.deck.relevance import answer_rows
+from medcards.search.index import HnswIndex
+from medcards.search.query_sets import QuerySet
+from medcards.search.question_field import QUERY_BLOCK, QuestionField
+from medcards.search.ranked_sets import RankedSet, rank_set
+from medcards.search.serving import questions_help
+from medcards.search.systems import WITH_QUESTIONS, Retriever, Served
+from medcards.search.vectors import Vectors
+
+CARDS = pd.DataFrame(
+    {
+        "card_id": ["gout", "asthma", "toe", "toe2", "orphan"],
+        "question": ["What is gout?", "What is asthma?", "Why does my toe hurt?", "WHY does my toe hurt", "What else?"],
+        "concept": ["g", "s", "g", "s", "x"],
+        "group": list("12345"),
+        "query_set": ["own", "own", "layperson", "layperson", "layperson"],
+    }
+)
+"""The third and the fourth card ask in equal words for two concepts. The corpus has no answer to the last one."""
+GOUT_ANSWER, ASTHMA_ANSWER, GOUT, ASTHMA, TOE, ORPHAN = np.eye(6, dtype=np.float32)
+"""Their vectors. Each text is orthogonal to all others, except for the toe, which is asked twice."""
+IDS, TOKENS = CARDS.card_id.to_numpy(dtype=np.str_), np.ones(5, dtype=np.int32)
+VECTORS = Vectors(
+    IDS[:2],
+    np.array([GOUT_ANSWER, ASTHMA_ANSWER]),
+    TOKENS[:2],
+    IDS,
+    np.array([GOUT, ASTHMA, TOE, TOE, ORPHAN]),
+    TOKENS,
+    max_tokens=8,
+)
+FIELD = QuestionField(CARDS, corpus(CARDS), VECTORS)
+
+
+def test_answer_rows_are_those_of_the_card_or_of_its_concept():
+    assert answer_rows(CARDS, corpus(CARDS)).tolist()[:4] == [0, 1, 0, 1]
+    assert answer_rows(CARDS, corpus(CARDS)).isna().tolist() == [False] * 4 + [True]
+    twice = pd.concat([CARDS[:2], CARDS[:1].assign(card_id="gout2"), CARDS[2:3]])  # two own cards of one concept
+    assert answer_rows(twice, corpus(twice)).tolist() == [0, 1, 2, 0]
+    without = CARDS[:2].assign(concept="")  # as in a deck from a file: cards without a concept are not one concept
+    assert answer_rows(without, without).tolist() == [0, 1]
+    assert answer_rows(without.assign(card_id=["p", "q"]), without).isna().all()
+
+
+@pytest.mark.parametrize(
+    ("asked", "similarities"),
+    [
+        (GOUT_ANSWER, [1, 0]),
+        (GOUT, [1, 0]),
+        (ASTHMA, [0, 1]),
+        (TOE, [1, 1]),
+        (ORPHAN, [0, 0]),
+        (0.6 * GOUT + 0.8 * ASTHMA_ANSWER, [0.6, 0.8]),
+        (0.6 * TOE + 0.8 * ASTHMA_ANSWER, [0.6, 0.8]),
+        (-GOUT_ANSWER, [0, 0]),  # the questions are nearer than the answer
+    ],
+)
+def test_an_answer_is_as_similar_as_itself_or_a_question_that_asks_for_it(asked, similarities):
+    assert FIELD.similarities(asked[None])[0] == pytest.approx(similarities)
+
+
+def test_the_asked_text_is_left_out_wherever_it_stands():
+    """Each question leaves out its own text only. A text that the deck lacks leaves out nothing."""
+    asked = np.array([TOE, TOE, GOUT, GOUT])
+    left_out = ["why does my toe hurt", "what is gout", "what is gout", "absent"]
+    assert FIELD.similarities(asked, left_out).tolist() == [[0, 0], [1, 1], [0, 0], [1, 0]]
+    layperson = CARDS[2:4]
+    queries = QuerySet("validation", "layperson", layperson, layperson.question.tolist(), [{"gout"}, {"asthma"}])
+    assert FIELD.measured(queries, np.array([TOE, TOE])).tolist() == [[0, 0], [0, 0]]
+    # What is left out is the text of the card, however its spelling was corrected.
+    corrected = QuerySet("validation", "layperson", layperson, ["Why does my tooth hurt?"] * 2, queries.relevant)
+    assert FIELD.measured(corrected, np.array([TOE, TOE])).tolist() == [[0, 0], [0, 0]]
+
+
+def test_an_answer_whose_questions_are_all_left_out_keeps_its_own_similarity():
+    asked = unit(np.array([-GOUT_ANSWER + 0.5 * ASTHMA_ANSWER]))
+    alone = CARDS[:2]
+    field = QuestionField(alone, alone, Vectors(IDS[:2], VECTORS.answers, TOKENS, IDS, VECTORS.questions, TOKENS, 8))
+    found = field.similarities(asked, ["what is gout"])
+    assert found[0] == pytest.approx([asked[0, 0], asked[0, 1]])
+
+
+def random_deck() -> tuple[pd.DataFrame, Vectors]:
+    """60 cards, of which two are layperson questions, with random vectors."""
+    cards = deck()
+    units, ids, tokens = random_units(118, 6), cards.card_id.to_numpy(dtype=np.str_), np.ones(60, dtype=np.int32)
+    return cards, Vectors(ids[:58], units[:58], tokens[:58], ids, units[58:], tokens, 8)
+
+
+def test_similarities_are_the_largest_of_the_answer_and_of_its_questions():
+    """For more questions than a block has, compared with one maximum per answer. None is below that of the answer."""
+    cards, vectors = random_deck()
+    cards = cards.sample(frac=1, random_state=0)
+    asked = unit(np.random.default_rng(1).normal(size=(QUERY_BLOCK + 6, 6)))
+    found = QuestionField(cards, corpus(deck()), vectors).similarities(asked)
+    alone = asked @ vectors.answers.T
+    expected = np.maximum(alone, asked @ vectors.questions[:58].T)
+    for layperson, answer in ((58, 0), (59, 1)):
+        expected[:, answer] = np.maximum(expected[:, answer], asked @ vectors.questions[layperson])
+    assert found == pytest.approx(expected, abs=1e-6) and (found >= alone).all() and (found > alone).any()
+
+
+WEIGHTS = {"bm25_weight": 0.3, "rerank_weights": [0.5, 0.2, 0.3], "spelling": False, "questions": False}
+SERVED = [Served(system=system, candidates=5, **WEIGHTS) for system in ("hybrid", "hybrid_rerank")]
+
+
+def retriever_of(cards: pd.DataFrame, vectors: Vectors) -> Retriever:
+    """A search over the deck, whose cross-encoder scores an answer by its letters."""
+    index = HnswIndex.build(vectors.answers, m=16, ef_construction=100, seed=1)
+
+    def scorer(pairs):
+        return [float(sum(map(ord, answer)) % 7) for _, answer in pairs]
+
+    return Retriever(corpus(cards).answer.tolist(), vectors.answers, index, scorer)
+
+
+@pytest.mark.parametrize("served", SERVED, ids=["hybrid", "hybrid_rerank"])
+def test_the_answers_own_similarities_give_the_ranking_of_the_served_system(served):
+    cards, vectors = random_deck()
+    retriever, asked, texts = retriever_of(cards, vectors), random_units(12, 6), cards.question[:12].tolist()
+    similarities = asked @ vectors.answers.T
+    before = similarities.copy()
+    rows, scores = retriever.rank_with_questions(texts, similarities, served)
+    expected, expected_scores = retriever.rank(texts, asked, served, [served.system])[served.system]
+    assert rows.tolist() == expected.tolist() and scores == pytest.approx(expected_scores, abs=1e-5, nan_ok=True)
+    hidden = [set(range(place, 58, 2)) for place in range(12)]
+    rows, _ = retriever.rank_with_questions(texts, similarities, served, hidden)
+    without, _ = retriever.rank_without(texts, asked, served, hidden)[served.system]
+    assert rows.tolist() == without.tolist() and (similarities == before).all()
+
+
+@pytest.mark.parametrize("served", SERVED, ids=["hybrid", "hybrid_rerank"])
+def test_a_ranking_with_questions_does_not_find_hidden_answers(served):
+    """The similarities to the first answers are highest. Few answers are left, and none to the last question."""
+    cards, vectors = random_deck()
+    retriever, texts = retriever_of(cards, vectors), cards.question[:3].tolist()
+    similarities = np.tile(np.linspace(1, -1, 58, dtype=np.float32), (3, 1))
+    hidden = [{0, 1, 2}, set(range(55)), set(range(58))]
+    rows, _ = retriever.rank_with_questions(texts, similarities, served, hidden)
+    assert [len(set(found) - {-1}) for found in rows.tolist()] == [50, 3, 0]
+    assert not any(set(found) & lacking for found, lacking in zip(rows.tolist(), hidden, strict=True))
+    assert set(rows[1, :3].tolist()) == {55, 56, 57}
+
+
+def test_a_deck_with_fewer_answers_than_a_ranking_is_ranked_with_questions():
+    retriever = Retriever(["gout", "asthma"], VECTORS.answers, HnswIndex.build(VECTORS.answers, 8, 50, seed=1))
+    served = SERVED[0].model_copy(update={"bm25_weight": 0.0})
+    rows, scores = retriever.rank_with_questions(["toe?"], np.array([[0.2, 0.2]], dtype=np.float32), served)
+    assert rows[0, :3].tolist() == [0, 1, -1]  # of equal similarities the first answer comes first
+    assert scores[0, 0] > scores[0, 1] and np.isnan(scores[0, 2])
+
+
+@pytest.mark.parametrize("served", SERVED, ids=["hybrid", "hybrid_rerank"])
+@pytest.mark.parametrize("name", ["own", "typos", "layperson"])
+def test_questions_in_other_words_search_the_questions_of_the_cards_too(served, name):
+    """A layperson question is found by the other question of its concept. The table marks the hidden rankings."""
+    cards, vectors = random_deck()
+    cards.loc[59, "concept"] = "t0"  # both layperson questions ask for the first answer
+    vectors.questions[59] = vectors.questions[58]
+    asking, retriever = cards[58:].assign(group="g"), retriever_of(cards, vectors)
+    queries = QuerySet("validation", name, asking, asking.question.tolist(), [{"c0"}, {"c0"}])
+    field = QuestionField(cards, corpus(cards), vectors)
+    found = rank_set(queries, vectors.questions[58:], retriever, served, vectors, field)
+    searched = {WITH_QUESTIONS} if name == "layperson" else set()
+    assert set(found.hidden) == {served.system} | searched
+    assert set(found.found) & {WITH_QUESTIONS} == searched and "cross_encoder" not in found.found
+    table = found.table(vectors.answer_ids)
+    assert set(table.system[table.hidden]) == set(found.hidden)
+    assert set(table.system[~table.hidden]) == set(found.found)
+    assert not (table.answer[table.hidden] == "c0").any()
+    decks = ["whole", "hidden"] if name == "typos" else ["whole", "hidden", "off_topic"]
+    assert found.evidence.deck.unique().tolist() == decks and len(found.evidence) == 2 * len(decks)
+    off_topic = found.evidence[found.evidence.deck == "off_topic"]
+    assert (off_topic.similarity.to_numpy() <= found.evidence.similarity[2:4].to_numpy()[: len(off_topic)]).all()
+    if searched:
+        similarities = field.measured(queries, vectors.questions[58:])
+        assert similarities[:, 0] == pytest.approx([1, 1])
+        first = retriever.rank_with_questions(queries.questions, similarities, served)
+        assert found.found[WITH_QUESTIONS][0].tolist() == first[0].tolist()
+
+
+RIGHT, WRONG = [0, 1], [1, 0]
+"""Rankings of two answers, of which the first one is relevant. Their reciprocal ranks are 1 and 1/2."""
+
+
+def ranked_as(plain: list, with_questions: list, split: str = "validation", name: str = "layperson") -> RankedSet:
+    """A query set with the rankings of each question."""
+    cards = pd.DataFrame({"card_id": [str(number) for number in range(len(plain))]})
+    queries = QuerySet(split, name, cards, ["?"] * len(plain), [{"gout"}] * len(plain))
+    found = {"hybrid": plain, WITH_QUESTIONS: with_questions}
+    return RankedSet(queries, {system: (np.array(rows), None) for system, rows in found.items()}, {}, pd.DataFrame())
+
+
+@pytest.mark.parametrize(
+    ("sets", "help"),
+    [
+        ([], False),
+        ([ranked_as([WRONG], [RIGHT])], True),
+        ([ranked_as([RIGHT], [WRONG])], False),
+        ([ranked_as([WRONG, RIGHT], [RIGHT, WRONG])], False),  # equal
+        ([ranked_as([WRONG, RIGHT, WRONG], [RIGHT, WRONG, RIGHT])], True),
+        ([ranked_as([WRONG], [RIGHT], split="test")], False),
+        ([ranked_as([RIGHT], [WRONG], split="test"), ranked_as([WRONG], [RIGHT])], True),
+        ([ranked_as([WRONG], [RIGHT], name="own")], False),
+        ([ranked_as([WRONG], [RIGHT], name="typos")], False),
+        ([ranked_as([WRONG], [RIGHT]), ranked_as([RIGHT, RIGHT], [WRONG, WRONG], name="short")], False),
+    ],
+)
+def test_questions_are_searched_where_they_help_validation_questions_in_other_words(sets, help):
+    assert questions_help(sets, SERVED[0], VECTORS.answer_ids) is help
