@@ -249,7 +249,7 @@ def test_a_served_answer_is_without_its_citation(tmp_path):
     """Also while it is streamed. The model repeats one word: the number of a card."""
     from medcards.answers.asker import Asker
     from medcards.llm.loading import load_llm
-    from medcards.search.searcher import Hit
+    from medcards.search.searcher import Found, Hit
 
     model, tokenizer = load_llm(tiny.llm_params(tiny.make_llm(tmp_path / "llm")))
     words = iter(tokenizer("[2] fever of the joints")["input_ids"])
@@ -258,10 +258,12 @@ def test_a_served_answer_is_without_its_citation(tmp_path):
         [streamer.put(torch.tensor([word])) for word in words],
         streamer.end(),
     )
-    asker = Asker(None, set(), model, tokenizer, "", tuned=False, remark="")
+    asker = Asker(None, set(), tmp_path, "search_open")
+    asker._loaded = model, tokenizer, ""
     hits = [Hit(rank, "a", "What?", "A.", "deck", 1.0, {}) for rank in (1, 2)]
-    parts = list(asker.answer("What is gout?", hits))
-    assert parts[-1] == "fever of the joints" and all(parts[-1].startswith(part) for part in parts)
+    replies = list(asker.replies("What is gout?", Found(hits, 0.5, refused=False), "base"))
+    assert replies[-1].text == "fever of the joints" and replies[-1].cited == hits[1]
+    assert all(replies[-1].text.startswith(reply.text) for reply in replies)
 
 
 @pytest.fixture

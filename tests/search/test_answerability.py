@@ -379,7 +379,7 @@ def test_shortfall():
 def test_a_question_off_the_topics_has_a_lower_probability_than_any_near_one(nearer):
     """Also where the near questions without an answer are nearer than those with one.
 
-    Then a higher similarity lowers the probability, and without the shortfall the lowest one would have the highest.
+    Then a higher similarity lowers the probability of near questions, but not of far ones.
     """
     near, far = np.linspace(0.6, 0.8, 60), np.linspace(0, 0.3, 30)
     table = pd.DataFrame({"similarity": np.concatenate([near + nearer, near, far])})
