@@ -33,7 +33,7 @@ FEATURES = (
     "shortfall",
 )
 """The evidence that the model reads, see :func:`evidence` and :func:`with_shortfall`."""
-DECKS = WHOLE, HIDDEN, OFF_TOPIC = "whole", "hidden", "off_topic"
+ASKED_DECKS = WHOLE_DECK, HIDDEN, OFF_TOPIC = "whole", "hidden", "off_topic"
 """The deck that a question is asked of: as it is, without its relevant answers, and without its topic."""
 UNUSUAL = 0.1
 """Share of the answerable questions whose similarity is below the usual one."""
@@ -132,7 +132,7 @@ def evidence(
 
     Parameters
     ----------
-    found : rankings of :meth:`medcards.search.systems.Retriever.rank` for the questions.
+    found : rankings of :meth:`medcards.search.systems.Retriever.rank` for the questions, or of its ``rank_without``.
     hidden : row numbers of the answers that the deck lacks, by question; the rankings are without them.
     """
     rows, _ = found[served.system]
@@ -180,7 +180,7 @@ def about_deck(
 
     Parameters
     ----------
-    deck : one of :data:`DECKS`.
+    deck : one of :data:`ASKED_DECKS`.
     rankings : of the questions in this deck.
     evident : see :func:`evidence`.
     ids : card ids of the corpus.
@@ -197,7 +197,7 @@ def about_deck(
         "query": queries.cards.card_id.to_numpy(),
         "group": queries.cards.group.to_numpy(),
         "deck": deck,
-        "answerable": deck == WHOLE,
+        "answerable": deck == WHOLE_DECK,
         "correct": [row in rows for row, rows in zip(first, queries.relevant_rows(ids), strict=True)],
     }
     return evident.assign(**about)[[*about, *evident.columns]]

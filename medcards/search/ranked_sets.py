@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from medcards.search.answerability import HIDDEN, OFF_TOPIC, WHOLE, about_deck, evidence
+from medcards.search.answerability import HIDDEN, OFF_TOPIC, WHOLE_DECK, about_deck, evidence
 from medcards.search.evaluation import rank_queries, ranking_table
 from medcards.search.query_sets import QuerySet
 from medcards.search.question_field import QuestionField
@@ -55,7 +55,7 @@ def rank_set(
     ids, texts, relevant = vectors.answer_ids, queries.questions, queries.relevant_rows(vectors.answer_ids)
     found = rank_queries(queries, asked, retriever, served)
     hidden = retriever.rank_without(texts, asked, served, relevant)
-    decks = {WHOLE: (found, None), HIDDEN: (hidden, relevant)}
+    decks = {WHOLE_DECK: (found, None), HIDDEN: (hidden, relevant)}
     if not queries.perturbed:
         topics = queries.topic_rows(vectors)
         decks[OFF_TOPIC] = retriever.rank_without(texts, asked, served, topics), topics

@@ -208,6 +208,7 @@ def test_ranking_pairs_compare_what_may_be_served_with_every_baseline():
         ("hybrid", "bm25"),
         ("hybrid_rerank", "bm25"),
     ]
+    assert ("with_questions", "hybrid") in ranking_pairs(["dense_exact", "hybrid", "with_questions"])
     adapted = ranking_pairs(["bm25", "dense_before", "hybrid_before", "dense_exact", "hybrid", "hybrid_rerank"])
     baselines = ("bm25", "dense_before", "hybrid_before")
     assert {(system, name) for system in ("hybrid", "hybrid_rerank") for name in baselines} <= set(adapted)
