@@ -161,30 +161,45 @@ def test_a_deck_with_fewer_answers_than_a_ranking_is_ranked_with_questions():
 @pytest.mark.parametrize("served", SERVED, ids=["hybrid", "hybrid_rerank"])
 @pytest.mark.parametrize("name", ["own", "typos", "layperson"])
 def test_questions_in_other_words_search_the_questions_of_the_cards_too(served, name):
-    """A layperson question is found by the other question of its concept. The table marks the hidden rankings."""
+    """Two layperson questions find the first answer, each by the other one. A third one leaves itself out."""
     cards, vectors = random_deck()
-    cards.loc[59, "concept"] = "t0"  # both layperson questions ask for the first answer
+    cards.loc[59, "concept"] = "t0"  # as that of the card before it, and of the first one
     vectors.questions[59] = vectors.questions[58]
-    asking, retriever = cards[58:].assign(group="g"), retriever_of(cards, vectors)
-    queries = QuerySet("validation", name, asking, asking.question.tolist(), [{"c0"}, {"c0"}])
+    asking, asked, retriever = cards[57:].assign(group="g"), vectors.questions[57:], retriever_of(cards, vectors)
+    queries = QuerySet("validation", name, asking, asking.question.tolist(), [{"c57"}, {"c0"}, {"c0"}])
     field = QuestionField(cards, corpus(cards), vectors)
-    found = rank_set(queries, vectors.questions[58:], retriever, served, vectors, field)
+    ranked = rank_set(queries, asked, retriever, served, vectors, field)
     searched = {WITH_QUESTIONS} if name == "layperson" else set()
-    assert set(found.hidden) == {served.system} | searched
-    assert set(found.found) & {WITH_QUESTIONS} == searched and "cross_encoder" not in found.found
-    table = found.table(vectors.answer_ids)
-    assert set(table.system[table.hidden]) == set(found.hidden)
-    assert set(table.system[~table.hidden]) == set(found.found)
-    assert not (table.answer[table.hidden] == "c0").any()
-    decks = ["whole", "hidden"] if name == "typos" else ["whole", "hidden", "off_topic"]
-    assert found.evidence.deck.unique().tolist() == decks and len(found.evidence) == 2 * len(decks)
-    off_topic = found.evidence[found.evidence.deck == "off_topic"]
-    assert (off_topic.similarity.to_numpy() <= found.evidence.similarity[2:4].to_numpy()[: len(off_topic)]).all()
+    assert set(ranked.hidden) == {served.system} | searched
+    assert set(ranked.found) & {WITH_QUESTIONS} == searched and "cross_encoder" not in ranked.found
+    table = ranked.table(vectors.answer_ids)
+    assert set(table.system[table.hidden]) == set(ranked.hidden)
+    assert set(table.system[~table.hidden]) == set(ranked.found)
+    relevant = table["query"].map({"c57": "c57", "c58": "c0", "c59": "c0"}) == table.answer
+    assert not relevant[table.hidden].any() and relevant[~table.hidden].any()
     if searched:
-        similarities = field.measured(queries, vectors.questions[58:])
-        assert similarities[:, 0] == pytest.approx([1, 1])
-        first = retriever.rank_with_questions(queries.questions, similarities, served)
-        assert found.found[WITH_QUESTIONS][0].tolist() == first[0].tolist()
+        similarities = field.measured(queries, asked)
+        assert similarities[0, 57] < 0.9 and similarities[1:, 0] == pytest.approx([1, 1])
+        expected, _ = retriever.rank_with_questions(queries.questions, similarities, served)
+        assert ranked.found[WITH_QUESTIONS][0].tolist() == expected.tolist()
+        assert ranked.found[served.system][0].tolist() != expected.tolist()
+
+
+@pytest.mark.parametrize("served", SERVED, ids=["hybrid", "hybrid_rerank"])
+def test_a_deck_without_a_topic_has_less_similar_answers_than_the_other_decks(served):
+    """A tenth of 58 answers are 6. The evidence of the cards' questions does not change it."""
+    cards, vectors = random_deck()
+    asking, retriever = cards[:12].assign(group="g"), retriever_of(cards, vectors)
+    queries = QuerySet("validation", "layperson", asking, asking.question.tolist(), [{one} for one in asking.card_id])
+    asked = unit(vectors.answers[:12] + 0.1 * vectors.questions[:12])  # near to the right answer
+    field = QuestionField(cards, corpus(cards), vectors)
+    table = rank_set(queries, asked, retriever, served, vectors, field).evidence
+    whole, hidden, off_topic = (
+        table.similarity[table.deck == deck].to_numpy() for deck in ("whole", "hidden", "off_topic")
+    )
+    assert (whole > hidden).all() and (hidden >= off_topic).all() and (hidden > off_topic).mean() > 0.5
+    nearest = -np.sort(-asked @ vectors.answers.T, axis=1)
+    assert whole == pytest.approx(nearest[:, 0], abs=1e-6) and hidden == pytest.approx(nearest[:, 1], abs=1e-6)
 
 
 RIGHT, WRONG = [0, 1], [1, 0]
