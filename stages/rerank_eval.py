@@ -9,7 +9,8 @@ On query sets in other words than the deck's own questions, the served system al
 (`with_questions`). Users are served so if its MRR@10 is higher on the validation questions.
 
 Each question is asked of the deck without its relevant answers too, and a question that is not perturbed of the deck
-without its topic. On these validation questions a model learns the probability that the deck has an answer.
+without its topic. On the validation questions that are not perturbed, a model learns the probability that the deck has
+an answer.
 
 reads   data/cards, data/vectors, data/encoder, data/index, data/reranker
 writes  data/rankings: rankings.parquet (`hidden` marks rankings of the deck without a question's relevant answers),

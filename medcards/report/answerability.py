@@ -33,11 +33,12 @@ def answerability_columns(risk: ToleratedRisk) -> dict[str, str]:
         "calibration error": "calibration_error",
         "served: false refusals": "false_refusals",
         "served: refusals": "refusals",
+        "refused, topic hidden": "off_topic_refusals",
     }
 
 
 def answerability_rows(measured: dict[str, dict], risk: ToleratedRisk) -> dict[str, dict]:
-    """Rows of the table: the measures of each query set, and the number of questions, which counts each one twice.
+    """Rows of the table: the measures that a query set has, and the number of questions, which counts each one twice.
 
     Parameters
     ----------
@@ -45,7 +46,7 @@ def answerability_rows(measured: dict[str, dict], risk: ToleratedRisk) -> dict[s
     """
     columns = answerability_columns(risk).items()
     return {
-        name: {column: measured[name][measure] for column, measure in columns}
+        name: {column: measured[name][measure] for column, measure in columns if measure in measured[name]}
         | {"n": str(measured[name]["auroc"]["n"])}
         for name in query_sets_of(measured)
     }

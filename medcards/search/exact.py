@@ -26,14 +26,34 @@ def exact_search(
     k = min(k, len(vectors))
     rows, similarities = np.empty((len(queries), k), dtype=np.int64), np.empty((len(queries), k), dtype=np.float32)
     for start in range(0, len(queries), QUERY_BLOCK):
-        for place, scores in enumerate(queries[start : start + QUERY_BLOCK] @ vectors.T, start=start):
-            if hidden:
-                scores[list(hidden[place])] = -np.inf
-            rows[place] = largest(scores, k)
-            similarities[place] = scores[rows[place]]
-    nothing = similarities == -np.inf
-    rows[nothing], similarities[nothing] = -1, np.nan
+        block = slice(start, start + QUERY_BLOCK)
+        scores = queries[block] @ vectors.T
+        rows[block], similarities[block] = nearest(scores, k, hidden and hidden[block])
     return rows, similarities
+
+
+def nearest(scores: np.ndarray, k: int, hidden: list[set[int]] | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the ``k`` largest scores of each query, and these scores. Ties are in the order of the rows.
+
+    Parameters
+    ----------
+    scores : finite, shape (queries, rows). They stay as they are.
+    hidden : row numbers that each query must not find.
+
+    Returns
+    -------
+    rows, scores : best first, shape (queries, k); -1 and NaN where too many rows are hidden.
+    """
+    rows, found = np.empty((len(scores), k), dtype=np.int64), np.empty((len(scores), k), dtype=scores.dtype)
+    for place, of_query in enumerate(scores):
+        if hidden and hidden[place]:
+            of_query = of_query.copy()  # one row at a time, since all scores may be large
+            of_query[list(hidden[place])] = -np.inf
+        rows[place] = largest(of_query, k)
+        found[place] = of_query[rows[place]]
+    nothing = found == -np.inf
+    rows[nothing], found[nothing] = -1, np.nan
+    return rows, found
 
 
 def largest(scores: np.ndarray, k: int) -> np.ndarray:

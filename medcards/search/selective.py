@@ -118,7 +118,8 @@ def selective_metrics(asked: pd.DataFrame, refuse_below: float, share: float, se
     Parameters
     ----------
     asked : ``probability``, ``answerable`` (whether the relevant answers are in the corpus), ``correct`` (whether the
-        first card is relevant), ``group``; each question stands there twice, with its relevant answers and without.
+        first card is relevant), ``group``; each question stands there twice, with its relevant answers and without. The
+        deck without its topic is left out.
     refuse_below : the served threshold.
     share : risk, and share of refused answerable questions, at which coverage and refusals are measured.
 

@@ -18,7 +18,7 @@ import numpy as np
 from medcards.base.params import Block
 from medcards.search.bm25 import Bm25
 from medcards.search.cross_encoder import Scorer
-from medcards.search.exact import exact_search, largest
+from medcards.search.exact import exact_search, nearest
 from medcards.search.index import HnswIndex
 from medcards.search.rankings import RANKING_DEPTH, Ranking, reciprocal_rank_fusion, rerank
 
@@ -100,13 +100,8 @@ class Retriever:
             :class:`medcards.search.question_field.QuestionField`.
         hidden : row numbers of answers that the deck is to lack, by question.
         """
-        depth, found = min(RANKING_DEPTH, similarities.shape[1]), similarities.copy()
-        for place, lacking in enumerate(hidden or ()):
-            found[place, list(lacking)] = -np.inf
-        rows = np.array([largest(scores, depth) for scores in found])
-        nearest = np.take_along_axis(found, rows, axis=1)
         first = {
-            "hnsw": (np.where(np.isinf(nearest), -1, rows), np.where(np.isinf(nearest), np.nan, nearest)),
+            "hnsw": nearest(similarities, min(RANKING_DEPTH, similarities.shape[1]), hidden),
             "bm25": self.bm25.search(questions, hidden=hidden),
         }
         similar = partial(np.take_along_axis, similarities, axis=1)

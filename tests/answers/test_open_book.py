@@ -21,12 +21,12 @@ from medcards.answers.open_book import (
 from medcards.answers.records import AnswerParams
 from medcards.answers.scores import TermWeights
 from medcards.answers.systems import OPEN_BOOK, all_answers, chosen_systems
-from medcards.base.files import write_json
+from medcards.base.files import read_json, write_json
 from medcards.deck.cards import corpus
 from medcards.deck.relevance import relevant_answers
 from medcards.search.answerability import Answerability, with_probabilities
 from medcards.search.index import HnswIndex
-from medcards.search.query_sets import query_sets
+from medcards.search.query_sets import QuerySet, query_sets
 from medcards.search.question_field import QuestionField
 from medcards.search.ranked_sets import rank_set
 from medcards.search.systems import Retriever, Served
@@ -122,13 +122,13 @@ def test_search_open_abstains_where_the_search_refuses(refused):
 
 
 def test_refusals_are_those_of_the_query_set_and_of_the_way_to_ask(tmp_path):
-    """The probabilities lie below 0.5, at 0.5 and above it. No system is asked off the topic of a question."""
+    """The probabilities lie below 0.5, at 0.5 and above it. No system answers from a deck without the topic."""
     asked = pd.DataFrame(
         {
             "query_set": ["own", "own", "own", "typos", "typos"],
             "query": "gout",
             "deck": ["whole", "hidden", "off_topic", "whole", "hidden"],
-            "probability": [0.9, 0.1, 0.9, 0.5, 0.4999999],
+            "probability": [0.9, 0.1, 0.8, 0.5, 0.4999999],
         }
     )
     asked.to_parquet(tmp_path / "answerability.parquet")
@@ -232,7 +232,7 @@ def exam(tmp_path) -> Exam:
     vectors = Vectors(ids[:28], units[:28], tokens[:28], ids, units, tokens, max_tokens=8)
     index = HnswIndex.build(vectors.answers, m=16, ef_construction=50, seed=0)
     retriever = Retriever(answers.answer.tolist(), vectors.answers, index)
-    weights = {"bm25_weight": 0.3, "rerank_weights": [1.0, 0.0, 0.0]}
+    weights = {"bm25_weight": 0.3, "rerank_weights": [1.0, 0, 0]}
     served = Served(system="hybrid", candidates=5, spelling=False, questions=False, **weights)
     field = QuestionField(cards, answers, vectors)
     ranked = [
@@ -241,9 +241,11 @@ def exam(tmp_path) -> Exam:
     ]
     rankings = tmp_path / "rankings"
     rankings.mkdir()
-    pd.concat([one.table(vectors.answer_ids) for one in ranked]).to_parquet(rankings / "rankings.parquet", index=False)
+    tables = [one.table(vectors.answer_ids) for one in ranked]
+    pd.concat(tables).to_parquet(rankings / "rankings.parquet", index=False)
     write_json(rankings / "served.json", served.model_dump())
-    judged, model = with_probabilities(pd.concat([one.evidence for one in ranked], ignore_index=True), risk=0.05)
+    evidence = pd.concat([one.evidence for one in ranked], ignore_index=True)
+    judged, model = with_probabilities(evidence, risk=0.05)
     judged.to_parquet(rankings / "answerability.parquet", index=False)
     model.save(rankings)
     params = AnswerParams(
@@ -298,6 +300,29 @@ def test_hidden_cards_are_in_no_prompt(exam):
     found = [len(set(cards) & ids) for cards, ids in zip(rows.found, relevant, strict=True)]
     assert set(np.array(found)[rows.hidden]) == {0} and max(np.array(found)[~rows.hidden]) == 1
     assert (rows.found.str.len() == 3).all()
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_questions_in_other_words_find_the_cards_of_the_search_that_is_served(exam, hidden):
+    """Where the questions of the cards are searched too, these are the cards of ``with_questions``."""
+    rankings = pd.read_parquet(exam.data / "rankings/rankings.parquet").query("hidden == @hidden")
+
+    def first_cards(queries: QuerySet, system: str) -> list[list[str]]:
+        of_set = rankings[(rankings.query_set == queries.name) & (rankings.system == system)]
+        first = of_set[of_set["rank"] <= 3].sort_values("rank").groupby("query").answer.agg(list)
+        return [first[card] for card in queries.cards.card_id]
+
+    def found(queries: QuerySet) -> list[list[str]]:
+        return [cards.index.tolist() for cards in exam.asked_as(queries, hidden).found]
+
+    sets = exam.params.open_book(exam.cards, 0)
+    assert [found(queries) for queries in sets] == [first_cards(queries, "hybrid") for queries in sets]
+    served = read_json(exam.data / "rankings/served.json") | {"questions": True}
+    write_json(exam.data / "rankings/served.json", served)
+    for queries in sets:
+        system = "with_questions" if queries.name == "layperson" else "hybrid"
+        assert found(queries) == first_cards(queries, system)
+    assert first_cards(sets[-1], "with_questions") != first_cards(sets[-1], "hybrid")
 
 
 def test_scores_join_the_refusals_of_the_search(exam):

@@ -1,13 +1,17 @@
 """The stages from the deck to the open-book scores, in this process, on tiny material without an adapter."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import Repository
+from conftest import ROOT, Repository
 
+from medcards.answers.asker import NO_ANSWER
+from medcards.deck import cards as card_tables
 from medcards.search.answerability import Answerability
+from tools import everyday
 
 STAGES = ("models", "prepare", "embed", "adapt", "index", "rerank_train", "rerank_eval", "answer", "quantise_eval")
 SYSTEMS = {"search_open", "base_rag_open"}
@@ -40,15 +44,17 @@ def test_answerability_is_written_with_its_figures(answered):
     folder = answered.folder / "data/rankings"
     model, asked = Answerability.load(folder), pd.read_parquet(folder / "answerability.parquet")
     assert set(asked.query_set) == SETS and set(asked.split) == {"validation"}
-    decks = asked.groupby("deck").size().to_dict()
-    assert decks == {"whole": 48, "hidden": 48, "off_topic": 12}  # 12 validation cards; perturbed ones keep the topic
+    # 12 validation cards. Own questions are also asked of a deck without their topic.
+    assert asked.groupby("deck").size().to_dict() == {"whole": 48, "hidden": 48, "off_topic": 12}
+    assert set(asked.query_set[asked.deck == "off_topic"]) == {"own"}
     assert (asked.answerable == (asked.deck == "whole")).all()
-    evident = asked[[name for name in model.features if name != "shortfall"]]
-    assert asked.probability.between(0, 1).all() and np.isfinite(evident.to_numpy()).all()
+    read = [name for name in model.features if name != "shortfall"]  # which follows from the similarity
+    assert asked.probability.between(0, 1).all() and np.isfinite(asked[read].to_numpy()).all()
     # The probabilities of validation questions are not those of the model that they fitted.
     assert not np.allclose(asked.probability, model.probabilities(asked), atol=1e-6)
     figures = answered.figures("rerank_eval", "answerability")
     assert set(figures) == {"model", "validation"} and set(figures["validation"]) == SETS
+    assert [name for name, of_set in figures["validation"].items() if "off_topic_refusals" in of_set] == ["own"]
     assert figures["model"]["refuse_below"] == pytest.approx(model.refuse_below, rel=1e-5)
     for name in ("risk_coverage", "reliability"):
         curve = pd.read_csv(answered.folder / f"data/figures/rerank_eval/{name}.csv")
@@ -69,6 +75,46 @@ def test_open_book_answers_are_scored(answered):
         assert of_set["differences"] == {}  # the tuned model was not asked
     served = json.loads((answered.folder / "data/scores/served_answer.json").read_text())
     assert served == {"system": "search_open", "difference": None}
+
+
+def test_everyday_questions_are_right_where_the_expected_card_is_cited_or_none_is(answered, monkeypatch):
+    """The threshold is 0, so that every question gets a card, then 1, so that none does."""
+    data = answered.folder / "data"
+    cards = card_tables.load_cards(data / "cards")
+    monkeypatch.setattr(card_tables, "load_cards", lambda folder: cards.assign(concept="HP:" + cards.card_id))
+    asked = cards[cards.split == "validation"].iloc[0]
+    questions = pd.DataFrame({"question": asked.question, "concepts": ["", "HP:0000001"], "names": ["", "Gout"]})
+    file = data / "rankings/answerability.json"
+    model = json.loads(file.read_text())
+
+    def answers(refuse_below: float) -> pd.DataFrame:
+        file.unlink()  # dvc's cache may be linked to it
+        file.write_text(json.dumps(model | {"refuse_below": refuse_below}))
+        return everyday.answered(questions, data)
+
+    given = answers(0.0)
+    assert given.right.tolist() == ["**no**", "**no**"] and given.expected.tolist() == ["none", "Gout"]
+    assert given.question.tolist() == [asked.question] * 2
+    assert set(given.answer) <= set(cards.answer) and set(given["cited card"]) <= set(cards.question)
+    cited = cards.card_id[cards.question == given["cited card"][0]].item()
+    questions["concepts"] = ["", f"HP:0000002 HP:{cited}"]
+    assert answers(0.0).right.tolist() == ["**no**", "yes"]
+    refused = answers(1.0)
+    assert refused.right.tolist() == ["yes", "**no**"] and refused["cited card"].tolist() == ["-", "-"]
+    assert set(refused.answer) == {NO_ANSWER} and refused.probability.tolist() == given.probability.tolist()
+    answers(model["refuse_below"])
+
+
+def test_everyday_questions_are_well_formed():
+    """The file has the names of the expected concepts in the same order, so there are as many."""
+    questions = pd.read_csv(ROOT / everyday.QUESTIONS, keep_default_na=False)
+    assert list(questions) == ["question", "concepts", "names"] and len(questions) == 23
+    assert questions.question.str.strip().str.casefold().nunique() == 23 and (questions.question != "").all()
+    for row in questions.itertuples():
+        concepts, names = row.concepts.split(), [name for name in row.names.split("; ") if name]
+        assert all(re.fullmatch(r"HP:\d{7}", concept) for concept in concepts)
+        assert len(concepts) == len(set(concepts)) == len(names) == len(set(names))
+    assert (questions.concepts == "").sum() == 6
 
 
 def test_answers_without_an_open_book_system_are_scored_too(answered):

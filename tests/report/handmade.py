@@ -131,8 +131,10 @@ def answerability_metrics() -> dict:
     measured = {name: interval(mean, 0.05, n=8) for name, mean in means.items()}
     measured |= {"false_refusals": interval(0.04, 0.01), "refusals": interval(0.6)}
     typos = measured | {"auroc": interval(0.8, 0.05, n=8)}
+    own = measured | {"off_topic_refusals": interval(0.95, 0.05)}
     model = {"features": ["similarity"], "means": [0.5], "scales": [0.1], "weights": [2.0], "intercept": 0.1}
-    return {"model": model | {"refuse_below": 0.17}, "validation": {"typos": typos, "own": measured}}
+    model |= {"usual_similarity": 0.4}
+    return {"model": model | {"refuse_below": 0.17}, "validation": {"typos": typos, "own": own}}
 
 
 def open_book_metrics() -> dict:

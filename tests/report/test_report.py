@@ -190,8 +190,14 @@ def table_rows(text: str) -> list[list[str]]:
 def test_report_says_how_well_the_search_knows_that_the_deck_has_an_answer(run):
     text = section((run / "REPORT.md").read_text(), "Is the answer in the deck?")
     own = ["0.450 [0.400, 0.500]", "0.200 [0.150, 0.250]", "0.750 [0.700, 0.800]", "0.050 [0.000, 0.100]"]
-    own += ["0.040 [0.030, 0.050]", "0.600 [0.500, 0.700]", "8"]
-    assert table_rows(text) == [["own", "0.900 [0.850, 0.950]", *own], ["typos", "0.800 [0.750, 0.850]", *own]]
+    own += ["0.040 [0.030, 0.050]", "0.600 [0.500, 0.700]"]
+    assert table_rows(text) == [
+        ["own", "0.900 [0.850, 0.950]", *own, "0.950 [0.900, 1.000]", "8"],
+        ["typos", "0.800 [0.750, 0.850]", *own, "-", "8"],  # perturbed questions are not asked so
+    ]
+    head = next(line for line in text.splitlines() if line.startswith("| query set"))
+    assert [cell.strip() for cell in head.split("|")][-3:-1] == ["refused, topic hidden", "n"]
+    assert "the share of the questions with their topic hidden that this threshold refuses" in text
     assert "| coverage at 5% risk |".replace(" ", "") in text.replace(" ", "")
     assert "Each validation question is asked twice" in text and "held out by group" in text
     assert "Below 0.17 the search refuses a question." in text and "at most 5% of the validation questions" in text
@@ -432,7 +438,7 @@ def test_a_report_of_test_questions_says_so_and_takes_their_figures(copied):
     page = (copied / "REPORT.md").read_text()
     assert "measured on test questions. Choose nothing by them." in page and "n = 4 test questions" in page
     assert "finds 0.800 [0.700, 0.900]" in page
-    assert "Each test question is asked twice" in page and "It was fitted on validation questions." in page
+    assert "Each test question is asked twice" in page and "It was fitted on validation questions that" in page
     assert "Test questions choose nothing: here a user gets the first card, quoted." in page
     assert json.loads((copied / "metrics/summary.json").read_text())["hnsw_recall@10"] == 0.8
 

@@ -23,9 +23,10 @@ from medcards.search.answerability import (
 )
 from medcards.search.index import HnswIndex
 from medcards.search.query_sets import QuerySet
+from medcards.search.question_field import QuestionField
 from medcards.search.ranked_sets import RankedSet, rank_set
 from medcards.search.searcher import Searcher
-from medcards.search.systems import Retriever, Served
+from medcards.search.systems import WITH_QUESTIONS, Retriever, Served
 from medcards.search.vectors import Vectors
 
 ANSWERS = ["gout arthritis joints", "gout diet", "asthma airways", "anemia iron"]
@@ -46,10 +47,9 @@ def retriever_of(answers: list[str], vectors: np.ndarray, scorer=None) -> Retrie
 def found_evidence(served: Served, hidden: set[int], scorer=None) -> dict[str, float]:
     """The evidence of the question about gout."""
     retriever = retriever_of(ANSWERS, VECTORS, scorer)
+    found = retriever.rank(QUESTION, ASKED, served, [served.system])
     if hidden:
         found = retriever.rank_without(QUESTION, ASKED, served, [hidden])
-    else:
-        found = retriever.rank(QUESTION, ASKED, served, [served.system])
     (row,) = evidence(retriever, QUESTION, found, served, [hidden]).to_dict("records")
     return row
 
@@ -111,7 +111,7 @@ def test_the_cross_encoder_is_evidence_only_where_it_is_served():
     assert found_evidence(RERANKED, set(), scorer)["cross_encoder"] == 21
     hidden = found_evidence(RERANKED, {0}, scorer)
     assert hidden["cross_encoder"] == 14 and hidden["coverage"] == 0  # of the third answer, which is about asthma
-    assert list(hidden) == list(FEATURES[:-1])  # the model adds the shortfall
+    assert [*hidden, "shortfall"] == list(FEATURES)
 
 
 @pytest.mark.parametrize("served", [HYBRID, RERANKED], ids=["hybrid", "hybrid_rerank"])
@@ -151,12 +151,16 @@ WORDS = "gout asthma anemia sepsis scurvy rickets vertigo angina eczema migraine
 @pytest.mark.parametrize("system", ["hybrid", "hybrid_rerank"])
 @pytest.mark.parametrize("answers", [40, 90])
 def test_hidden_answers_are_ranked_as_if_the_deck_lacked_them(system, answers):
-    """Each question is one word, and all answers are equally long, so that fewer answers do not change BM25's order."""
+    """Each ranking is that of a corpus without the hidden answers. No answer follows the last one that is left.
+
+    Each question is one word, and all answers are equally long, so that fewer answers do not change the order of BM25.
+    """
     random = np.random.default_rng(answers)
     texts = [" ".join(random.choice(WORDS, 5)) for _ in range(answers)]
     vectors, asked = unit(random.normal(size=(answers, 6))), unit(random.normal(size=(12, 6)))
-    weights = {"bm25_weight": 0.4, "rerank_weights": [0.5, 0.2, 0.3]}
-    served = Served(system=system, candidates=8, spelling=False, questions=False, **weights)
+    served = RERANKED.model_copy(
+        update={"system": system, "bm25_weight": 0.4, "rerank_weights": [0.5, 0.2, 0.3], "candidates": 8}
+    )
     hidden = [set(random.choice(answers, random.integers(0, 8), replace=False).tolist()) for _ in WORDS]
 
     def scorer(pairs):
@@ -164,79 +168,54 @@ def test_hidden_answers_are_ranked_as_if_the_deck_lacked_them(system, answers):
 
     whole = retriever_of(texts, vectors, scorer)
     without = whole.rank_without(WORDS, asked, served, hidden)
-    assert set(without) == set(whole.rank(WORDS, asked, served, [system]))
     for place, word in enumerate(WORDS):
         left = np.array([row for row in range(answers) if row not in hidden[place]])
         lacking = retriever_of([texts[row] for row in left], vectors[left], scorer)
-        for name, (rows, _) in lacking.rank([word], asked[place : place + 1], served, [system]).items():
-            of_left = [int(left[row]) for row in rows[0] if row >= 0]
-            found = without[name][0][place]
-            assert found[found >= 0].tolist() == of_left, name
+        expected = lacking.rank([word], asked[place : place + 1], served, [system])
+        assert set(without) == set(expected)
+        for name, (rows, _) in expected.items():
+            found = without[name][0][place].tolist()
+            of_left = [int(left[row]) if row >= 0 else -1 for row in rows[0]]
+            assert found == of_left + [-1] * (len(found) - len(of_left))
 
 
-@pytest.mark.parametrize("served", [HYBRID, RERANKED], ids=["hybrid", "hybrid_rerank"])
-def test_nothing_hidden_changes_no_ranking(served):
-    random = np.random.default_rng(0)
-    texts = [" ".join(random.choice(WORDS, 5)) for _ in range(60)]
-    asked = unit(random.normal(size=(12, 6)))
-    retriever = retriever_of(texts, unit(random.normal(size=(60, 6))), lambda pairs: [len(a) for _, a in pairs])
-    found = retriever.rank(WORDS, asked, served, [served.system])
-    without = retriever.rank_without(WORDS, asked, served, [set()] * 12)
-    for name, (rows, scores) in found.items():
-        assert np.array_equal(without[name][0], rows), name
-        assert without[name][1] == pytest.approx(scores, nan_ok=True, abs=1e-6)
-
-
-def deck_vectors(answers: np.ndarray, ids: str) -> Vectors:
-    names = np.array(list(ids))
-    return Vectors(names, answers, None, names, answers, None, max_tokens=8)
-
-
-def asked_of_decks(relevant: list[set[str]], name: str = "own") -> RankedSet:
-    """Two questions, about gout and asthma, asked of the whole deck and of those that lack something."""
-    cards = pd.DataFrame({"card_id": ["q1", "q2"], "group": ["g1", "g2"]})
-    queries = QuerySet("validation", name, cards, ["Is gout an arthritis?", "asthma"], relevant)
+def ranked(relevant: list[set[str]], name: str = "own") -> RankedSet:
+    """Two questions, about gout and asthma, ranked among the four answers. The topic of a question is one answer."""
+    questions = ["Is gout an arthritis?", "asthma"]
+    cards = pd.DataFrame({"card_id": ["a", "c"], "question": questions, "group": ["g1", "g2"]})
     asked = unit(np.array([[1, 0], [0.6, 0.8]]))
-    return rank_set(queries, asked, retriever_of(ANSWERS, VECTORS), HYBRID, deck_vectors(VECTORS, "abcd"), None)
+    ids, tokens = np.array(list("abcd")), np.ones(4, dtype=np.int32)
+    vectors = Vectors(ids, VECTORS, tokens, ids, VECTORS, tokens, max_tokens=8)
+    deck = pd.DataFrame({"card_id": ids, "question": "?", "concept": ""})
+    queries = QuerySet("validation", name, cards, questions, relevant)
+    field = QuestionField(deck, deck, vectors)
+    return rank_set(queries, asked, retriever_of(ANSWERS, VECTORS), HYBRID, vectors, field)
 
 
 def test_every_question_is_asked_of_three_decks():
-    """A tenth of four answers is one answer, so the topic of a question is its relevant answers."""
-    ranked = asked_of_decks([{"a", "b"}, {"d"}])
-    table = ranked.evidence
-    assert table["query"].tolist() == ["q1", "q2"] * 3 and table.group.tolist() == ["g1", "g2"] * 3
-    assert table.deck.tolist() == ["whole"] * 2 + ["hidden"] * 2 + ["off_topic"] * 2
-    assert table.answerable.tolist() == [True, True] + [False] * 4
-    assert table.correct.tolist() == [True, False] + [False] * 4  # asthma finds the third answer, which is not relevant
-    assert ranked.hidden["hybrid"][0][:, :4].tolist() == [[2, 3, -1, -1], [2, 1, 0, -1]]
-    assert table.similarity.tolist() == pytest.approx([1, 1] + [0.6, 1] * 2)
-    assert table.known_words.tolist() == [1, 1] + [0, 1] * 2  # no other answer holds gout or arthritis
-    rows = ranked.table(np.array(list("abcd")))
-    assert set(rows.system[rows.hidden]) == {"hybrid"} and set(rows.system) == {"bm25", "dense_exact", "hnsw", "hybrid"}
-    assert not set(rows.answer[rows.hidden & (rows["query"] == "q1")]) & {"a", "b"}
+    """The nearest answer to the first two is the first one, and that to the last one is itself."""
+    found = ranked([{"a", "b"}, {"d"}])
+    table = found.evidence
+    assert table.deck.tolist() == ["whole", "whole", "hidden", "hidden", "off_topic", "off_topic"]
+    assert table["query"].tolist() == ["a", "c"] * 3 and table.group.tolist() == ["g1", "g2"] * 3
+    assert table.answerable.tolist() == [True, True, False, False, False, False]
+    assert table.correct.tolist() == [True, *[False] * 5]  # asthma finds the third answer, which is not relevant
+    assert found.hidden["hybrid"][0][:, :4].tolist() == [[2, 3, -1, -1], [2, 1, 0, -1]]
+    assert table.similarity.tolist() == pytest.approx([1, 1, 0.6, 1, 0.6, 1])
+    assert table.known_words.tolist() == [1, 1, 0, 1, 0, 1]  # no other answer holds gout or arthritis
 
 
-def test_perturbed_questions_are_not_asked_off_their_topic():
-    assert asked_of_decks([{"a"}, {"d"}], "typos").evidence.deck.tolist() == ["whole"] * 2 + ["hidden"] * 2
-
-
-def test_the_topic_is_the_relevant_answers_and_a_tenth_of_the_deck_that_is_most_similar():
-    angles = np.linspace(0, np.pi / 2, 30)
-    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
-    known = Vectors(np.arange(30).astype(str), vectors, None, None, None, None, max_tokens=8)
-    queries = QuerySet("validation", "own", None, ["?"] * 2, [{"0"}, {"10", "29"}])
-    assert queries.topic_rows(known)[0] == {0, 1, 2}
-    (_, two) = queries.topic_rows(known)
-    assert {10, 29} < two and len(two) == 3 and two <= {9, 10, 11, 28, 29}
+def test_perturbed_questions_are_not_asked_of_a_deck_without_their_topic():
+    assert ranked([{"a"}, {"d"}], "typos").evidence.deck.tolist() == ["whole", "whole", "hidden", "hidden"]
 
 
 def test_a_deck_whose_answers_are_all_hidden_is_evidence_too():
     """A fitted model says that such a question probably has no answer."""
-    ranked = asked_of_decks([set("abcd"), set("abcd")])
-    table, found = ranked.evidence, ranked.hidden["hybrid"][0]
-    assert (found == -1).all() and np.isfinite(table[list(FEATURES[:-2])].to_numpy()).all()
-    judged, model = with_probabilities(table, risk=0.05)
-    assert (judged.probability[judged.answerable] > judged.probability[~judged.answerable].max()).all()
+    found = ranked([{"a", "b", "c", "d"}, {"a", "b", "c", "d"}])
+    read = [name for name in FEATURES if name in found.evidence]
+    assert (found.hidden["hybrid"][0] == -1).all() and np.isfinite(found.evidence[read].to_numpy()).all()
+    judged, model = with_probabilities(found.evidence, risk=0.05)
+    assert (judged.probability[judged.answerable] > 0.5).all() and (judged.probability[~judged.answerable] < 0.5).all()
     assert model.refuse_below <= EVEN
 
 
@@ -251,6 +230,7 @@ def table_of(rows: int, separation: float, seed: int = 0, groups: int = 50, spli
             "query_set": "own",
             "query": np.tile(np.arange(rows // 2).astype(str), 2),
             "group": np.char.add("g", group.astype(str)),
+            "deck": np.where(answerable, "whole", "hidden"),
             "answerable": answerable,
             "correct": answerable,
             "similarity": separation * answerable + random.normal(size=rows),
@@ -258,6 +238,9 @@ def table_of(rows: int, separation: float, seed: int = 0, groups: int = 50, spli
             "agreement": 10.0,
         }
     )
+
+
+FEATURES_OF_TABLE = ["similarity", "margin", "agreement", "shortfall"]
 
 
 def test_separable_evidence_gives_high_and_low_probabilities():
@@ -290,32 +273,43 @@ def test_the_threshold_refuses_every_question_that_the_risk_allows():
 
 def test_a_model_that_was_saved_gives_the_probabilities_of_scikit_learn(tmp_path):
     table = table_of(200, separation=1.5)
-    answerable, model = table.answerable.to_numpy(), fit_answerability(table, 0.05)
+    model = fit_answerability(table, 0.05)
     model.save(tmp_path)
     loaded = Answerability.load(tmp_path)
     assert loaded == model
-    usual = np.quantile(table.similarity[answerable], 0.1)
-    shortfall = np.maximum(usual - table.similarity, 0)
-    scaled = StandardScaler().fit_transform(table[["similarity", "margin", "agreement"]].assign(shortfall=shortfall))
-    expected = LogisticRegression(max_iter=1000).fit(scaled, answerable).predict_proba(scaled)[:, 1]
+    usual = table.similarity[table.answerable].quantile(0.1)
+    assert model.features == FEATURES_OF_TABLE and model.usual_similarity == usual
+    scaled = StandardScaler().fit_transform(with_shortfall(table, usual)[FEATURES_OF_TABLE])
+    expected = LogisticRegression(max_iter=1000).fit(scaled, table.answerable).predict_proba(scaled)[:, 1]
     assert loaded.probabilities(table) == pytest.approx(expected, abs=1e-12)
 
 
-NUMBERS = {"means": [0.0], "scales": [1.0], "intercept": 0.0, "usual_similarity": 0.0, "refuse_below": 0.0}
-DAMAGED = [
-    "",
-    "{",
-    "[]",
-    "null",
-    "{}",
-    '{"features": ["margin"]}',
-    json.dumps(NUMBERS | {"features": ["unknown"], "weights": [1.0]}),
-    json.dumps(NUMBERS | {"features": ["margin"], "weights": []}),
-    json.dumps(NUMBERS | {"features": ["margin"], "weights": [float("nan")]}),
-]
+NUMBERS = {
+    "features": ["margin"],
+    "means": [0.0],
+    "scales": [1.0],
+    "weights": [1.0],
+    "intercept": 0.0,
+    "usual_similarity": 0.0,
+    "refuse_below": 0.0,
+}
+"""A model that is not damaged."""
 
 
-@pytest.mark.parametrize("text", DAMAGED)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "{}",
+        '{"features": ["similarity"]}',
+        json.dumps(NUMBERS | {"features": ["x"]}),
+        json.dumps(NUMBERS | {"weights": []}),
+        json.dumps({name: value for name, value in NUMBERS.items() if name != "usual_similarity"}),
+    ],
+)
 def test_a_damaged_model_is_named_in_one_line(tmp_path, text):
     (tmp_path / MODEL_FILE).write_text(text)
     with pytest.raises(InputError, match=r"answerability\.json is damaged: run ") as error:
@@ -342,34 +336,14 @@ def test_the_probabilities_of_a_group_do_not_know_its_labels(groups):
     assert not np.allclose(model.probabilities(table)[mine], before.probability[mine], atol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["layperson", "typos"])
-def test_a_group_is_held_out_of_all_query_sets_at_once(name):
-    """The labels of a group's own questions are exchanged. Its other questions keep their probabilities."""
+def test_a_group_is_held_out_of_all_query_sets_at_once():
+    """A group that is asked in two query sets stays in one part, whatever the labels of its other questions are."""
     own = table_of(60, separation=1, groups=6)
-    both = pd.concat([own, own.assign(query_set=name, margin=own.margin + 0.1)], ignore_index=True)
+    both = pd.concat([own, own.assign(query_set="layperson", margin=own.margin + 0.1)], ignore_index=True)
     before, _ = with_probabilities(both, 0.05)
-    mine, asked_own = (both.group == both.group[0]).to_numpy(), (both.query_set == "own").to_numpy()
-    after, _ = with_probabilities(both.assign(answerable=both.answerable ^ (mine & asked_own)), 0.05)
+    mine, other = (both.group == both.group[0]).to_numpy(), (both.query_set == "layperson").to_numpy()
+    after, _ = with_probabilities(both.assign(answerable=both.answerable ^ (mine & other)), 0.05)
     assert after.probability[mine].to_numpy() == pytest.approx(before.probability[mine].to_numpy(), abs=1e-12)
-    assert not np.allclose(after.probability[~mine], before.probability[~mine], atol=1e-9)
-
-
-def test_perturbed_questions_do_not_change_the_model():
-    own, typed = table_of(60, separation=1), table_of(60, separation=-9, seed=1).assign(query_set="typos")
-    before, model = with_probabilities(own, 0.05)
-    after, same = with_probabilities(pd.concat([own, typed], ignore_index=True), 0.05)
-    assert same == model and after.probability.notna().all()
-
-
-def test_the_shortfall_is_below_the_similarity_that_most_answerable_questions_reach():
-    """Of 11 answerable questions, the tenth part has a similarity below 0.2."""
-    similarity = [*np.arange(1, 12) / 10, *np.arange(11) / 20]
-    table = pd.DataFrame({"similarity": similarity, "answerable": [True] * 11 + [False] * 11})
-    model = fit_answerability(table, 0.05)
-    assert model.usual_similarity == pytest.approx(0.2) and model.features == ["similarity", "shortfall"]
-    found = with_shortfall(table, model.usual_similarity).shortfall
-    assert found[:11].tolist() == pytest.approx([0.1] + [0] * 10)
-    assert found[11:].tolist() == pytest.approx([0.2, 0.15, 0.1, 0.05] + [0] * 7)
 
 
 def test_test_questions_do_not_change_the_model():
@@ -379,6 +353,42 @@ def test_test_questions_do_not_change_the_model():
     assert same == model
     assert after.probability[: len(table)].tolist() == before.probability.tolist()
     assert after.probability[len(table) :].tolist() == model.probabilities(wild).tolist()
+
+
+def test_perturbed_questions_do_not_change_the_model():
+    """Their evidence contradicts that of the others. They have the probabilities of models without their groups."""
+    own = table_of(120, separation=2)
+    wild = own.assign(query_set="typos", similarity=-20 * own.answerable - own.similarity)
+    before, model = with_probabilities(own, 0.05)
+    after, same = with_probabilities(pd.concat([own, wild], ignore_index=True), 0.05)
+    assert same == model
+    assert after.probability[: len(own)].to_numpy() == pytest.approx(before.probability.to_numpy(), abs=1e-12)
+    typed = after.probability[len(own) :].to_numpy()
+    assert not np.allclose(typed, model.probabilities(wild), atol=1e-6)
+    assert typed == pytest.approx(model.probabilities(wild), abs=0.3)
+    other, _ = with_probabilities(pd.concat([own, wild.assign(query_set="layperson")], ignore_index=True), 0.05)
+    assert not np.allclose(other.probability[: len(own)], before.probability, atol=0.01)  # those of laypersons do
+
+
+def test_shortfall():
+    table = with_shortfall(pd.DataFrame({"similarity": [0.5, 0.7, 0.9, -0.1], "margin": 0.0}), usual=0.7)
+    assert table.shortfall.tolist() == pytest.approx([0.2, 0, 0, 0.8]) and list(table)[:2] == ["similarity", "margin"]
+
+
+@pytest.mark.parametrize("nearer", [0.04, -0.04])
+def test_a_question_off_the_topics_has_a_lower_probability_than_any_near_one(nearer):
+    """Also where the near questions without an answer are nearer than those with one.
+
+    Then a higher similarity lowers the probability of near questions, but not of far ones.
+    """
+    near, far = np.linspace(0.6, 0.8, 60), np.linspace(0, 0.3, 30)
+    table = pd.DataFrame({"similarity": np.concatenate([near + nearer, near, far])})
+    model = fit_answerability(table.assign(answerable=np.arange(150) < 60), 0.05)
+    probability = model.probabilities(table)
+    similarity, shortfall = model.weights
+    assert np.sign(similarity) == np.sign(nearer) and shortfall < 0
+    assert probability[120:].max() < probability[:120].min()
+    assert (np.diff(probability[120:]) > 0).all() and model.refuses(float(probability[120:].max()))
 
 
 def test_validation_questions_of_one_group_are_not_held_out():
@@ -400,8 +410,8 @@ def test_evidence_that_never_differs_has_no_weight():
 def searcher() -> Searcher:
     """A search over four answers that refuses below a cosine similarity of 0.9; each question is encoded as ASKED."""
     cards = pd.DataFrame({"card_id": list("abcd"), "question": "?", "answer": ANSWERS, "source": "tiny"})
-    numbers = {"features": ["similarity"], "means": [0.9], "scales": [1.0], "weights": [10.0], "intercept": 0.0}
-    model = Answerability(**numbers, usual_similarity=0.0, refuse_below=0.5)
+    numbers = NUMBERS | {"features": ["similarity"], "means": [0.9], "weights": [10.0], "refuse_below": 0.5}
+    model = Answerability(**numbers)
     heard, far = [], unit(np.array([[0.85, -0.55]]))
 
     def encoder(questions):
@@ -434,3 +444,21 @@ def test_a_question_without_letters_is_searched_and_an_empty_one_is_refused(sear
     assert searcher.find("?!").probability > 0
     with pytest.raises(InputError, match="the question is empty"):
         searcher.find(" \n ")
+
+
+def test_a_search_of_the_questions_ranks_by_them_and_the_probability_is_that_of_the_answers(searcher):
+    """The question of the last card is the asked one. Its answer is the least similar of all."""
+    ids, tokens = np.array(list("abcd")), np.ones(4, dtype=np.int32)
+    questions = unit(np.array([[0, -1], [0, -1], [0, -1], [0.85, -0.55]]))
+    deck = pd.DataFrame({"card_id": ids, "question": ["p?", "q?", "r?", "far"], "concept": ""})
+    field = QuestionField(deck, deck, Vectors(ids, VECTORS, tokens, ids, questions, tokens, max_tokens=8))
+    cards = pd.DataFrame({"card_id": ids, "question": deck.question, "answer": ANSWERS, "source": "tiny"})
+    served = HYBRID.model_copy(update={"questions": True})
+    both = Searcher(cards, retriever_of(ANSWERS, VECTORS), searcher._encoder, served, searcher.answerability, field)
+    alone, found = searcher.find("far", k=4), both.find("far", k=4)
+    assert [hit.card_id for hit in alone.hits] == ["a", "b", "c", "d"]
+    assert [hit.card_id for hit in found.hits] == ["d", "a", "b", "c"]
+    assert found.probability == alone.probability and found.refused == alone.refused
+    first = found.hits[0]
+    assert first.score == first.scores[WITH_QUESTIONS] and first.scores["hnsw"] < 0
+    assert WITH_QUESTIONS not in alone.hits[0].scores

@@ -8,7 +8,7 @@ from search_material import random_units
 from medcards import InputError
 from medcards.base.files import read_json, sha256_of, write_json
 from medcards.base.stats import Bootstrap
-from medcards.search.exact import exact_search
+from medcards.search.exact import QUERY_BLOCK, exact_search, nearest
 from medcards.search.index import HnswIndex, recall_per_query
 from medcards.search.index_grid import (
     IndexParams,
@@ -39,6 +39,32 @@ def test_exact_search():
     assert scores[0].tolist() == pytest.approx([1, 1, 0.6])
     assert exact_search(corpus[:1], corpus, k=1)[0].tolist() == [[0]]  # a tie at the cut
     assert exact_search(corpus, corpus, k=99)[0].shape == (4, 4)
+
+
+def test_exact_search_does_not_find_hidden_rows():
+    """The similarities to the first query are 0.8, 1, 0.6 and 0. Where all rows are hidden, nothing is found."""
+    rows = np.array([[0.8, 0.6], [1, 0], [0.6, 0.8], [0, 1]], dtype=np.float32)
+    asked = np.array([[1, 0], [1, 0], [0, 1], [1, 0]], dtype=np.float32)
+    found, similarity = exact_search(asked, rows, 3, [{1}, {0, 1, 2, 3}, {0, 1}, set()])
+    assert found.tolist() == [[0, 2, 3], [-1, -1, -1], [3, 2, -1], [1, 0, 2]]
+    nothing = [np.nan] * 3
+    expected = np.array([[0.8, 0.6, 0], nothing, [1, 0.8, np.nan], [1, 0.8, 0.6]])
+    assert similarity == pytest.approx(expected, nan_ok=True)
+
+
+def test_exact_search_hides_the_rows_of_each_query_in_every_block(vectors):
+    """There are more queries than a block has. Each one hides itself."""
+    queries = np.vstack([vectors, vectors])[: QUERY_BLOCK + 40]
+    hidden = [{place % len(vectors)} for place in range(len(queries))]
+    found, _ = exact_search(queries, vectors, 5, hidden)
+    similarity = queries @ vectors.T
+    similarity[np.arange(len(queries)), [row for rows in hidden for row in rows]] = -2
+    assert found.tolist() == np.argsort(-similarity, axis=1, kind="stable")[:, :5].tolist()
+
+
+def test_the_nearest_rows_leave_the_scores_as_they_are():
+    scores = np.array([[1.0, 3.0, 2.0]])
+    assert nearest(scores, 2, [{1}])[0].tolist() == [[2, 0]] and scores.tolist() == [[1, 3, 2]]
 
 
 def test_recall_per_query():

@@ -99,3 +99,24 @@ def test_a_query_set_without_questions_has_no_vectors():
     known = Vectors(None, None, None, np.array(["c0"]), random_units(1, 4), None, max_tokens=8)
     empty = QuerySet("train", "own", deck()[:0], [], [])
     assert empty.spelled(Spelling([])).vectors(known, None).shape == (0, 4)
+
+
+def test_the_topic_of_a_question_is_the_tenth_of_the_answers_that_is_nearest_to_a_relevant_one():
+    """20 answers on a circle: two of them are a tenth. The degrees are those of each answer."""
+    degrees = np.array([0, 1, 3, *range(100, 117)])
+    radians = np.radians(degrees)
+    units = np.stack([np.cos(radians), np.sin(radians)], axis=1).astype(np.float32)
+    ids, tokens = np.array([f"c{number}" for number in range(20)]), np.ones(20, dtype=np.int32)
+    vectors = Vectors(ids, units, tokens, ids, units, tokens, max_tokens=8)
+    cards = deck()[:4]
+    relevant = [{"c0"}, {"c2"}, {"c0", "c2"}, {"c0", "c3", "c19"}]
+    queries = QuerySet("train", "own", cards, cards.question.tolist(), relevant)
+    # A relevant answer is nearest to itself. The last two questions have as many relevant answers as a tenth, or more.
+    assert queries.topic_rows(vectors) == [{0, 1}, {1, 2}, {0, 2}, {0, 3, 19}]
+
+
+def test_the_topic_in_a_tiny_deck_is_one_answer():
+    units, ids, tokens = random_units(3, 4), np.array(["c0", "c1", "c2"]), np.ones(3, dtype=np.int32)
+    cards = deck()[:3]
+    queries = QuerySet("train", "own", cards, cards.question.tolist(), [{name} for name in ids])
+    assert queries.topic_rows(Vectors(ids, units, tokens, ids, units, tokens, 8)) == [{0}, {1}, {2}]

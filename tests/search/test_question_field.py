@@ -1,96 +1,233 @@
-"""Search in the questions of the cards beside their answers, and answers that a search must not find."""
+"""Search in the questions of the cards: their similarities, the rankings by them, and whether they are searched."""
 
 import numpy as np
 import pandas as pd
 import pytest
-from search_material import random_units
+from search_material import deck, random_units, unit
 
-from medcards.search.bm25 import Bm25
-from medcards.search.exact import exact_search
+from medcards.deck.cards import corpus
+from medcards.deck.relevance import answer_rows
 from medcards.search.index import HnswIndex
 from medcards.search.query_sets import QuerySet
-from medcards.search.question_field import QuestionField
-from medcards.search.ranked_sets import RankedSet
+from medcards.search.question_field import ASKED_BLOCK, QuestionField
+from medcards.search.ranked_sets import RankedSet, rank_set
 from medcards.search.serving import questions_help
 from medcards.search.systems import WITH_QUESTIONS, Retriever, Served
 from medcards.search.vectors import Vectors
 
 CARDS = pd.DataFrame(
     {
-        "card_id": ["a", "b", "lay", "none"],
-        "question": ["What is gout?", "What is asthma?", "Why does my toe hurt?", "Other?"],
-        "concept": ["g", "s", "g", "absent"],
+        "card_id": ["gout", "asthma", "toe", "toe2", "orphan"],
+        "question": ["What is gout?", "What is asthma?", "Why does my toe hurt?", "WHY does my toe hurt", "What else?"],
+        "concept": ["g", "s", "g", "s", "x"],
+        "group": list("12345"),
+        "query_set": ["own", "own", "layperson", "layperson", "layperson"],
     }
 )
-ANSWER_UNITS = np.eye(4, dtype=np.float32)[:2]
-QUESTION_UNITS = np.array([[0, 0, 1, 0], [0, 0.6, 0, 0.8], [0, 0, 0, 1], [0.8, 0.6, 0, 0]], dtype=np.float32)
+"""The third and the fourth card ask in equal words for two concepts. The corpus has no answer to the last one."""
+GOUT_ANSWER, ASTHMA_ANSWER, GOUT, ASTHMA, TOE, ORPHAN = np.eye(6, dtype=np.float32)
+"""Their vectors. Each text is orthogonal to all others, except for the toe, which is asked twice."""
+IDS, TOKENS = CARDS.card_id.to_numpy(dtype=np.str_), np.ones(5, dtype=np.int32)
+VECTORS = Vectors(
+    IDS[:2],
+    np.array([GOUT_ANSWER, ASTHMA_ANSWER]),
+    TOKENS[:2],
+    IDS,
+    np.array([GOUT, ASTHMA, TOE, TOE, ORPHAN]),
+    TOKENS,
+    max_tokens=8,
+)
+FIELD = QuestionField(CARDS, corpus(CARDS), VECTORS)
 
 
-@pytest.fixture(scope="module")
-def field() -> QuestionField:
-    """Two answers, three questions that ask for them, and one that asks for no answer of the corpus."""
-    names = CARDS.card_id.to_numpy(dtype=np.str_)
-    vectors = Vectors(names[:2], ANSWER_UNITS, None, names, QUESTION_UNITS, None, max_tokens=8)
-    return QuestionField(CARDS, CARDS[:2], vectors)
-
-
-def test_an_answer_is_as_similar_as_itself_or_the_nearest_of_its_questions(field):
-    asked = np.array([[0, 0, 0, 1], [0.6, 0.8, 0, 0], [0, 0, -1, 0]], dtype=np.float32)
-    # The layperson question asks for the first answer. The last question of the deck asks for none.
-    expected = np.array([[1, 0.8], [0.6, 0.8], [0, 0]])
-    assert field.similarities(asked) == pytest.approx(expected, abs=1e-6)
-
-
-def test_a_question_that_is_measured_does_not_find_itself(field):
-    asked = QUESTION_UNITS[2:3]
-    assert field.similarities(asked)[0, 0] == 1
-    queries = QuerySet("test", "layperson", CARDS[2:3], ["why does my toe hurt"], [{"a"}])
-    assert field.measured(queries, asked)[0].tolist() == pytest.approx([0, 0.8])
-
-
-def test_a_search_finds_no_hidden_answer():
-    vectors, asked = random_units(9, 4), random_units(12, 4)[9:]
-    hidden = [{0, 4}, set(), set(range(9))]
-    rows, similarities = exact_search(asked, vectors, 9, hidden)
-    whole = exact_search(asked, vectors, 9)
-    assert rows[0].tolist() == [row for row in whole[0][0].tolist() if row not in hidden[0]] + [-1, -1]
-    assert np.isnan(similarities[0, 7:]).all() and np.isfinite(similarities[0, :7]).all()
-    assert rows[1].tolist() == whole[0][1].tolist() and (rows[2] == -1).all()
-    bm25 = Bm25(["gout", "gout gout", "asthma"])
-    assert bm25.search(["gout", "gout", "asthma"], 3, [set(), {1}, {2}])[0][:, 0].tolist() == [1, 0, -1]
-    assert bm25.search(["gout"], 3)[0].tolist() == [[1, 0, -1]]  # a search leaves no trace in the index
-
-
-@pytest.mark.parametrize("system", ["hybrid", "hybrid_rerank"])
-def test_ranking_with_the_similarities_of_the_answers_is_the_served_ranking(system):
-    vectors, asked = random_units(40, 6), random_units(45, 6)[40:]
-    texts, questions = [f"answer {number}" for number in range(40)], [f"answer {number}?" for number in range(5)]
-    index = HnswIndex.build(vectors, m=16, ef_construction=100, seed=1)
-    retriever = Retriever(texts, vectors, index, lambda pairs: [float(answer[-1]) for _, answer in pairs])
-    weights = {"bm25_weight": 0.4, "rerank_weights": [0.5, 0.2, 0.3]}
-    served = Served(system=system, candidates=8, spelling=False, questions=True, **weights)
-    similarities = asked @ vectors.T
-    rows = retriever.rank_with_questions(questions, similarities, served)[0]
-    assert np.array_equal(rows, retriever.rank(questions, asked, served, [system])[system][0])
-    hidden = [{0, 1}, {5}, set(), set(range(39)), set(range(40))]
-    rows = retriever.rank_with_questions(questions, similarities, served, hidden)[0]
-    assert np.array_equal(rows, retriever.rank_without(questions, asked, served, hidden)[system][0])
-    assert np.isfinite(similarities).all()  # what is hidden is hidden in a copy
+def test_answer_rows_are_those_of_the_card_or_of_its_concept():
+    assert answer_rows(CARDS, corpus(CARDS)).tolist()[:4] == [0, 1, 0, 1]
+    assert answer_rows(CARDS, corpus(CARDS)).isna().tolist() == [False] * 4 + [True]
+    twice = pd.concat([CARDS[:2], CARDS[:1].assign(card_id="gout2"), CARDS[2:3]])  # two own cards of one concept
+    assert answer_rows(twice, corpus(twice)).tolist() == [0, 1, 2, 0]
+    without = CARDS[:2].assign(concept="")  # as in a deck from a file: cards without a concept are not one concept
+    assert answer_rows(without, without).tolist() == [0, 1]
+    assert answer_rows(without.assign(card_id=["p", "q"]), without).isna().all()
 
 
 @pytest.mark.parametrize(
-    ("name", "split", "helps"),
-    [("layperson", "validation", True), ("own", "validation", False), ("layperson", "test", False)],
+    ("asked", "similarities"),
+    [
+        (GOUT_ANSWER, [1, 0]),
+        (GOUT, [1, 0]),
+        (ASTHMA, [0, 1]),
+        (TOE, [1, 1]),
+        (ORPHAN, [0, 0]),
+        (0.6 * GOUT + 0.8 * ASTHMA_ANSWER, [0.6, 0.8]),
+        (0.6 * TOE + 0.8 * ASTHMA_ANSWER, [0.6, 0.8]),
+        (-GOUT_ANSWER, [0, 0]),  # the questions are nearer than the answer
+    ],
 )
-def test_validation_questions_in_other_words_choose_whether_questions_are_searched(name, split, helps):
-    served = Served(
-        system="hybrid", bm25_weight=0.0, rerank_weights=[1.0, 0, 0], candidates=2, spelling=False, questions=False
+def test_an_answer_is_as_similar_as_itself_or_a_question_that_asks_for_it(asked, similarities):
+    assert FIELD.similarities(asked[None])[0] == pytest.approx(similarities)
+
+
+def test_the_asked_text_is_left_out_wherever_it_stands():
+    """Each question leaves out its own text only. A text that the deck lacks leaves out nothing."""
+    asked = np.array([TOE, TOE, GOUT, GOUT])
+    left_out = ["why does my toe hurt", "what is gout", "what is gout", "absent"]
+    assert FIELD.similarities(asked, left_out).tolist() == [[0, 0], [1, 1], [0, 0], [1, 0]]
+    layperson = CARDS[2:4]
+    queries = QuerySet("validation", "layperson", layperson, layperson.question.tolist(), [{"gout"}, {"asthma"}])
+    assert FIELD.measured(queries, np.array([TOE, TOE])).tolist() == [[0, 0], [0, 0]]
+    # What is left out is the text of the card, however its spelling was corrected.
+    corrected = QuerySet("validation", "layperson", layperson, ["Why does my tooth hurt?"] * 2, queries.relevant)
+    assert FIELD.measured(corrected, np.array([TOE, TOE])).tolist() == [[0, 0], [0, 0]]
+
+
+def test_an_answer_whose_questions_are_all_left_out_keeps_its_own_similarity():
+    asked = unit(np.array([-GOUT_ANSWER + 0.5 * ASTHMA_ANSWER]))
+    alone = CARDS[:2]
+    field = QuestionField(alone, alone, Vectors(IDS[:2], VECTORS.answers, TOKENS, IDS, VECTORS.questions, TOKENS, 8))
+    found = field.similarities(asked, ["what is gout"])
+    assert found[0] == pytest.approx([asked[0, 0], asked[0, 1]])
+
+
+def random_deck() -> tuple[pd.DataFrame, Vectors]:
+    """60 cards, of which two are layperson questions, with random vectors."""
+    cards = deck()
+    units, ids, tokens = random_units(118, 6), cards.card_id.to_numpy(dtype=np.str_), np.ones(60, dtype=np.int32)
+    return cards, Vectors(ids[:58], units[:58], tokens[:58], ids, units[58:], tokens, 8)
+
+
+def test_similarities_are_the_largest_of_the_answer_and_of_its_questions():
+    """For more questions than a block has, compared with one maximum per answer. None is below that of the answer."""
+    cards, vectors = random_deck()
+    cards = cards.sample(frac=1, random_state=0)
+    asked = unit(np.random.default_rng(1).normal(size=(ASKED_BLOCK + 6, 6)))
+    found = QuestionField(cards, corpus(deck()), vectors).similarities(asked)
+    alone = asked @ vectors.answers.T
+    expected = np.maximum(alone, asked @ vectors.questions[:58].T)
+    for layperson, answer in ((58, 0), (59, 1)):
+        expected[:, answer] = np.maximum(expected[:, answer], asked @ vectors.questions[layperson])
+    assert found == pytest.approx(expected, abs=1e-6) and (found >= alone).all() and (found > alone).any()
+
+
+WEIGHTS = {"bm25_weight": 0.3, "rerank_weights": [0.5, 0.2, 0.3], "spelling": False, "questions": False}
+SERVED = [Served(system=system, candidates=5, **WEIGHTS) for system in ("hybrid", "hybrid_rerank")]
+
+
+def retriever_of(cards: pd.DataFrame, vectors: Vectors) -> Retriever:
+    """A search over the deck, whose cross-encoder scores an answer by its letters."""
+    index = HnswIndex.build(vectors.answers, m=16, ef_construction=100, seed=1)
+
+    def scorer(pairs):
+        return [float(sum(map(ord, answer)) % 7) for _, answer in pairs]
+
+    return Retriever(corpus(cards).answer.tolist(), vectors.answers, index, scorer)
+
+
+@pytest.mark.parametrize("served", SERVED, ids=["hybrid", "hybrid_rerank"])
+def test_the_answers_own_similarities_give_the_ranking_of_the_served_system(served):
+    cards, vectors = random_deck()
+    retriever, asked, texts = retriever_of(cards, vectors), random_units(12, 6), cards.question[:12].tolist()
+    similarities = asked @ vectors.answers.T
+    before = similarities.copy()
+    rows, scores = retriever.rank_with_questions(texts, similarities, served)
+    expected, expected_scores = retriever.rank(texts, asked, served, [served.system])[served.system]
+    assert rows.tolist() == expected.tolist() and scores == pytest.approx(expected_scores, abs=1e-5, nan_ok=True)
+    hidden = [set(range(place, 58, 2)) for place in range(12)]
+    rows, _ = retriever.rank_with_questions(texts, similarities, served, hidden)
+    without, _ = retriever.rank_without(texts, asked, served, hidden)[served.system]
+    assert rows.tolist() == without.tolist() and (similarities == before).all()
+
+
+@pytest.mark.parametrize("served", SERVED, ids=["hybrid", "hybrid_rerank"])
+def test_a_ranking_with_questions_does_not_find_hidden_answers(served):
+    """The similarities to the first answers are highest. Few answers are left, and none to the last question."""
+    cards, vectors = random_deck()
+    retriever, texts = retriever_of(cards, vectors), cards.question[:3].tolist()
+    similarities = np.tile(np.linspace(1, -1, 58, dtype=np.float32), (3, 1))
+    hidden = [{0, 1, 2}, set(range(55)), set(range(58))]
+    rows, _ = retriever.rank_with_questions(texts, similarities, served, hidden)
+    assert [len(set(found) - {-1}) for found in rows.tolist()] == [50, 3, 0]
+    assert not any(set(found) & lacking for found, lacking in zip(rows.tolist(), hidden, strict=True))
+    assert set(rows[1, :3].tolist()) == {55, 56, 57}
+
+
+def test_a_deck_with_fewer_answers_than_a_ranking_is_ranked_with_questions():
+    retriever = Retriever(["gout", "asthma"], VECTORS.answers, HnswIndex.build(VECTORS.answers, 8, 50, seed=1))
+    served = SERVED[0].model_copy(update={"bm25_weight": 0.0})
+    rows, scores = retriever.rank_with_questions(["toe?"], np.array([[0.2, 0.2]], dtype=np.float32), served)
+    assert rows[0, :3].tolist() == [0, 1, -1]  # of equal similarities the first answer comes first
+    assert scores[0, 0] > scores[0, 1] and np.isnan(scores[0, 2])
+
+
+@pytest.mark.parametrize("served", SERVED, ids=["hybrid", "hybrid_rerank"])
+@pytest.mark.parametrize("name", ["own", "typos", "layperson"])
+def test_questions_in_other_words_search_the_questions_of_the_cards_too(served, name):
+    """Two layperson questions find the first answer, each by the other one. A third one leaves itself out."""
+    cards, vectors = random_deck()
+    cards.loc[59, "concept"] = "t0"  # as that of the card before it, and of the first one
+    vectors.questions[59] = vectors.questions[58]
+    asking, asked, retriever = cards[57:].assign(group="g"), vectors.questions[57:], retriever_of(cards, vectors)
+    queries = QuerySet("validation", name, asking, asking.question.tolist(), [{"c57"}, {"c0"}, {"c0"}])
+    field = QuestionField(cards, corpus(cards), vectors)
+    ranked = rank_set(queries, asked, retriever, served, vectors, field)
+    searched = {WITH_QUESTIONS} if name == "layperson" else set()
+    assert set(ranked.hidden) == {served.system} | searched
+    assert set(ranked.found) & {WITH_QUESTIONS} == searched and "cross_encoder" not in ranked.found
+    table = ranked.table(vectors.answer_ids)
+    assert set(table.system[table.hidden]) == set(ranked.hidden)
+    assert set(table.system[~table.hidden]) == set(ranked.found)
+    relevant = table["query"].map({"c57": "c57", "c58": "c0", "c59": "c0"}) == table.answer
+    assert not relevant[table.hidden].any() and relevant[~table.hidden].any()
+    if searched:
+        similarities = field.measured(queries, asked)
+        assert similarities[0, 57] < 0.9 and similarities[1:, 0] == pytest.approx([1, 1])
+        expected, _ = retriever.rank_with_questions(queries.questions, similarities, served)
+        assert ranked.found[WITH_QUESTIONS][0].tolist() == expected.tolist()
+        assert ranked.found[served.system][0].tolist() != expected.tolist()
+
+
+@pytest.mark.parametrize("served", SERVED, ids=["hybrid", "hybrid_rerank"])
+def test_a_deck_without_a_topic_has_less_similar_answers_than_the_other_decks(served):
+    """A tenth of 58 answers are 6. The evidence of the cards' questions does not change it."""
+    cards, vectors = random_deck()
+    asking, retriever = cards[:12].assign(group="g"), retriever_of(cards, vectors)
+    queries = QuerySet("validation", "layperson", asking, asking.question.tolist(), [{one} for one in asking.card_id])
+    asked = unit(vectors.answers[:12] + 0.1 * vectors.questions[:12])  # near to the right answer
+    field = QuestionField(cards, corpus(cards), vectors)
+    table = rank_set(queries, asked, retriever, served, vectors, field).evidence
+    whole, hidden, off_topic = (
+        table.similarity[table.deck == deck].to_numpy() for deck in ("whole", "hidden", "off_topic")
     )
-    queries, ids = QuerySet(split, name, CARDS[:1], ["?"], [{"a"}]), np.array(["a", "b"])
-    right, wrong = (np.array([[0, 1]]), None), (np.array([[1, 0]]), None)
-    ranked = RankedSet(queries, {"hybrid": wrong, WITH_QUESTIONS: right}, {}, None)
-    assert questions_help([ranked], served, ids) is helps
-    for first in (right, wrong):  # an equal ranking is no help, and neither is a worse one
-        ranked = RankedSet(queries, {"hybrid": right, WITH_QUESTIONS: first}, {}, None)
-        assert questions_help([ranked], served, ids) is False
-    assert questions_help([], served, ids) is False
+    assert (whole > hidden).all() and (hidden >= off_topic).all() and (hidden > off_topic).mean() > 0.5
+    nearest = -np.sort(-asked @ vectors.answers.T, axis=1)
+    assert whole == pytest.approx(nearest[:, 0], abs=1e-6) and hidden == pytest.approx(nearest[:, 1], abs=1e-6)
+
+
+RIGHT, WRONG = [0, 1], [1, 0]
+"""Rankings of two answers, of which the first one is relevant. Their reciprocal ranks are 1 and 1/2."""
+
+
+def ranked_as(plain: list, with_questions: list, split: str = "validation", name: str = "layperson") -> RankedSet:
+    """A query set with the rankings of each question."""
+    cards = pd.DataFrame({"card_id": [str(number) for number in range(len(plain))]})
+    queries = QuerySet(split, name, cards, ["?"] * len(plain), [{"gout"}] * len(plain))
+    found = {"hybrid": plain, WITH_QUESTIONS: with_questions}
+    return RankedSet(queries, {system: (np.array(rows), None) for system, rows in found.items()}, {}, pd.DataFrame())
+
+
+@pytest.mark.parametrize(
+    ("sets", "help"),
+    [
+        ([], False),
+        ([ranked_as([WRONG], [RIGHT])], True),
+        ([ranked_as([RIGHT], [WRONG])], False),
+        ([ranked_as([WRONG, RIGHT], [RIGHT, WRONG])], False),  # equal
+        ([ranked_as([WRONG, RIGHT, WRONG], [RIGHT, WRONG, RIGHT])], True),
+        ([ranked_as([WRONG], [RIGHT], split="test")], False),
+        ([ranked_as([RIGHT], [WRONG], split="test"), ranked_as([WRONG], [RIGHT])], True),
+        ([ranked_as([WRONG], [RIGHT], name="own")], False),
+        ([ranked_as([WRONG], [RIGHT], name="typos")], False),
+        ([ranked_as([WRONG], [RIGHT]), ranked_as([RIGHT, RIGHT], [WRONG, WRONG], name="short")], False),
+    ],
+)
+def test_questions_are_searched_where_they_help_validation_questions_in_other_words(sets, help):
+    assert questions_help(sets, SERVED[0], VECTORS.answer_ids) is help

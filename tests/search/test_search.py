@@ -43,6 +43,15 @@ def test_bm25_does_not_fill_up_with_answers_that_share_no_word():
     assert Bm25(ANSWERS).scores(["gout"], np.array([[1, 0]]))[0].tolist() == pytest.approx([scores[0, 0], 0])
 
 
+def test_bm25_does_not_find_hidden_answers():
+    """Each question is the same. The shorter of two answers with the word has the higher score."""
+    bm25 = Bm25(["gout of the toe and knee", "gout", "asthma"])
+    rows, scores = bm25.search(["gout"] * 4, hidden=[set(), {1}, {0, 1}, {0, 1, 2}])
+    assert rows.tolist() == [[1, 0, -1], [0, -1, -1], [-1, -1, -1], [-1, -1, -1]]
+    assert scores[1, 0] == scores[0, 1] and np.isnan(scores[rows < 0]).all()
+    assert bm25.search(["gout"])[0].tolist() == [[1, 0, -1]]  # what one search hides, the next one finds
+
+
 def test_bm25_over_answers_without_a_word():
     """A word of one character is no stem."""
     rows, scores = Bm25(["A", "B", "C"]).search(["A", "gout"], depth=2)
@@ -171,9 +180,8 @@ def test_the_served_system_ranks_every_query_set(system):
     retriever = Retriever(
         [f"answer {number}" for number in range(20)], vectors, index, lambda pairs: [0.0] * len(pairs)
     )
-    served = Served(
-        system=system, bm25_weight=0.5, rerank_weights=[0.6, 0.0, 0.4], candidates=5, spelling=False, questions=False
-    )
+    weights = {"bm25_weight": 0.5, "rerank_weights": [0.6, 0.0, 0.4]}
+    served = Served(system=system, candidates=5, spelling=False, questions=False, **weights)
     cards = pd.DataFrame({"card_id": ["a"]})
     plain = {"bm25", "dense_exact", "hnsw", "hybrid"}
     for name, reranked in (("own", {"hnsw_rerank", "hybrid_rerank"}), ("typos", {system}), ("layperson", {system})):
@@ -200,6 +208,7 @@ def test_ranking_pairs_compare_what_may_be_served_with_every_baseline():
         ("hybrid", "bm25"),
         ("hybrid_rerank", "bm25"),
     ]
+    assert ("with_questions", "hybrid") in ranking_pairs(["dense_exact", "hybrid", "with_questions"])
     adapted = ranking_pairs(["bm25", "dense_before", "hybrid_before", "dense_exact", "hybrid", "hybrid_rerank"])
     baselines = ("bm25", "dense_before", "hybrid_before")
     assert {(system, name) for system in ("hybrid", "hybrid_rerank") for name in baselines} <= set(adapted)
