@@ -218,7 +218,7 @@ class Asker:
         read = [card_text(hit.question, hit.answer) for hit in hits]
         cited, words = None, ""
         for text in stream_answer(
-            model, tokenizer, question, system_prompt, read, max_new_tokens, without_adapter=base and self.tuned
+            model, tokenizer, question, system_prompt, read, max_new_tokens, base and self.tuned, citing=bool(read)
         ):
             number, words = split_citation(text, len(read))
             cited = hits[number - 1] if number else None

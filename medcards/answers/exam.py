@@ -172,6 +172,7 @@ class Exam:
         read: list[list[str]] | None = None,
         tuned: bool = True,
         examples: list[list[tuple[str, str]]] | None = None,
+        citing: bool = False,
     ) -> Answers:
         """The language model's answers, and the likelihood of the reference answers under it.
 
@@ -183,6 +184,7 @@ class Exam:
         read : the texts that the model reads before each question.
         tuned : whether the tuned model is asked, or the base model.
         examples : the questions and answers that stand before each question as earlier turns.
+        citing : whether every answer has to begin with the number of a text that was read.
         """
         from medcards.llm.generation import generate
         from medcards.llm.loading import load_tokenizer
@@ -199,6 +201,7 @@ class Exam:
             examples=examples,
             references=self.questions.answer.tolist(),
             kept=self.kept(tuned),
+            citing=citing,
         )
         if examples:
             return Answers.of_model(made, [[card_text(*card) for card in cards] for cards in examples])

@@ -49,7 +49,7 @@ def open_book_scores(rows: pd.DataFrame, cards: pd.DataFrame, refused: pd.Series
     cites_relevant      1 where the cited card is relevant; 0 for another card and for none
     citation_precision  the same over the answers with a citation
     grounding           share of the answer's words without stop words that the cited card holds
-    abstains            1 where ``search_open`` refuses the question, and where a model cites no card
+    abstains            1 where the search refuses the question, whoever would answer it
     ==================  ==========================================================================================
 
     Parameters
@@ -70,14 +70,13 @@ def open_book_scores(rows: pd.DataFrame, cards: pd.DataFrame, refused: pd.Series
     for row in rows.itertuples():
         right, content = row.cited in relevant[row.card_id], scored_words(row.answer)
         held = set(scored_words(texts.get(row.cited, "")))
-        abstains = refused[row.query_set, row.hidden, row.card_id] if row.system == QUOTED else not row.cited
         scores.append(
             {
                 HEADLINE: score_answer(row.answer, row.reference, deck.question[row.card_id], weights)[HEADLINE],
                 "cites_relevant": float(right),
                 "citation_precision": float(right) if row.cited else math.nan,
                 "grounding": float(np.mean([word in held for word in content])) if row.cited and content else math.nan,
-                "abstains": float(abstains),
+                "abstains": float(refused[row.query_set, row.hidden, row.card_id]),
             }
         )
     about = rows[["query_set", "hidden", "card_id", "system"]].assign(group=deck.group[rows.card_id].to_numpy())

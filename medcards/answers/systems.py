@@ -121,8 +121,8 @@ def base_rag(exam: Exam) -> Answers:
 
 @answering_system
 def base_rag_open(exam: Exam) -> Answers:
-    """The base model, with the first cards of the whole deck as context."""
-    return exam.ask("base_rag_open", exam.found_context, tuned=False)
+    """The base model, with the first cards of the whole deck as context, one of which it has to cite."""
+    return exam.ask("base_rag_open", exam.found_context, tuned=False, citing=True)
 
 
 @answering_system
@@ -145,8 +145,8 @@ def search_open(exam: Exam) -> Answers:
 
 @answering_system
 def lora_rag_open(exam: Exam) -> Answers:
-    """The tuned model, with the first cards of the whole deck as context."""
-    return exam.ask("lora_rag_open", exam.found_context)
+    """The tuned model, with the first cards of the whole deck as context, one of which it has to cite."""
+    return exam.ask("lora_rag_open", exam.found_context, citing=True)
 
 
 @answering_system

@@ -26,6 +26,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from medcards import InputError
 from medcards.base.batches import token_batches
 from medcards.base.files import atomic
+from medcards.llm.first_token import beginning_with, citing_tokens
 from medcards.llm.prompts import Example, answer_ids, prompt_ids
 
 Model = PreTrainedModel | PeftModel
@@ -63,6 +64,7 @@ def generate(
     examples: list[list[Example]] | None = None,
     references: list[str] | None = None,
     kept: Path | None = None,
+    citing: bool = False,
 ) -> list[Generated]:
     """Answer questions greedily, and score the reference answers.
 
@@ -79,6 +81,7 @@ def generate(
     references : for each question, the answer whose likelihood is asked; none by default.
     kept : folder that keeps the results by batch, so that a later call with the same inputs computes nothing. A folder
         belongs to one model: its weights, its dtype and its device.
+    citing : whether every answer has to begin with the number of a text in ``context``. The model chooses the number.
 
     Returns
     -------
@@ -89,6 +92,7 @@ def generate(
     InputError : a likelihood is not finite.
     """
     prompts, tails = [], []
+    first = citing_tokens(tokenizer, max(map(len, context))) if citing else []
     for row, question in enumerate(questions):
         before = context[row] if context else (), examples[row] if examples else ()
         prompts.append(prompt_ids(tokenizer, question, system_prompt, *before))
@@ -96,7 +100,7 @@ def generate(
     made: dict[int, Generated] = {}
     lengths = [len(prompt) + max(max_new_tokens, len(tail)) for prompt, tail in zip(prompts, tails, strict=True)]
     for rows in tqdm(token_batches(lengths, batch_tokens), desc=label):
-        asked = [prompts[row] for row in rows], [tails[row] for row in rows], max_new_tokens, batch_tokens
+        asked = [prompts[row] for row in rows], [tails[row] for row in rows], max_new_tokens, batch_tokens, first
         results = _kept(kept, asked, lambda inputs=asked: _answer_batch(_loaded(model), tokenizer, *inputs))
         made |= zip(rows, (Generated(**result) for result in results), strict=True)
     for row, question in enumerate(questions):
@@ -136,8 +140,12 @@ def _answer_batch(
     references: list[list[int]],
     max_new_tokens: int,
     batch_tokens: int,
+    first: list[int],
 ) -> list[dict]:
-    """The fields of :class:`Generated` for each prompt. Empty references are not scored."""
+    """The fields of :class:`Generated` for each prompt. Empty references are not scored.
+
+    Answers begin with a token of ``first``, if there are any.
+    """
     part_tokens = batch_tokens // READ_SHARE if model.device.type == "cpu" else batch_tokens
     batch = _padded(model, tokenizer, prompts, "left")
     greedy, nll = {"max_new_tokens": max_new_tokens, "do_sample": False, "num_beams": 1}, [None] * len(prompts)
@@ -149,7 +157,8 @@ def _answer_batch(
         greedy |= {"custom_generate": partial(_without_finished, cache=cache, logits=logits, mask=mask)}
     elif references[0]:
         nll = [_nll_of_whole(model, *row) for row in zip(prompts, references, strict=True)]
-    made = model.generate(**batch, **greedy)[:, batch["input_ids"].shape[1] :].tolist()
+    start = batch["input_ids"].shape[1]
+    made = model.generate(**batch, **greedy, logits_processor=beginning_with(first, start))[:, start:].tolist()
     return [asdict(_answer(model, tokenizer, *row)) for row in zip(made, nll, strict=True)]
 
 

@@ -7,6 +7,7 @@ from threading import Thread
 import torch
 from transformers import PreTrainedTokenizerBase, TextIteratorStreamer
 
+from medcards.llm.first_token import beginning_with, citing_tokens
 from medcards.llm.prompts import prompt_ids
 
 
@@ -18,6 +19,7 @@ def stream_answer(
     context: Sequence[str] = (),
     max_new_tokens: int = 64,
     without_adapter: bool = False,
+    citing: bool = False,
 ) -> Iterator[str]:
     """Generate an answer greedily. Each item is the whole text so far.
 
@@ -26,8 +28,10 @@ def stream_answer(
     model : a PreTrainedModel, or a PeftModel.
     context : texts that stand in the prompt before the question.
     without_adapter : whether the adapter of a PeftModel is switched off.
+    citing : whether the answer has to begin with the number of a text in ``context``.
     """
     ids = torch.tensor([prompt_ids(tokenizer, question, system_prompt, context)]).to(model.device)
+    first = citing_tokens(tokenizer, len(context)) if citing else []
     streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
     errors: list[BaseException] = []
 
@@ -40,6 +44,7 @@ def stream_answer(
                     max_new_tokens=max_new_tokens,
                     do_sample=False,
                     streamer=streamer,
+                    logits_processor=beginning_with(first, ids.shape[1]),
                 )
         except BaseException as error:  # without the end of the stream, the reader would wait forever
             errors.append(error)
