@@ -51,6 +51,7 @@ class Reply:
     probability, refused : as in :class:`medcards.search.searcher.Found`. The deck is asked, whatever answers.
     hits : the cards that were found; those in the prompt where a model answers.
     remark : a warning for the reader, or empty.
+    searched : as in :class:`medcards.search.searcher.Found`.
     """
 
     question: str
@@ -61,6 +62,7 @@ class Reply:
     refused: bool
     hits: list[Hit]
     remark: str = ""
+    searched: str = ""
 
 
 def deck_remark(manifest: dict, data: Path) -> str:
@@ -169,7 +171,7 @@ class Asker:
         InputError : a model is needed, and its files are missing or damaged.
         """
         question, hits = check_question(question, 1), found.hits
-        reply = Reply(question, "", None, None, found.probability, found.refused, hits)
+        reply = Reply(question, "", None, None, found.probability, found.refused, hits, searched=found.searched)
         if model is None and found.refused:
             yield replace(reply, text=NO_ANSWER)
         elif model is None and not hits:

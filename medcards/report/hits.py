@@ -30,6 +30,15 @@ def probability_in_words(probability: float, refused: bool) -> str:
     return f"The deck {'probably has' if probability >= EVEN else 'may have'} an answer (probability {number})."
 
 
+def searched_as(searched: str) -> str:
+    """The line that says how a question was searched, where its spelling was corrected; else empty.
+
+    >>> searched_as("what is gout")
+    'Searched for: what is gout'
+    """
+    return f"Searched for: {searched}" if searched else ""
+
+
 def found_as_text(found: Found, width: int) -> str:
     """What a search found: the cards, and below them the probability that the deck has an answer.
 
@@ -38,7 +47,8 @@ def found_as_text(found: Found, width: int) -> str:
     width : characters per line.
     """
     cards = hits_as_text(found.hits, width) or "nothing found"
-    return f"{cards}\n\n{probability_in_words(found.probability, found.refused)}"
+    about = [searched_as(found.searched), probability_in_words(found.probability, found.refused)]
+    return f"{cards}\n\n" + "\n".join(filter(None, about))
 
 
 def hits_as_text(hits: list[Hit], width: int, cited: Hit | None = None) -> str:
@@ -71,11 +81,11 @@ def found_as_json(question: str, system: str, found: Found, indent: int | None) 
     ----------
     indent : spaces per level; None for one line.
 
-    >>> found_as_json("What is gout?", "hybrid", Found([], 0.125, refused=True), indent=None)
-    '{"question": "What is gout?", "system": "hybrid", "probability": 0.125, "refused": true, "hits": []}'
+    >>> found_as_json("Gout?", "hybrid", Found([], 0.125, refused=True), indent=None)
+    '{"question": "Gout?", "searched": "", "system": "hybrid", "probability": 0.125, "refused": true, "hits": []}'
     """
-    about = {"question": question, "system": system, "probability": found.probability, "refused": found.refused}
-    return as_json(about | {"hits": [asdict(hit) for hit in found.hits]}, indent)
+    about = {"question": question, "searched": found.searched, "system": system, "probability": found.probability}
+    return as_json(about | {"refused": found.refused} | {"hits": [asdict(hit) for hit in found.hits]}, indent)
 
 
 def as_json(shown: dict, indent: int | None) -> str:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from medcards.answers.asker import NOT_ADVICE, Reply
 from medcards.llm.citations import cite
-from medcards.report.hits import as_json, hits_as_text, probability_in_words
+from medcards.report.hits import as_json, hits_as_text, probability_in_words, searched_as
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """Characters that no card holds, but that a model can write. A terminal would obey some of them."""
@@ -65,6 +65,7 @@ def reply_as_text(reply: Reply, width: int) -> str:
     blocks = [
         textwrap.fill(said, width),
         f"-- {' '.join(filter(None, about))}",
+        searched_as(reply.searched),
         hits_as_text(reply.hits, width, reply.cited),
     ]
     return "\n\n".join(filter(None, blocks))

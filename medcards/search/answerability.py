@@ -34,7 +34,7 @@ FEATURES = (
 )
 """The evidence that the model reads, see :func:`evidence` and :func:`with_shortfall`."""
 ASKED_DECKS = WHOLE_DECK, HIDDEN, OFF_TOPIC = "whole", "hidden", "off_topic"
-"""The deck that a question is asked of: as it is, without its relevant answers, and without its topic."""
+"""The decks that a question is asked of: as it is, without its relevant answers, and without its topic."""
 UNUSUAL = 0.1
 """Share of the answerable questions whose similarity is below the usual one."""
 AGREEMENT_DEPTH = 10
@@ -51,7 +51,7 @@ EVEN = 0.5
 """Probability from which an answer is more likely than none. A question is never refused above it."""
 
 
-class Answerability(Block):
+class Answerability(Block, allow_inf_nan=False):
     """The fitted model, as the numbers of answerability.json.
 
     Parameters

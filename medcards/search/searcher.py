@@ -56,11 +56,13 @@ class Found:
     hits : the best cards, best first.
     probability : that the deck has an answer, see :mod:`medcards.search.answerability`.
     refused : whether the probability is so low that the deck probably has no answer.
+    searched : the question with its spelling corrected; empty where it was searched as it was asked.
     """
 
     hits: list[Hit]
     probability: float
     refused: bool
+    searched: str = ""
 
 
 class Searcher:
@@ -131,9 +133,9 @@ class Searcher:
 
     def find_all(self, questions: list[str], k: int = 5) -> list[Found]:
         """Find the best cards of several questions, see :meth:`find`; faster than one question at a time."""
-        questions = [check_question(question, k) for question in questions]
+        asked = questions = [check_question(question, k) for question in questions]
         if self._spelling:
-            questions = [self._spelling.corrected(question) for question in questions]
+            questions = [self._spelling.corrected(question) for question in asked]
         vectors = self._encoder(questions)
         found = self._retriever.rank(questions, vectors, self.served, [self.served.system])
         evident = evidence(self._retriever, questions, found, self.served)
@@ -141,7 +143,12 @@ class Searcher:
             similarities = self._field.similarities(vectors)
             found[WITH_QUESTIONS] = self._retriever.rank_with_questions(questions, similarities, self.served)
         return [
-            Found(self._hits(place, k, found), float(probability), self.answerability.refuses(float(probability)))
+            Found(
+                self._hits(place, k, found),
+                float(probability),
+                self.answerability.refuses(float(probability)),
+                searched=questions[place] if questions[place] != asked[place] else "",
+            )
             for place, probability in enumerate(self.answerability.probabilities(evident))
         ]
 

@@ -20,6 +20,7 @@ from medcards.answers.comparison import (
 from medcards.answers.constant import best_constant
 from medcards.answers.contradictions import CONTRADICTION_KINDS
 from medcards.answers.exam import Exam, Models
+from medcards.answers.open_book import QUOTED
 from medcards.answers.records import AnswerParams, read_answers, write_answers
 from medcards.answers.scores import TermWeights, score_answers
 from medcards.answers.systems import ANSWERING_SYSTEMS, chosen_systems, copy_nearest, search_open
@@ -258,12 +259,12 @@ def test_a_served_answer_is_without_its_citation(tmp_path):
         [streamer.put(torch.tensor([word])) for word in words],
         streamer.end(),
     )
-    asker = Asker(None, set(), tmp_path, "search_open")
+    asker = Asker(None, set(), tmp_path, QUOTED)
     asker._loaded = model, tokenizer, ""
     hits = [Hit(rank, "a", "What?", "A.", "deck", 1.0, {}) for rank in (1, 2)]
-    replies = list(asker.replies("What is gout?", Found(hits, 0.5, refused=False), "base"))
-    assert replies[-1].text == "fever of the joints" and replies[-1].cited == hits[1]
-    assert all(replies[-1].text.startswith(reply.text) for reply in replies)
+    *parts, last = asker.replies("What is gout?", Found(hits, 0.9, False), "base")
+    assert last.text == "fever of the joints" and all(last.text.startswith(part.text) for part in parts)
+    assert last.cited == hits[1] and last.answered_by == "base"
 
 
 @pytest.fixture

@@ -11,22 +11,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import ROOT, Repository
-from refusal import REFUSE_BELOW, ROUTER, refuse_more
 
 from medcards.base.files import read_json, sha256_of, write_json
 
 README = (ROOT / "README.md").read_text()
 QUESTION = "What should a nurse know about asthma, case 10?"
+ROUTER = "how do I reset my router"
+"""The fitted model of four tiny runs gave it a probability below 0.1, and questions of the deck 0.94 or more."""
 ANSWERABLE = re.compile(r"The deck probably has an answer \(probability (0\.\d\d|above 0\.99)\)\.")
-NO_ANSWER = re.compile(r"The deck probably has no answer \(probability of one: 0\.\d\d\)\.")
+NO_ANSWER = re.compile(r"The deck probably has no answer \(probability of one: (below )?0\.\d\d\)\.")
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def repository(finished) -> Repository:
-    """The finished run, which refuses more questions than usual, see :mod:`refusal`."""
-    refuse_more(finished.folder / "data")
     return finished
 
 
@@ -130,7 +129,7 @@ def test_search_says_that_the_deck_has_no_answer(repository):
     done = search(repository, ROUTER, "-k", "2")
     assert " 2. What should" in done.stdout and NO_ANSWER.fullmatch(done.stdout.strip().splitlines()[-1])
     found = json.loads(search(repository, ROUTER, "--json").stdout)
-    assert found["refused"] and found["probability"] < REFUSE_BELOW and len(found["hits"]) == 5
+    assert found["refused"] and found["probability"] < 0.5 and len(found["hits"]) == 5
 
 
 def ask(repository, *arguments: str, ok: bool = True):
@@ -173,7 +172,7 @@ def test_the_best_card_is_quoted(repository):
         "system": told["system"],
         "hits": [first, second],
     }
-    assert REFUSE_BELOW < told["probability"] < 1
+    assert 0.5 < told["probability"] < 1
 
 
 def test_a_question_without_an_answer_in_the_deck(repository):
@@ -190,12 +189,13 @@ def test_a_question_without_an_answer_in_the_deck(repository):
 
 
 def test_a_model_words_the_answer(repository):
-    for arguments, name in (((), "tuned"), (("--model", "tuned"), "tuned"), (("--model", "base"), "base")):
+    """The tuned model where it is served or asked for, the base model where it is asked for."""
+    first = hits(repository, QUESTION)[0]["question"]
+    for arguments, name in (((), "tuned"), (("--model", "base"), "base")):
         with serving(repository, "search_open" if arguments else "lora_rag_open"):
             done = ask(repository, QUESTION, "-k", "2", *arguments)
         said, about = done.stdout.split(f"\n\n-- {name} model, citing ")
-        assert said.strip() and f"1. {hits(repository, QUESTION)[0]['question']}" in about and "2. " in about
-        assert done.stderr == ""
+        assert said.strip() and f"1. {first}" in about and "2. " in about and done.stderr == ""
     done = ask(repository, QUESTION, "--model", "base", "--read", "none")
     assert "-- base model, which read no card. " in done.stdout and "1. " not in done.stdout
 

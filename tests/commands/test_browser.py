@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 from answered import IMAGE, RIGHT_TO_LEFT, SCRIPT, write_answered
 from conftest import PATIENCE, Repository, needs, wait
-from refusal import ROUTER, refuse_more
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "chromium")
 VEGA = ("vega@5.20.2", "vega-lite@5.2.0", "vega-embed@6.18.2")
@@ -23,7 +22,7 @@ NO_DATA = {"Quantisation_trade-off"}
 """Plots without data in a run: quantise_eval is off by default."""
 QUESTION = "What should a nurse know about gout, case 12?"
 QUOTED = re.compile(r"^Answer: card \d+, quoted\. The deck (probably has|may have) an answer \(probability [^)]+\)\.$")
-NO_ANSWER = re.compile(r"^The deck probably has no answer \(probability of one: 0\.\d\d\)\.$")
+NO_ANSWER = re.compile(r"^The deck probably has no answer \(probability of one: (below )?0\.\d\d\)\.$")
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser, needs("playwright", CHROMIUM)]
 
@@ -240,8 +239,6 @@ def opened(browser, address: str) -> Iterator:
 
 @pytest.fixture(scope="module")
 def address(finished):
-    """The page of the finished run, which refuses more questions than usual, see :mod:`refusal`."""
-    refuse_more(finished.folder / "data")
     with serving(finished) as url:
         yield url
 
@@ -272,22 +269,20 @@ def test_a_question_of_the_deck_is_answered_by_its_card(page):
     ask(page, QUESTION)
     cards, cited = page.locator("#cards"), page.locator("#cards .card.cited")
     assert cards.locator(".card").count() == 10 and cited.count() == 1
-    assert f"1. {QUESTION}" in cited.inner_text() and "cited by the answer" in cited.inner_text()
+    assert "1. What should" in cited.inner_text() and "cited by the answer" in cited.inner_text()
     assert text_in(page, "answer") == f"[1] {cited.locator('p').inner_text()}"
     assert "bm25" in cited.inner_text() and "tiny.json" in cited.inner_text()
-    assert (
-        page.locator("#injected").count() == 0 and "<b id='injected'>bold</b>" in cited.inner_text()
-    )  # text, no markup
-    assert "<b id='injected'>bold</b>" in text_in(page, "answer")
+    assert QUESTION in cards.inner_text() and "<b id='injected'>bold</b>" in cards.inner_text()
+    assert page.locator("#injected").count() == 0  # markup is shown as text
     assert page.locator("#tuned").count() == page.locator("#base").count() == 0
 
 
 @pages
 def test_a_question_in_other_words_and_one_that_the_deck_cannot_answer(page):
-    """An empty question after them changes the note only."""
+    """The model that the tiny run fitted refuses it. An empty question after them changes the note only."""
     ask(page, "how is gout in case 12 treated")
-    assert "case 12" in text_in(page, "answer")
-    ask(page, ROUTER, NO_ANSWER)
+    assert re.match(r"\[1\] In case \d+, .*gout", text_in(page, "answer"))
+    ask(page, "how do I reset my router", NO_ANSWER)
     assert text_in(page, "answer") == "The deck probably has no answer."
     assert page.locator("#cards .card").count() == 3 and page.locator("#cards .card.cited").count() == 0
     shown = page.locator("#cards").inner_text()
@@ -304,7 +299,7 @@ def test_the_words_of_the_models_stand_behind_a_switch(page):
     assert text_in(page, "answer").startswith("[1] ") and text_in(page, "tuned") and text_in(page, "base")
     assert page.locator("#cards .card.read").count() == 3 and page.locator("#cards .card.cited.read").count() == 1
     assert "read by the model" in page.locator("#cards").inner_text()
-    ask(page, ROUTER, NO_ANSWER)
+    ask(page, "how do I reset my router", NO_ANSWER)
     assert text_in(page, "tuned") and text_in(page, "base")
     page.get_by_label("base", exact=True).uncheck()
     page.locator("#base").wait_for(state="detached")

@@ -134,7 +134,8 @@ def test_embed_and_search_read_prompts(repository):
     question = "How is gout treated?"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(repository.folder)
-        (hit, *_) = Searcher.load(data).search(question, k=50)
+        hits = Searcher.load(data).search(question, k=50)
+    hit = next(hit for hit in hits if "hnsw" in hit.scores)  # BM25 alone may have found the first one
     adapted = data / "encoder/model"
     asked, found = plain_vectors(adapted, [question], QUERY), plain_vectors(adapted, [hit.answer], PASSAGE)
     assert hit.scores["hnsw"] == pytest.approx(float(asked[0] @ found[0]), abs=1e-3)
