@@ -132,7 +132,7 @@ def evidence(
 
     Parameters
     ----------
-    found : rankings of :meth:`medcards.search.systems.Retriever.rank` for the questions, or of its ``rank_without``.
+    found : rankings of :meth:`medcards.search.systems.Retriever.rank` for the questions.
     hidden : row numbers of the answers that the deck lacks, by question; the rankings are without them.
     """
     rows, _ = found[served.system]

@@ -9,9 +9,11 @@ import pandas as pd
 
 from medcards.deck.relevance import answer_rows
 from medcards.deck.words import normalise
-from medcards.search.exact import QUERY_BLOCK
 from medcards.search.query_sets import QuerySet
 from medcards.search.vectors import Vectors
+
+ASKED_BLOCK = 64
+"""Number of queries whose similarities to all texts are in memory at a time."""
 
 
 class QuestionField:
@@ -45,12 +47,12 @@ class QuestionField:
         shape (questions, answers).
         """
         found = asked @ self._answers.T
-        for start in range(0, len(asked), QUERY_BLOCK):
-            block = asked[start : start + QUERY_BLOCK] @ self._questions.T
+        for start in range(0, len(asked), ASKED_BLOCK):
+            block = asked[start : start + ASKED_BLOCK] @ self._questions.T
             if left_out is not None:
-                block[np.array(left_out[start : start + QUERY_BLOCK])[:, None] == self._texts] = -1
+                block[np.array(left_out[start : start + ASKED_BLOCK])[:, None] == self._texts] = -1
             best = np.maximum.reduceat(block, self._first, axis=1)
-            part = found[start : start + QUERY_BLOCK]
+            part = found[start : start + ASKED_BLOCK]
             part[:, self._rows] = np.maximum(part[:, self._rows], best)
         return found
 

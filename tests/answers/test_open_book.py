@@ -122,13 +122,13 @@ def test_search_open_abstains_where_the_search_refuses(refused):
 
 
 def test_refusals_are_those_of_the_query_set_and_of_the_way_to_ask(tmp_path):
-    """The probabilities lie below 0.5, at 0.5 and above it. No system is asked off the topic of a question."""
+    """The probabilities lie below 0.5, at 0.5 and above it. No system answers from a deck without the topic."""
     asked = pd.DataFrame(
         {
             "query_set": ["own", "own", "own", "typos", "typos"],
             "query": "gout",
             "deck": ["whole", "hidden", "off_topic", "whole", "hidden"],
-            "probability": [0.9, 0.1, 0.9, 0.5, 0.4999999],
+            "probability": [0.9, 0.1, 0.8, 0.5, 0.4999999],
         }
     )
     asked.to_parquet(tmp_path / "answerability.parquet")
@@ -232,7 +232,7 @@ def exam(tmp_path) -> Exam:
     vectors = Vectors(ids[:28], units[:28], tokens[:28], ids, units, tokens, max_tokens=8)
     index = HnswIndex.build(vectors.answers, m=16, ef_construction=50, seed=0)
     retriever = Retriever(answers.answer.tolist(), vectors.answers, index)
-    weights = {"bm25_weight": 0.3, "rerank_weights": [1.0, 0.0, 0.0]}
+    weights = {"bm25_weight": 0.3, "rerank_weights": [1.0, 0, 0]}
     served = Served(system="hybrid", candidates=5, spelling=False, questions=False, **weights)
     field = QuestionField(cards, answers, vectors)
     ranked = [
@@ -241,9 +241,11 @@ def exam(tmp_path) -> Exam:
     ]
     rankings = tmp_path / "rankings"
     rankings.mkdir()
-    pd.concat([one.table(vectors.answer_ids) for one in ranked]).to_parquet(rankings / "rankings.parquet", index=False)
+    tables = [one.table(vectors.answer_ids) for one in ranked]
+    pd.concat(tables).to_parquet(rankings / "rankings.parquet", index=False)
     write_json(rankings / "served.json", served.model_dump())
-    judged, model = with_probabilities(pd.concat([one.evidence for one in ranked], ignore_index=True), risk=0.05)
+    evidence = pd.concat([one.evidence for one in ranked], ignore_index=True)
+    judged, model = with_probabilities(evidence, risk=0.05)
     judged.to_parquet(rankings / "answerability.parquet", index=False)
     model.save(rankings)
     params = AnswerParams(

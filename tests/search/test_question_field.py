@@ -7,10 +7,9 @@ from search_material import deck, random_units, unit
 
 from medcards.deck.cards import corpus
 from medcards.deck.relevance import answer_rows
-from medcards.search.exact import QUERY_BLOCK
 from medcards.search.index import HnswIndex
 from medcards.search.query_sets import QuerySet
-from medcards.search.question_field import QuestionField
+from medcards.search.question_field import ASKED_BLOCK, QuestionField
 from medcards.search.ranked_sets import RankedSet, rank_set
 from medcards.search.serving import questions_help
 from medcards.search.systems import WITH_QUESTIONS, Retriever, Served
@@ -100,7 +99,7 @@ def test_similarities_are_the_largest_of_the_answer_and_of_its_questions():
     """For more questions than a block has, compared with one maximum per answer. None is below that of the answer."""
     cards, vectors = random_deck()
     cards = cards.sample(frac=1, random_state=0)
-    asked = unit(np.random.default_rng(1).normal(size=(QUERY_BLOCK + 6, 6)))
+    asked = unit(np.random.default_rng(1).normal(size=(ASKED_BLOCK + 6, 6)))
     found = QuestionField(cards, corpus(deck()), vectors).similarities(asked)
     alone = asked @ vectors.answers.T
     expected = np.maximum(alone, asked @ vectors.questions[:58].T)
