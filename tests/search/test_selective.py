@@ -133,8 +133,8 @@ def asked(groups: int, seed: int = 0) -> pd.DataFrame:
             "split": "validation",
             "query_set": "own",
             "group": np.tile(random.integers(groups, size=100), 2),
-            "answerable": answerable,
             "deck": np.where(answerable, "whole", "hidden"),
+            "answerable": answerable,
             "correct": answerable & (random.random(200) < 0.8),
             "probability": np.clip(0.5 + 0.2 * (2 * answerable - 1) + random.normal(scale=0.2, size=200), 0, 1),
         }
@@ -200,35 +200,43 @@ def test_reliability_has_one_row_per_bin_with_questions():
     assert found["mean"].tolist() == [0.5, 1, 1]
 
 
+MODEL = Answerability(
+    features=["margin"],
+    means=[0.0],
+    scales=[1.0],
+    weights=[1.0],
+    intercept=0.0,
+    usual_similarity=0.0,
+    refuse_below=0.4,
+)
+
+
 def test_answerability_metrics_are_by_split_and_query_set():
     own = asked(groups=40)
     table = pd.concat([own, own.assign(query_set="typos"), own.assign(split="test")], ignore_index=True)
-    numbers = {"features": ["margin"], "means": [0.0], "scales": [1.0], "weights": [1.0], "intercept": 0.0}
-    model = Answerability(**numbers, usual_similarity=0.0, refuse_below=0.4)
-    found = answerability_metrics(table, model, 0.05, seed=0)
-    assert found["model"] == model.model_dump()
+    found = answerability_metrics(table, MODEL, 0.05, seed=0)
+    assert found["model"] == MODEL.model_dump()
     assert {split: set(found[split]) for split in ("validation", "test")} == {
         "validation": {"own", "typos"},
         "test": {"own"},
     }
     assert found["test"]["own"] == found["validation"]["own"] == selective_metrics(own, 0.4, 0.05, seed=0)
-    validation = table[table.split == "validation"]
-    curves = selective_curves(validation, seed=0)
+    curves = selective_curves(table[table.split == "validation"], seed=0)
     assert set(curves) == {"risk_coverage", "reliability"}
     for curve in curves.values():
         assert curve.query_set.unique().tolist() == ["own", "typos"]
 
 
 def test_questions_off_the_topic_have_a_measure_of_their_own():
-    """They are in no other measure, and in no curve."""
+    """The threshold is 0.4. Three of four such questions are refused. They change no other measure and no curve."""
     own = asked(groups=40)
-    off_topic = own[:10].assign(deck="off_topic", answerable=False, correct=False, probability=[0.1] * 9 + [0.9])
-    table = pd.concat([own, off_topic], ignore_index=True)
-    numbers = {"features": ["margin"], "means": [0.0], "scales": [1.0], "weights": [1.0], "intercept": 0.0}
-    model = Answerability(**numbers, usual_similarity=0.0, refuse_below=0.4)
-    found = answerability_metrics(table, model, 0.05, seed=0)["validation"]["own"]
-    refused = found.pop("off_topic_refusals")
-    assert refused["mean"] == 0.9 and refused["n"] == 10 and refused["lo"] <= 0.9 <= refused["hi"]
-    assert found == selective_metrics(own, 0.4, 0.05, seed=0)
+    far = own[~own.answerable][:4].assign(deck="off_topic", correct=False, probability=[0.1, 0.4, 0.39, 0.2])
+    layperson = own.assign(query_set="layperson")
+    table = pd.concat([own, far, layperson], ignore_index=True)
+    found = answerability_metrics(table, MODEL, 0.05, seed=0)["validation"]
+    assert set(found["own"]) == {*MEASURES, "off_topic_refusals"} and set(found["layperson"]) == MEASURES
+    assert found["own"]["off_topic_refusals"]["mean"] == 0.75 and found["own"]["off_topic_refusals"]["n"] == 4
+    assert {name: found["own"][name] for name in MEASURES} == found["layperson"]
     for name, curve in selective_curves(table, seed=0).items():
-        pd.testing.assert_frame_equal(curve, selective_curves(own, seed=0)[name])
+        expected = selective_curves(own, seed=0)[name]
+        pd.testing.assert_frame_equal(curve[curve.query_set == "own"], expected)
