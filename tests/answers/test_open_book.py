@@ -90,9 +90,9 @@ def test_a_wrong_citation():
     assert found["grounding"] == pytest.approx(2 / 3)
 
 
-def test_an_answer_without_a_citation_abstains():
+def test_an_answer_without_a_citation_cites_no_relevant_card():
     found = scored(cited="")
-    assert found["cites_relevant"] == 0 and found["abstains"] == 1 and found["sound_f1"] == 1
+    assert found["cites_relevant"] == 0 and found["abstains"] == 0 and found["sound_f1"] == 1
     assert np.isnan(found["citation_precision"]) and np.isnan(found["grounding"])
 
 
@@ -114,11 +114,10 @@ def test_sound_f1_leaves_out_the_words_of_the_cards_own_question():
 
 
 @pytest.mark.parametrize("refused", [True, False])
-def test_search_open_abstains_where_the_search_refuses(refused):
-    """The citation of a model decides for a model, whether the search refuses or not."""
-    assert scored(refused, system=QUOTED)["abstains"] == refused
-    assert scored(refused, system=WORDED)["abstains"] == 0
-    assert scored(refused, system="base_rag_open", cited="")["abstains"] == 1
+@pytest.mark.parametrize("system", [QUOTED, WORDED, "base_rag_open"])
+def test_every_system_abstains_where_the_search_refuses(system, refused):
+    assert scored(refused, system=system)["abstains"] == refused
+    assert scored(refused, system=system, cited="")["abstains"] == refused
 
 
 def test_refusals_are_those_of_the_query_set_and_of_the_way_to_ask(tmp_path):
