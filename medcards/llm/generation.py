@@ -26,7 +26,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from medcards import InputError
 from medcards.base.batches import token_batches
 from medcards.base.files import atomic
-from medcards.llm.first_token import beginning_with, citing_tokens
+from medcards.llm.citation_start import beginning_with, citation_steps
 from medcards.llm.prompts import Example, answer_ids, prompt_ids
 
 Model = PreTrainedModel | PeftModel
@@ -92,7 +92,7 @@ def generate(
     InputError : a likelihood is not finite.
     """
     prompts, tails = [], []
-    first = citing_tokens(tokenizer, max(map(len, context))) if citing else []
+    first = citation_steps(tokenizer, max(map(len, context))) if citing else []
     for row, question in enumerate(questions):
         before = context[row] if context else (), examples[row] if examples else ()
         prompts.append(prompt_ids(tokenizer, question, system_prompt, *before))
@@ -140,11 +140,11 @@ def _answer_batch(
     references: list[list[int]],
     max_new_tokens: int,
     batch_tokens: int,
-    first: list[int],
+    first: list[list[int]],
 ) -> list[dict]:
     """The fields of :class:`Generated` for each prompt. Empty references are not scored.
 
-    Answers begin with a token of ``first``, if there are any.
+    Answers begin with tokens of ``first``, see :func:`medcards.llm.citation_start.citation_steps`.
     """
     part_tokens = batch_tokens // READ_SHARE if model.device.type == "cpu" else batch_tokens
     batch = _padded(model, tokenizer, prompts, "left")

@@ -7,7 +7,7 @@ from threading import Thread
 import torch
 from transformers import PreTrainedTokenizerBase, TextIteratorStreamer
 
-from medcards.llm.first_token import beginning_with, citing_tokens
+from medcards.llm.citation_start import beginning_with, citation_steps
 from medcards.llm.prompts import prompt_ids
 
 
@@ -31,7 +31,7 @@ def stream_answer(
     citing : whether the answer has to begin with the number of a text in ``context``.
     """
     ids = torch.tensor([prompt_ids(tokenizer, question, system_prompt, context)]).to(model.device)
-    first = citing_tokens(tokenizer, len(context)) if citing else []
+    first = citation_steps(tokenizer, len(context)) if citing else []
     streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
     errors: list[BaseException] = []
 

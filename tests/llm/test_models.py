@@ -72,16 +72,16 @@ def test_answers_and_likelihoods_are_those_of_one_text_at_a_time(llm):
 def test_an_answer_that_has_to_cite_begins_with_a_citation(llm, monkeypatch, cache):
     """With one cached prompt for answer and reference, and without. The likelihoods are those of a free answer."""
     from medcards.llm import generation
-    from medcards.llm.first_token import citing_tokens
+    from medcards.llm.citation_start import citation_steps
     from medcards.llm.streaming import stream_answer
 
     if not cache:
         monkeypatch.setattr(generation, "_cache_can_be_shared", lambda model: False)
     _, tokenizer = llm
-    allowed = citing_tokens(tokenizer, cards=2)
-    assert allowed and all(tokenizer.decode([token]).strip().startswith("[") for token in allowed)
+    steps = citation_steps(tokenizer, cards=2)
+    assert {tokenizer.decode([*(only for (only,) in steps[:-1]), last]).strip() for last in steps[-1]} == {"[1", "[2"}
     free, cited = answer(llm), answer(llm, citing=True)
-    assert not any(one.text.startswith("[") for one in free) and all(one.text.startswith("[") for one in cited)
+    assert [one.text.startswith("[1") for one in (*free, *cited)] == [False] * 3 + [True] * 3  # one card is read
     assert [one.nll for one in cited] == pytest.approx([one.nll for one in free], abs=1e-5)
     *_, streamed = stream_answer(*llm, QUESTIONS[0], "Be brief.", READ[0], max_new_tokens=8, citing=True)
     assert streamed == cited[0].text
