@@ -12,9 +12,9 @@ Each question is asked of the deck without its relevant answers too, and a quest
 without its topic. On the validation questions that are not perturbed, a model learns the probability that the deck has
 an answer.
 
-reads   data/cards, data/vectors, data/encoder, data/index, data/reranker
-writes  data/rankings: rankings.parquet (`hidden` marks rankings of the deck without a question's relevant answers),
-        served.json, answerability.json (the fitted model), answerability.parquet (evidence and probabilities)
+reads   data/cards, data/vectors, data/encoder, data/index, data/reranker, data/models/encoder.json
+writes  data/rankings: rankings.parquet, served.json, answerability.json (the fitted model), answerability.parquet
+        (evidence and probabilities)
         data/figures/rerank_eval: metrics.json, recall_at_k.csv (own questions of answer.split), answerability.json,
         risk_coverage.csv and reliability.csv (questions of answer.split)
 """
@@ -35,19 +35,19 @@ from medcards.search.evaluation import (
     AsksSplit,
     RerankEvalParams,
     measure_rankings,
+    ranking_table,
     recall_at_k,
     time_systems,
 )
 from medcards.search.exported import search_encoder, search_scorer
 from medcards.search.index import HnswIndex
 from medcards.search.query_sets import QuerySet, query_sets
-from medcards.search.question_field import QuestionField
-from medcards.search.ranked_sets import rank_set
+from medcards.search.ranked_sets import SetRanker
 from medcards.search.selective import answerability_metrics, selective_curves
 from medcards.search.serving import UnadaptedSearch, choose_served, questions_help
 from medcards.search.spelling import Spelling
 from medcards.search.systems import Retriever
-from medcards.search.vectors import Vectors, search_vectors
+from medcards.search.vectors import search_vectors
 from stages import DATA, figures, load_params, run
 
 
@@ -65,28 +65,23 @@ def main() -> dict:
     if answer.split == "test":
         sets = [one for one in sets if not one.perturbed]  # those choose nothing
         sets += query_sets(cards, answers, "test", params.test_queries, seed)
-    if params.spelling:
-        spelling = Spelling(answers.answer)
-        sets = [one.spelled(spelling) for one in sets]
+    spelling = Spelling([*cards.question, *cards.answer]) if params.spelling else None
 
     choosing = QuerySet.joined([one for one in sets if one.split == "validation" and not one.perturbed])
+    choosing = choosing.spelled(spelling) if spelling else choosing
     asked = choosing.vectors(vectors, encoder)
     served, gain = choose_served(retriever, choosing, asked, ids, params, seed)
-    unadapted = None
-    if read_manifest(DATA / "encoder")["trained"]:
-        bm25 = retriever.bm25.search(choosing.questions)
-        unadapted = UnadaptedSearch(Vectors.load(DATA / "vectors", cards), choosing, bm25)
+    unadapted = UnadaptedSearch.load(DATA, cards, choosing, retriever.bm25, params.batch_tokens)
 
     metrics = {"corpus": len(answers), "served": served.model_dump(), "split": answer.split}
     if gain:
         metrics["reranking_gain"] = {"mrr@10": gain}
     metrics["reranker"] = {key: read_manifest(DATA / "reranker")[key] for key in ("model", "trained")}
-    field = QuestionField(cards, answers, vectors)
-    ranked = []
+    ranker, ranked = SetRanker(cards, answers, vectors, encoder, retriever, served, spelling), []
     for queries in tqdm(sets, desc="query sets"):
-        one = rank_set(queries, queries.vectors(vectors, encoder), retriever, served, vectors, field)
+        one = ranker.rank(queries)
         if unadapted:
-            one.found |= unadapted.rank(queries, one.found["bm25"])
+            one.found |= unadapted.rank(one.queries, one.found["bm25"])
         measured = measure_rankings(one.found, queries, ids, params.candidates, seed)
         metrics.setdefault(queries.split, {})[queries.name] = measured
         ranked.append(one)
@@ -94,23 +89,24 @@ def main() -> dict:
     curve = recall_at_k(own.found, own.queries.relevant, ids)
     served = served.model_copy(update={"questions": questions_help(ranked, served, ids)})
     metrics["served"] = served.model_dump()
-    judged, answerability = with_probabilities(
-        pd.concat([one.evidence for one in ranked], ignore_index=True), params.risk
-    )
+    evidence, share = pd.concat([one.evidence for one in ranked], ignore_index=True), params.false_refusals
+    judged, answerability = with_probabilities(evidence, share)
 
     # The clock measures the models that are served. They are exported here, so that the first search starts fast.
     retriever.scorer = search_scorer(DATA / "reranker", threads=1)
     times = time_systems(retriever, search_encoder(DATA / "encoder", threads=1), own.queries.questions, served)
     with atomic(DATA / "rankings") as folder:
         folder.mkdir()
-        pd.concat([one.table(ids) for one in ranked]).to_parquet(folder / "rankings.parquet", index=False)
+        pd.concat([ranking_table(one.found, one.queries, ids) for one in ranked]).to_parquet(
+            folder / "rankings.parquet", index=False
+        )
         write_json(folder / "served.json", served.model_dump())
         answerability.save(folder)
         judged.to_parquet(folder / "answerability.parquet", index=False)
     with figures("rerank_eval") as folder:
         write_json(folder / "metrics.json", metrics)
         write_csv(curve, folder / "recall_at_k.csv")
-        write_json(folder / "answerability.json", answerability_metrics(judged, answerability, params.risk, seed))
+        write_json(folder / "answerability.json", answerability_metrics(judged, answerability, share, seed))
         for name, table in selective_curves(judged[judged.split == answer.split], seed).items():
             write_csv(table, folder / f"{name}.csv")
     return {"latency": times}

@@ -67,7 +67,6 @@ class Exam:
     models : the base model and the tuned model.
     base_fingerprint : fingerprint of the base model, see :func:`medcards.base.manifests.model_fingerprint`.
     query_set : name of the questions' query set.
-    hidden : whether the relevant cards are hidden from the search.
     """
 
     cards: pd.DataFrame
@@ -79,12 +78,10 @@ class Exam:
     base_fingerprint: str
     seed: int
     query_set: str = "own"
-    hidden: bool = False
 
-    def asked_as(self, queries: QuerySet, hidden: bool) -> "Exam":
-        """The exam with the questions of another query set, or with their relevant cards hidden from the search."""
-        questions = queries.cards.assign(question=queries.questions)
-        return replace(self, questions=questions, query_set=queries.name, hidden=hidden)
+    def asked_as(self, queries: QuerySet) -> "Exam":
+        """The exam with the questions of another query set."""
+        return replace(self, questions=queries.cards.assign(question=queries.questions), query_set=queries.name)
 
     @cached_property
     def train(self) -> pd.DataFrame:
@@ -129,10 +126,9 @@ class Exam:
                 ("split", "==", self.params.split),
                 ("query_set", "==", self.query_set),
                 ("system", "==", system),
-                ("hidden", "==", self.hidden),
             ],
         )
-        if not self.hidden and (missing := len(set(self.questions.card_id) - set(ranked["query"]))):
+        if missing := len(set(self.questions.card_id) - set(ranked["query"])):
             count = "test_questions" if self.params.split == "test" else "questions"
             raise InputError(
                 f"answer.{count}={getattr(self.params, count)}: {missing} of these questions were not ranked; raise "
@@ -140,7 +136,7 @@ class Exam:
             )
         first = ranked[ranked["rank"] <= self.params.context_cards].sort_values("rank")
         answers, deck = first.groupby("query").answer.agg(list), self.cards.set_index("card_id")
-        return [deck.loc[answers.get(card, [])] for card in self.questions.card_id]
+        return [deck.loc[answers[card]] for card in self.questions.card_id]
 
     @cached_property
     def found_context(self) -> list[list[str]]:

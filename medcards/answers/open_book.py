@@ -1,6 +1,6 @@
 """Scores of the systems that answer from the deck: right words, right citation, and no answer where the deck has none.
 
-Every question is asked twice: with its relevant cards in the deck (``whole``), and with all of them hidden.
+The search decides whether a question is answered. So a question is refused or not, whoever answers it.
 """
 
 import math
@@ -14,11 +14,19 @@ from medcards.answers.scores import TermWeights, score_answer, scored_words
 from medcards.base.stats import Bootstrap, paired_differences
 from medcards.deck.cards import card_text, corpus
 from medcards.deck.relevance import relevant_answers
-from medcards.search.answerability import HIDDEN, OFF_TOPIC, Answerability
+from medcards.search.answerability import HIDDEN, OFF_TOPIC, WHOLE_DECK, Answerability
 
 QUOTED, WORDED = "search_open", "lora_rag_open"
 """The two ways to answer a user: the first card's answer, quoted, or the tuned model's words."""
-OPEN_BOOK_SCORES = (HEADLINE, "cites_relevant", "citation_precision", "grounding", "abstains")
+OPEN_BOOK_SCORES = (
+    HEADLINE,
+    "served_f1",
+    "cites_relevant",
+    "citation_precision",
+    "grounding",
+    "abstains",
+    "abstains_hidden",
+)
 OPEN_BOOK_PAIRS = ((WORDED, QUOTED), (WORDED, "base_rag_open"))
 """The pairs of systems that are compared."""
 
@@ -32,11 +40,11 @@ def refused_questions(rankings: Path) -> pd.Series:
 
     Returns
     -------
-    by ``query_set``, ``hidden`` and ``card_id``; of validation and test questions.
+    by ``query_set``, ``deck`` (``whole``, or ``hidden`` without the relevant cards) and ``card_id``.
     """
     asked = pd.read_parquet(rankings / "answerability.parquet", filters=[("deck", "!=", OFF_TOPIC)])
-    keys = [asked.query_set, asked.deck == HIDDEN, asked["query"]]
-    names = ["query_set", "hidden", "card_id"]
+    keys = [asked.query_set, asked.deck, asked["query"]]
+    names = ["query_set", "deck", "card_id"]
     below = (asked.probability < Answerability.load(rankings).refuse_below).to_numpy()
     return pd.Series(below, pd.MultiIndex.from_arrays(keys, names=names))
 
@@ -46,10 +54,12 @@ def open_book_scores(rows: pd.DataFrame, cards: pd.DataFrame, refused: pd.Series
 
     ==================  ==========================================================================================
     sound_f1            see :mod:`medcards.answers.scores`; the question is that of the card, however it is asked
+    served_f1           the same, and 0 where the search refuses the question, as a user gets no answer then
     cites_relevant      1 where the cited card is relevant; 0 for another card and for none
     citation_precision  the same over the answers with a citation
     grounding           share of the answer's words without stop words that the cited card holds
-    abstains            1 where the search refuses the question, whoever would answer it
+    abstains            1 where the search refuses the question
+    abstains_hidden     1 where the search refuses the question if its relevant cards are hidden
     ==================  ==========================================================================================
 
     Parameters
@@ -60,7 +70,7 @@ def open_book_scores(rows: pd.DataFrame, cards: pd.DataFrame, refused: pd.Series
 
     Returns
     -------
-    ``query_set``, ``hidden``, ``card_id``, ``group``, ``system`` and the scores, one row per row of ``rows``.
+    ``query_set``, ``card_id``, ``group``, ``system`` and the scores, one row per row of ``rows``.
     """
     deck, searched = cards.set_index("card_id", drop=False), corpus(cards)
     asked = list(dict.fromkeys(rows.card_id))
@@ -70,16 +80,20 @@ def open_book_scores(rows: pd.DataFrame, cards: pd.DataFrame, refused: pd.Series
     for row in rows.itertuples():
         right, content = row.cited in relevant[row.card_id], scored_words(row.answer)
         held = set(scored_words(texts.get(row.cited, "")))
+        abstains, hidden = (refused[row.query_set, deck, row.card_id] for deck in (WHOLE_DECK, HIDDEN))
+        f1 = score_answer(row.answer, row.reference, deck.question[row.card_id], weights)[HEADLINE]
         scores.append(
             {
-                HEADLINE: score_answer(row.answer, row.reference, deck.question[row.card_id], weights)[HEADLINE],
+                HEADLINE: f1,
+                "served_f1": f1 * (not abstains),
                 "cites_relevant": float(right),
                 "citation_precision": float(right) if row.cited else math.nan,
                 "grounding": float(np.mean([word in held for word in content])) if row.cited and content else math.nan,
-                "abstains": float(refused[row.query_set, row.hidden, row.card_id]),
+                "abstains": float(abstains),
+                "abstains_hidden": float(hidden),
             }
         )
-    about = rows[["query_set", "hidden", "card_id", "system"]].assign(group=deck.group[rows.card_id].to_numpy())
+    about = rows[["query_set", "card_id", "system"]].assign(group=deck.group[rows.card_id].to_numpy())
     return about.join(pd.DataFrame(scores, index=rows.index))
 
 
@@ -88,23 +102,20 @@ def summarise_open_book(scores: pd.DataFrame, seed: int) -> dict[str, dict]:
 
     Returns
     -------
-    ``{query_set: {"whole": {system: {score: interval}}, "hidden": …, "differences": {"a-b": {score: difference}}}}``.
-    The differences are those of the whole deck. A score that no answer has is left out.
+    ``{query_set: {system: {score: interval}, "differences": {"a-b": {score: difference}}}}``. A score that no answer
+    has is left out.
     """
-    found: dict[str, dict] = {}
-    for (query_set, hidden), table in scores.groupby(["query_set", "hidden"], sort=True):
+    found = {}
+    for query_set, table in scores.groupby("query_set", sort=True):
         systems = {name: of.set_index("card_id") for name, of in table.groupby("system", sort=True)}
         bootstrap = Bootstrap(next(iter(systems.values())).group, seed)
-        block = found.setdefault(query_set, {})
-        block["hidden" if hidden else "whole"] = {
+        found[query_set] = {
             name: {score: bootstrap.interval(of[score]) for score in OPEN_BOOK_SCORES if of[score].notna().any()}
             for name, of in systems.items()
         }
-        if not hidden:
-            compared = [HEADLINE, "cites_relevant"]
-            pairs = [pair for pair in OPEN_BOOK_PAIRS if set(pair) <= set(systems)]
-            tables = {name: of[compared] for name, of in systems.items()}
-            block["differences"] = paired_differences(tables, bootstrap, pairs)
+        tables = {name: of[[HEADLINE, "cites_relevant"]] for name, of in systems.items()}
+        pairs = [pair for pair in OPEN_BOOK_PAIRS if set(pair) <= set(systems)]
+        found[query_set]["differences"] = paired_differences(tables, bootstrap, pairs)
     return found
 
 
@@ -121,7 +132,7 @@ def served_answer(scores: pd.DataFrame, split: str, seed: int) -> dict:
     """
     if split == "test" or scores.empty or not {QUOTED, WORDED} <= set(scores.system):
         return {"system": QUOTED, "difference": None}
-    whole = scores[~scores.hidden].pivot(index=["query_set", "card_id", "group"], columns="system", values=HEADLINE)
+    whole = scores.pivot(index=["query_set", "card_id", "group"], columns="system", values=HEADLINE)
     gain = (whole[WORDED] - whole[QUOTED]).reset_index(name="gain")
     if gain.gain.isna().all():  # no reference has a word that its question lacks
         return {"system": QUOTED, "difference": None}

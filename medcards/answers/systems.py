@@ -48,18 +48,16 @@ def all_answers(
 ) -> tuple[dict[str, Answers], pd.DataFrame]:
     """The answers of every system to the exam, and those of the :data:`OPEN_BOOK` systems to the query sets.
 
-    The open-book systems are asked each question of the query sets twice: the first time the deck is whole, the second
-    time the relevant cards of the question are hidden from the search. One system is asked after the other, so that
-    each model is loaded once.
+    One system is asked after the other, so that each model is loaded once.
 
     Returns
     -------
     answers : by system.
-    open_book : one row per query set, way to ask, question and system: ``query_set``, ``hidden``, ``card_id``,
-        ``question``, ``reference``, ``system``, ``answer``, ``cited`` (card id, empty without a citation), ``found``
-        (card ids, best first). Empty where no open-book system is asked.
+    open_book : one row per query set, question and system: ``query_set``, ``card_id``, ``question``, ``reference``,
+        ``system``, ``answer``, ``cited`` (card id, empty without a citation), ``found`` (card ids, best first). Empty
+        where no open-book system is asked.
     """
-    exams = [exam.asked_as(queries, hidden) for queries in sets for hidden in (False, True)]
+    exams = [exam.asked_as(queries) for queries in sets]
     answers, tables = {}, []
     for name, answer in systems.items():
         answers[name] = answer(exam)
@@ -68,13 +66,13 @@ def all_answers(
 
 
 def _open_book_rows(exam: Exam, system: str, answers: Answers) -> pd.DataFrame:
-    """The rows of one system, query set and way to ask. A system without citations quotes the first card."""
+    """The rows of one system and query set. A system without citations quotes the first card."""
     found = [cards.index.tolist() for cards in exam.found]
-    numbers = answers.cited or [1 if ids else None for ids in found]
-    cited = [ids[number - 1] if number else "" for ids, number in zip(found, numbers, strict=True)]
-    about = {"query_set": exam.query_set, "hidden": exam.hidden, "system": system, "answer": answers.texts}
+    cited = [
+        ids[number - 1] if number else "" for ids, number in zip(found, answers.cited or [1] * len(found), strict=True)
+    ]
     asked = exam.questions[["card_id", "question"]].assign(reference=exam.questions.answer)
-    return asked.assign(**about, cited=cited, found=found)
+    return asked.assign(query_set=exam.query_set, system=system, answer=answers.texts, cited=cited, found=found)
 
 
 def answering_system(function: Callable[[Exam], Answers]) -> Callable[[Exam], Answers]:
@@ -140,7 +138,7 @@ def lora_rag(exam: Exam) -> Answers:
 @answering_system
 def search_open(exam: Exam) -> Answers:
     """The answer of the first card that the served search finds in the whole deck."""
-    return Answers([cards.answer.iloc[0] if len(cards) else "" for cards in exam.found])
+    return Answers([cards.answer.iloc[0] for cards in exam.found])
 
 
 @answering_system

@@ -33,7 +33,7 @@ class RerankEvalParams(Block):
     validation_queries: PositiveInt
     candidates: int = Field(ge=2, le=RANKING_DEPTH)
     spelling: bool
-    risk: float = Field(gt=0, lt=0.5)
+    false_refusals: float = Field(gt=0, lt=0.5)
     batch_tokens: PositiveInt
 
 

@@ -73,9 +73,15 @@ class QuerySet:
             topics.append(rows | set(largest(similar, count).tolist()))
         return topics
 
-    def spelled(self, spelling: Spelling) -> "QuerySet":
-        """The same questions with their spelling corrected, which is what is searched."""
-        return replace(self, questions=[spelling.corrected(question) for question in self.questions])
+    def spelled(self, spelling: Spelling, lacking: list[list[str]] | None = None) -> "QuerySet":
+        """The same questions with their spelling corrected, which is what is searched.
+
+        Parameters
+        ----------
+        lacking : texts that the deck is to lack, by question.
+        """
+        texts = lacking or [[]] * len(self.questions)
+        return replace(self, questions=[spelling.corrected(*row) for row in zip(self.questions, texts, strict=True)])
 
     def vectors(self, known: Vectors, encoder: TextEncoder) -> np.ndarray:
         """Unit vectors of the questions. Those that differ from the questions of their cards are encoded.

@@ -2,14 +2,16 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
+from medcards.deck.relevance import answer_rows
 from medcards.search.answerability import HIDDEN, OFF_TOPIC, WHOLE_DECK, about_deck, evidence
-from medcards.search.evaluation import rank_queries, ranking_table
+from medcards.search.encoder import TextEncoder
+from medcards.search.evaluation import rank_queries
 from medcards.search.query_sets import QuerySet
 from medcards.search.question_field import QuestionField
 from medcards.search.rankings import Ranking
+from medcards.search.spelling import Spelling
 from medcards.search.systems import WITH_QUESTIONS, Retriever, Served
 from medcards.search.vectors import Vectors
 
@@ -20,53 +22,76 @@ class RankedSet:
 
     Parameters
     ----------
+    queries : the questions as they were searched, with their spelling corrected.
     found : the rankings of every system.
-    hidden : the rankings of the served system without the relevant answers of each question.
     evidence : what tells whether a deck has an answer, of every deck that was asked, see
         :func:`medcards.search.answerability.about_deck`.
     """
 
     queries: QuerySet
     found: dict[str, Ranking]
-    hidden: dict[str, Ranking]
     evidence: pd.DataFrame
 
-    def table(self, answer_ids: np.ndarray) -> pd.DataFrame:
-        """All rankings as a long table; ``hidden`` marks those without the relevant answers."""
-        tables = ((self.found, False), (self.hidden, True))
-        return pd.concat(
-            [ranking_table(found, self.queries, answer_ids).assign(hidden=hidden) for found, hidden in tables]
-        )
 
-
-def rank_set(
-    queries: QuerySet, asked: np.ndarray, retriever: Retriever, served: Served, vectors: Vectors, field: QuestionField
-) -> RankedSet:
-    """Rank a query set with every system.
-
-    Questions in other words than the deck's own also search the questions of the cards. The others would find
-    themselves. Perturbed questions are not asked of a deck without their topics: they choose nothing.
+class SetRanker:
+    """Ranks query sets with every system.
 
     Parameters
     ----------
-    asked : unit vectors of the questions, shape (questions, dimension).
+    cards : the whole deck.
+    answers : the corpus, see :func:`medcards.deck.cards.corpus`.
     vectors : the vectors of the deck.
+    encoder : the bi-encoder of these vectors.
+    spelling : what corrects the spelling of a question; None leaves it as it is.
     """
-    ids, texts, relevant = vectors.answer_ids, queries.questions, queries.relevant_rows(vectors.answer_ids)
-    found = rank_queries(queries, asked, retriever, served)
-    hidden = retriever.rank_without(texts, asked, served, relevant)
-    decks = {WHOLE_DECK: (found, None), HIDDEN: (hidden, relevant)}
-    if not queries.perturbed:
-        topics = queries.topic_rows(vectors)
-        decks[OFF_TOPIC] = retriever.rank_without(texts, asked, served, topics), topics
-    evident = [
-        about_deck(queries, deck, rankings, served, evidence(retriever, texts, rankings, served, lacking), ids)
-        for deck, (rankings, lacking) in decks.items()
-    ]
-    found.pop("cross_encoder", None)  # scores of candidates, and no ranking
-    hidden = {served.system: hidden[served.system]}
-    if queries.in_other_words:
-        similarities = field.measured(queries, asked)
-        found[WITH_QUESTIONS] = retriever.rank_with_questions(texts, similarities, served)
-        hidden[WITH_QUESTIONS] = retriever.rank_with_questions(texts, similarities, served, relevant)
-    return RankedSet(queries, found, hidden, pd.concat(evident, ignore_index=True))
+
+    def __init__(
+        self,
+        cards: pd.DataFrame,
+        answers: pd.DataFrame,
+        vectors: Vectors,
+        encoder: TextEncoder,
+        retriever: Retriever,
+        served: Served,
+        spelling: Spelling | None,
+    ):
+        self._vectors, self._encoder, self._retriever, self._served = vectors, encoder, retriever, served
+        self._spelling, self._field = spelling, QuestionField(cards, answers, vectors)
+        asking = cards.assign(row=answer_rows(cards, answers)).dropna(subset="row")
+        texts = asking.question + "\n" + asking.answer
+        self._texts = texts.groupby(asking.row.astype(int)).agg(list).to_dict()
+
+    def rank(self, queries: QuerySet) -> RankedSet:
+        """Rank a query set in the whole deck, and gather the evidence of every deck.
+
+        Questions in other words than the deck's own also search the questions of the cards. The others would find
+        themselves. A question is spelled by the words of the deck that it is asked of. Perturbed questions are not
+        asked of a deck without their topics: they choose nothing.
+        """
+        relevant = queries.relevant_rows(self._vectors.answer_ids)
+        whole = queries.spelled(self._spelling) if self._spelling else queries
+        asked = whole.vectors(self._vectors, self._encoder)
+        found = rank_queries(whole, asked, self._retriever, self._served)
+        evident = [self._evidence(whole, WHOLE_DECK, found), self._asked_without(queries, HIDDEN, relevant)]
+        if not queries.perturbed:
+            evident.append(self._asked_without(whole, OFF_TOPIC, queries.topic_rows(self._vectors)))
+        found.pop("cross_encoder", None)  # scores of candidates, and no ranking
+        if queries.in_other_words:
+            similarities = self._field.measured(whole, asked)
+            found[WITH_QUESTIONS] = self._retriever.rank_with_questions(whole.questions, similarities, self._served)
+        return RankedSet(whole, found, pd.concat(evident, ignore_index=True))
+
+    def _asked_without(self, queries: QuerySet, deck: str, hidden: list[set[int]]) -> pd.DataFrame:
+        """The evidence of a deck that lacks some answers, and the words of their cards."""
+        if self._spelling and deck == HIDDEN:
+            lacking = [[text for row in sorted(rows) for text in self._texts[row]] for rows in hidden]
+            queries = queries.spelled(self._spelling, lacking)
+        asked = queries.vectors(self._vectors, self._encoder)
+        found = self._retriever.rank_without(queries.questions, asked, self._served, hidden)
+        return self._evidence(queries, deck, found, hidden)
+
+    def _evidence(
+        self, queries: QuerySet, deck: str, found: dict[str, Ranking], hidden: list[set[int]] | None = None
+    ) -> pd.DataFrame:
+        evident = evidence(self._retriever, queries.questions, found, self._served, hidden)
+        return about_deck(queries, deck, found, self._served, evident, self._vectors.answer_ids)

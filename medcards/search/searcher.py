@@ -15,6 +15,8 @@ from pydantic import ValidationError
 from medcards import InputError
 from medcards.base.files import read_json
 from medcards.deck import cards as card_tables
+from medcards.deck.relevance import answer_rows
+from medcards.deck.words import normalise
 from medcards.search.answerability import Answerability, evidence
 from medcards.search.cross_encoder import memoised
 from medcards.search.encoder import TextEncoder, check_encoder
@@ -76,9 +78,11 @@ class Searcher:
         served: Served,
         answerability: Answerability,
         field: QuestionField | None = None,
+        spelling: Spelling | None = None,
+        rows_of: dict[str, list[int]] | None = None,
     ):
         self._answers, self._retriever, self._encoder, self._field = answers, retriever, encoder, field
-        self._spelling = Spelling(answers.answer) if served.spelling else None
+        self._spelling, self._rows_of = spelling, rows_of or {}
         self.served, self.answerability = served, answerability
 
     @classmethod
@@ -113,7 +117,11 @@ class Searcher:
             )
         retriever = Retriever(answers.answer.tolist(), vectors.answers, index, scorer and memoised(scorer))
         field = QuestionField(cards, answers, vectors) if served.questions else None
-        return cls(answers, retriever, encoder, served, Answerability.load(data / "rankings"), field)
+        spelling = Spelling([*cards.question, *cards.answer]) if served.spelling else None
+        rows = answer_rows(cards, answers).dropna().astype(int)
+        rows_of = rows.groupby(cards.question[rows.index].map(normalise)).agg(list).to_dict()
+        answerability = Answerability.load(data / "rankings")
+        return cls(answers, retriever, encoder, served, answerability, field, spelling, rows_of)
 
     def search(self, question: str, k: int = 5) -> list[Hit]:
         """The hits of :meth:`find`."""
@@ -122,6 +130,7 @@ class Searcher:
     def find(self, question: str, k: int = 5) -> Found:
         """Find the ``k`` best cards, fewer where fewer are found, and the probability that the deck has an answer.
 
+        A question that stands in the deck, but for case and punctuation, finds its own card first, with probability 1.
         The encoder cuts a question that is longer than its limit. BM25 reads all of it.
 
         Raises
@@ -142,24 +151,23 @@ class Searcher:
         if self._field:
             similarities = self._field.similarities(vectors)
             found[WITH_QUESTIONS] = self._retriever.rank_with_questions(questions, similarities, self.served)
+        probabilities = self.answerability.probabilities(evident).tolist()
         return [
-            Found(
-                self._hits(place, k, found),
-                float(probability),
-                self.answerability.refuses(float(probability)),
-                searched=questions[place] if questions[place] != asked[place] else "",
-            )
-            for place, probability in enumerate(self.answerability.probabilities(evident))
+            self._found(place, asked[place], questions[place], probabilities[place], k, found)
+            for place in range(len(asked))
         ]
 
-    def _hits(self, place: int, k: int, found: dict[str, Ranking]) -> list[Hit]:
-        """The best cards of the question number ``place``."""
-        ranked, scores = found.get(WITH_QUESTIONS, found[self.served.system])
-        return [
-            self._hit(rank, int(row), None if np.isnan(score) else float(score), place, found)
-            for rank, (row, score) in enumerate(zip(ranked[place, :k], scores[place, :k], strict=True), start=1)
-            if row >= 0
-        ]
+    def _found(
+        self, place: int, asked: str, searched: str, probability: float, k: int, found: dict[str, Ranking]
+    ) -> Found:
+        """What was found for the question number ``place``."""
+        ranked, scores = (of[place].tolist() for of in found.get(WITH_QUESTIONS, found[self.served.system]))
+        score_of = {row: None if np.isnan(score) else score for row, score in zip(ranked, scores, strict=True)}
+        own = self._rows_of.get(normalise(asked), [])
+        rows = list(dict.fromkeys([*own, *(row for row in ranked if row >= 0)]))[:k]
+        hits = [self._hit(rank, row, score_of.get(row), place, found) for rank, row in enumerate(rows, start=1)]
+        probability = 1.0 if own else probability
+        return Found(hits, probability, self.answerability.refuses(probability), searched if searched != asked else "")
 
     def _hit(self, rank: int, row: int, score: float | None, place: int, found: dict[str, Ranking]) -> Hit:
         """The card in a row of the corpus, with its score by each system for the question number ``place``."""

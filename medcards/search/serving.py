@@ -4,10 +4,17 @@ The deck's own questions and those of its other query sets choose together, beca
 questions choose nothing.
 """
 
+from functools import partial
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
+from medcards.base.manifests import pinned_model, read_manifest
+from medcards.base.references import resolve
 from medcards.base.stats import Bootstrap
+from medcards.search.bm25 import Bm25
+from medcards.search.encoder import TextEncoder, encode_questions, load_encoder
 from medcards.search.evaluation import RerankEvalParams, score_ranking
 from medcards.search.exact import exact_search
 from medcards.search.query_sets import QuerySet
@@ -123,20 +130,38 @@ class UnadaptedSearch:
     Parameters
     ----------
     vectors : the unadapted bi-encoder's vectors.
+    encoder : the unadapted bi-encoder.
     validation : the validation questions that choose the weight of BM25.
     bm25 : BM25's ranking for these questions.
     """
 
-    def __init__(self, vectors: Vectors, validation: QuerySet, bm25: Ranking):
-        self._vectors = vectors
+    def __init__(self, vectors: Vectors, encoder: TextEncoder, validation: QuerySet, bm25: Ranking):
+        self._vectors, self._encoder = vectors, encoder
         self.bm25_weight = best_bm25_weight(self._dense(validation), bm25, validation, vectors.answer_ids)
+
+    @classmethod
+    def load(
+        cls, data: Path, cards: pd.DataFrame, validation: QuerySet, bm25: Bm25, batch_tokens: int
+    ) -> "UnadaptedSearch | None":
+        """The search with the unadapted bi-encoder of a run; None where the run adapts none.
+
+        Parameters
+        ----------
+        data : the folder that the pipeline writes.
+        batch_tokens : largest number of tokens that are encoded at a time.
+        """
+        if not read_manifest(data / "encoder")["trained"]:
+            return None
+        reference = pinned_model(data, "encoder")
+        encoder = partial(encode_questions, load_encoder(resolve(reference), reference), batch_tokens=batch_tokens)
+        return cls(Vectors.load(data / "vectors", cards), encoder, validation, bm25.search(validation.questions))
 
     def rank(self, queries: QuerySet, bm25: Ranking) -> dict[str, Ranking]:
         """Rankings of ``dense_before`` (exact search) and ``hybrid_before`` (fused with BM25).
 
         Returns
         -------
-        rankings, by system; none for perturbed questions, which have no vectors.
+        rankings, by system; none for perturbed questions.
         """
         if queries.perturbed:
             return {}
@@ -144,4 +169,5 @@ class UnadaptedSearch:
         return {"dense_before": dense, "hybrid_before": hybrid(dense, bm25, self.bm25_weight)}
 
     def _dense(self, queries: QuerySet) -> Ranking:
-        return exact_search(self._vectors.questions_of(queries.cards.card_id), self._vectors.answers, RANKING_DEPTH)
+        asked = queries.vectors(self._vectors, self._encoder)
+        return exact_search(asked, self._vectors.answers, RANKING_DEPTH)

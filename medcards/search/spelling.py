@@ -23,7 +23,7 @@ class Spelling:
 
     Parameters
     ----------
-    texts : the searched texts.
+    texts : the questions and the answers of the deck.
 
     Examples
     --------
@@ -33,25 +33,45 @@ class Spelling:
     """
 
     def __init__(self, texts: Iterable[str]):
-        self._count = Counter(word for text in texts for word in _WORD.findall(text.lower()))
-        self._stems = {stem for found in stems([" ".join(self._count)]) for stem in found}
+        self._count = _words(texts)
+        self._stem = dict(zip(self._count, map(_stem_of, stems(list(self._count))), strict=True))
+        self._stems: Counter[str] = Counter()
         self._of_length: dict[int, list[str]] = {}
-        for word in self._count:
+        for word, count in self._count.items():
+            self._stems[self._stem[word]] += count
             self._of_length.setdefault(len(word), []).append(word)
 
-    def corrected(self, question: str) -> str:
-        """The question with its unknown words replaced."""
-        return _WORD.sub(lambda found: self._corrected(found[0]), question)
+    def corrected(self, question: str, lacking: Iterable[str] = ()) -> str:
+        """The question with its unknown words replaced.
 
-    def _corrected(self, typed: str) -> str:
+        Parameters
+        ----------
+        lacking : texts of ``texts`` that the deck is to lack.
+        """
+        lost = _words(lacking)
+        lost_stems: Counter[str] = Counter()
+        for word, count in lost.items():
+            lost_stems[self._stem[word]] += count
+        return _WORD.sub(lambda found: self._corrected(found[0], lost, lost_stems), question)
+
+    def _corrected(self, typed: str, lost: Counter[str], lost_stems: Counter[str]) -> str:
         word = typed.lower()
-        if len(word) < SHORTEST or typed.isupper() or word in self._count or self._has_stem(word):
+        if len(word) < SHORTEST or typed.isupper() or self._count[word] > lost[word]:
+            return typed
+        stem = self._stem[word] if word in self._stem else _stem_of(stems([word])[0])
+        if not stem or self._stems[stem] > lost_stems[stem]:
             return typed
         lengths = range(len(word) - 1, len(word) + 2)
         near = [known for length in lengths for known in self._of_length.get(length, ())]
         found = process.extract(word, near, scorer=OSA.distance, score_cutoff=1, limit=None)
-        return max((known for known, _, _ in found), key=lambda known: (self._count[known], known), default=typed)
+        there = [known for known, _, _ in found if self._count[known] > lost[known]]
+        return max(there, key=lambda known: (self._count[known] - lost[known], known), default=typed)
 
-    def _has_stem(self, word: str) -> bool:
-        (found,) = stems([word])
-        return all(stem in self._stems for stem in found)
+
+def _words(texts: Iterable[str]) -> Counter[str]:
+    return Counter(word for text in texts for word in _WORD.findall(text.lower()))
+
+
+def _stem_of(found: list[str]) -> str:
+    """The stem of a word, which :func:`stems` gives as a list; empty for a stop word."""
+    return " ".join(found)

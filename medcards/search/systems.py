@@ -89,21 +89,16 @@ class Retriever:
             found["hnsw"] = self.index.search(vectors, RANKING_DEPTH)
         return self._combined(questions, served, wanted, found, partial(self._cosine, vectors))
 
-    def rank_with_questions(
-        self, questions: list[str], similarities: np.ndarray, served: Served, hidden: list[set[int]] | None = None
-    ) -> Ranking:
+    def rank_with_questions(self, questions: list[str], similarities: np.ndarray, served: Served) -> Ranking:
         """Rank with the served system by other similarities than those of the answers' vectors.
 
         Parameters
         ----------
         similarities : of each answer, shape (questions, answers), see
             :class:`medcards.search.question_field.QuestionField`.
-        hidden : row numbers of answers that the deck is to lack, by question.
         """
-        first = {
-            "hnsw": nearest(similarities, min(RANKING_DEPTH, similarities.shape[1]), hidden),
-            "bm25": self.bm25.search(questions, hidden=hidden),
-        }
+        depth = min(RANKING_DEPTH, similarities.shape[1])
+        first = {"hnsw": nearest(similarities, depth), "bm25": self.bm25.search(questions)}
         similar = partial(np.take_along_axis, similarities, axis=1)
         return self._combined(questions, served, {served.system}, first, similar)[served.system]
 
