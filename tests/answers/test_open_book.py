@@ -28,7 +28,8 @@ from medcards.search.answerability import Answerability, with_probabilities
 from medcards.search.index import HnswIndex
 from medcards.search.query_sets import QuerySet, query_sets
 from medcards.search.question_field import QuestionField
-from medcards.search.ranked_sets import rank_set
+from medcards.search.evaluation import ranking_table
+from medcards.search.ranked_sets import SetRanker
 from medcards.search.systems import Retriever, Served
 from medcards.search.vectors import Vectors
 
@@ -50,7 +51,6 @@ def scored(refused: bool = False, **changes) -> pd.Series:
     """The scores of one answer to the question about gout."""
     row = {
         "query_set": "own",
-        "hidden": False,
         "card_id": "gout",
         "question": "What is gout?",
         "reference": "Arthritis with crystals",
@@ -58,15 +58,15 @@ def scored(refused: bool = False, **changes) -> pd.Series:
         "answer": "Arthritis with crystals",
         "cited": "gout",
     } | changes
-    index = pd.MultiIndex.from_tuples([(row["query_set"], row["hidden"], row["card_id"])])
-    (found,) = open_book_scores(pd.DataFrame([row]), CARDS, pd.Series([refused], index), WEIGHTS).to_dict("records")
+    keys = [(row["query_set"], deck, row["card_id"]) for deck in ("whole", "hidden")]
+    said = pd.Series([refused, True], pd.MultiIndex.from_tuples(keys))
+    (found,) = open_book_scores(pd.DataFrame([row]), CARDS, said, WEIGHTS).to_dict("records")
     return found
 
 
 def test_a_right_answer_with_a_right_citation():
     assert scored() == {
         "query_set": "own",
-        "hidden": False,
         "card_id": "gout",
         "system": WORDED,
         "group": "1",
@@ -75,6 +75,8 @@ def test_a_right_answer_with_a_right_citation():
         "citation_precision": 1.0,
         "grounding": 1.0,
         "abstains": 0.0,
+        "abstains_hidden": 1.0,
+        "served_f1": 1.0,
     }
 
 
@@ -135,25 +137,24 @@ def test_refusals_are_those_of_the_query_set_and_of_the_way_to_ask(tmp_path):
     Answerability(**numbers, usual_similarity=0.0, refuse_below=0.5).save(tmp_path)
     refused = refused_questions(tmp_path)
     assert refused.to_dict() == {
-        ("own", False, "gout"): False,
-        ("own", True, "gout"): True,
-        ("typos", False, "gout"): False,
-        ("typos", True, "gout"): True,
+        ("own", "whole", "gout"): False,
+        ("own", "hidden", "gout"): True,
+        ("typos", "whole", "gout"): False,
+        ("typos", "hidden", "gout"): True,
     }
 
 
-def score_table(gain: float, questions: int = 30, hidden: tuple[bool, ...] = (False, True)) -> pd.DataFrame:
+def score_table(gain: float, questions: int = 30) -> pd.DataFrame:
     """Scores of two systems. The model's sound F1 is higher by ``gain`` and a little noise."""
     random, tables = np.random.default_rng(0), []
-    for hide in hidden:
-        base = random.random(questions) / 2
-        for system, shift in ((QUOTED, 0.0), (WORDED, gain)):
-            about = {"query_set": "own", "hidden": hide, "system": system, "group": range(questions)}
-            scores = dict.fromkeys(OPEN_BOOK_SCORES, 0.5) | {
-                "card_id": [f"c{number}" for number in range(questions)],
-                "sound_f1": base + shift + random.normal(scale=0.05, size=questions) * (system == WORDED),
-            }
-            tables.append(pd.DataFrame(about | scores))
+    base = random.random(questions) / 2
+    for system, shift in ((QUOTED, 0.0), (WORDED, gain)):
+        about = {"query_set": "own", "system": system, "group": range(questions)}
+        scores = dict.fromkeys(OPEN_BOOK_SCORES, 0.5) | {
+            "card_id": [f"c{number}" for number in range(questions)],
+            "sound_f1": base + shift + random.normal(scale=0.05, size=questions) * (system == WORDED),
+        }
+        tables.append(pd.DataFrame(about | scores))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -161,24 +162,22 @@ def test_summary_of_open_book_scores():
     table = score_table(gain=0.2)
     table.loc[table.system == QUOTED, "grounding"] = np.nan  # no answer has the score
     found = summarise_open_book(table, seed=0)
-    assert set(found) == {"own"} and set(found["own"]) == {"whole", "hidden", "differences"}
-    for way in ("whole", "hidden"):
-        assert set(found["own"][way][WORDED]) == set(OPEN_BOOK_SCORES)
-        assert set(found["own"][way][QUOTED]) == set(OPEN_BOOK_SCORES) - {"grounding"}
-    whole = table[(table.system == WORDED) & ~table.hidden]
-    assert found["own"]["whole"][WORDED]["sound_f1"]["mean"] == pytest.approx(whole.sound_f1.mean())
-    assert found["own"]["whole"][WORDED]["sound_f1"]["n"] == 30
+    assert set(found) == {"own"} and set(found["own"]) == {WORDED, QUOTED, "differences"}
+    assert set(found["own"][WORDED]) == set(OPEN_BOOK_SCORES)
+    assert set(found["own"][QUOTED]) == set(OPEN_BOOK_SCORES) - {"grounding"}
+    worded, quoted = (table[table.system == system].sound_f1.mean() for system in (WORDED, QUOTED))
+    assert found["own"][WORDED]["sound_f1"]["mean"] == pytest.approx(worded)
+    assert found["own"][WORDED]["sound_f1"]["n"] == 30
     (difference,) = found["own"]["differences"].values()
     assert set(difference) == {"sound_f1", "cites_relevant"}
     assert list(found["own"]["differences"]) == [f"{WORDED}-{QUOTED}"]
-    quoted = table[(table.system == QUOTED) & ~table.hidden]
-    assert difference["sound_f1"]["mean"] == pytest.approx(whole.sound_f1.mean() - quoted.sound_f1.mean())
+    assert difference["sound_f1"]["mean"] == pytest.approx(worded - quoted)
 
 
 def test_summary_of_one_system_has_no_differences():
     table = score_table(gain=0)
     found = summarise_open_book(table[table.system == QUOTED], seed=0)
-    assert found["own"]["differences"] == {} and set(found["own"]["whole"]) == {QUOTED}
+    assert found["own"]["differences"] == {} and set(found["own"]) == {QUOTED, "differences"}
 
 
 @pytest.mark.parametrize(("gain", "system"), [(0.2, WORDED), (0.0, QUOTED), (-0.2, QUOTED)])
@@ -187,12 +186,6 @@ def test_words_are_served_where_their_gain_is_above_zero(gain, system):
     assert served["system"] == system
     assert (served["difference"]["lo"] > 0) == (system == WORDED)
     assert served["difference"]["mean"] == pytest.approx(gain, abs=0.03) and served["difference"]["n"] == 30
-
-
-def test_answers_to_hidden_cards_choose_nothing():
-    table = score_table(gain=0.2)
-    table.loc[table.hidden & (table.system == WORDED), "sound_f1"] = 0.0
-    assert served_answer(table, "validation", seed=0) == served_answer(table[~table.hidden], "validation", seed=0)
 
 
 def test_all_query_sets_choose_together():
@@ -233,14 +226,11 @@ def exam(tmp_path) -> Exam:
     retriever = Retriever(answers.answer.tolist(), vectors.answers, index)
     weights = {"bm25_weight": 0.3, "rerank_weights": [1.0, 0, 0]}
     served = Served(system="hybrid", candidates=5, spelling=False, questions=False, **weights)
-    field = QuestionField(cards, answers, vectors)
-    ranked = [
-        rank_set(queries, vectors.questions_of(queries.cards.card_id), retriever, served, vectors, field)
-        for queries in query_sets(cards, answers, "validation", 10, seed=0)
-    ]
+    ranker = SetRanker(cards, answers, vectors, lambda asked: units[: len(asked)], retriever, served, None)
+    ranked = [ranker.rank(queries) for queries in query_sets(cards, answers, "validation", 10, seed=0)]
     rankings = tmp_path / "rankings"
     rankings.mkdir()
-    tables = [one.table(vectors.answer_ids) for one in ranked]
+    tables = [ranking_table(one.found, one.queries, vectors.answer_ids) for one in ranked]
     pd.concat(tables).to_parquet(rankings / "rankings.parquet", index=False)
     write_json(rankings / "served.json", served.model_dump())
     evidence = pd.concat([one.evidence for one in ranked], ignore_index=True)
@@ -270,41 +260,25 @@ def test_open_book_sets_are_those_that_the_deck_has(exam):
         unknown.open_book(exam.cards, 0)
 
 
-def test_open_book_systems_answer_every_set_with_the_relevant_cards_and_without(exam):
+def test_open_book_systems_answer_every_set(exam):
     sets = exam.params.open_book(exam.cards, 0)
     answers, rows = all_answers(exam, sets, chosen_systems(["echo", "search_open"]))
     assert set(answers) == {"echo", "search_open"} and len(answers["echo"].texts) == QUESTIONS
-    assert rows.groupby(["query_set", "hidden"]).size().to_dict() == {
-        (name, hidden): 2 if name == "layperson" else 4
-        for name in ("own", "typos", "layperson")
-        for hidden in (False, True)
-    }
+    assert rows.groupby("query_set").size().to_dict() == {"own": 4, "typos": 4, "layperson": 2}
     assert set(rows.system) == {"search_open"}
-    own = rows[(rows.query_set == "own") & ~rows.hidden]
+    own, typed = (rows[rows.query_set == name] for name in ("own", "typos"))
     assert own.answer.tolist() == answers["search_open"].texts
     assert own.card_id.tolist() == exam.questions.card_id.tolist()
-    typed = rows[(rows.query_set == "typos") & ~rows.hidden]
     assert typed.question.tolist() == sets[1].questions != own.question.tolist()
     assert typed.reference.tolist() == own.reference.tolist()
     texts = exam.cards.set_index("card_id").answer
     assert rows.answer.tolist() == texts[rows.cited].tolist()  # the first card is quoted
-    assert (rows.cited == rows.found.str[0]).all()
+    assert (rows.cited == rows.found.str[0]).all() and (rows.found.str.len() == 3).all()
 
 
-def test_hidden_cards_are_in_no_prompt(exam):
-    """Nor is a card of the same concept. The question's own card is found where nothing is hidden."""
-    rows = all_answers(exam, exam.params.open_book(exam.cards, 0), chosen_systems(["search_open"]))[1]
-    deck = exam.cards.set_index("card_id", drop=False)
-    relevant = relevant_answers(deck.loc[rows.card_id], corpus(exam.cards))
-    found = [len(set(cards) & ids) for cards, ids in zip(rows.found, relevant, strict=True)]
-    assert set(np.array(found)[rows.hidden]) == {0} and max(np.array(found)[~rows.hidden]) == 1
-    assert (rows.found.str.len() == 3).all()
-
-
-@pytest.mark.parametrize("hidden", [False, True])
-def test_questions_in_other_words_find_the_cards_of_the_search_that_is_served(exam, hidden):
+def test_questions_in_other_words_find_the_cards_of_the_search_that_is_served(exam):
     """Where the questions of the cards are searched too, these are the cards of ``with_questions``."""
-    rankings = pd.read_parquet(exam.data / "rankings/rankings.parquet").query("hidden == @hidden")
+    rankings = pd.read_parquet(exam.data / "rankings/rankings.parquet")
 
     def first_cards(queries: QuerySet, system: str) -> list[list[str]]:
         of_set = rankings[(rankings.query_set == queries.name) & (rankings.system == system)]
@@ -312,7 +286,7 @@ def test_questions_in_other_words_find_the_cards_of_the_search_that_is_served(ex
         return [first[card] for card in queries.cards.card_id]
 
     def found(queries: QuerySet) -> list[list[str]]:
-        return [cards.index.tolist() for cards in exam.asked_as(queries, hidden).found]
+        return [cards.index.tolist() for cards in exam.asked_as(queries).found]
 
     sets = exam.params.open_book(exam.cards, 0)
     assert [found(queries) for queries in sets] == [first_cards(queries, "hybrid") for queries in sets]
@@ -328,22 +302,12 @@ def test_scores_join_the_refusals_of_the_search(exam):
     _, rows = all_answers(exam, exam.params.open_book(exam.cards, 0), chosen_systems(["search_open"]))
     refused = refused_questions(exam.data / "rankings")
     scores = open_book_scores(rows, exam.cards, refused, TermWeights(exam.cards.answer))
-    expected = [refused[key] for key in zip(rows.query_set, rows.hidden, rows.card_id, strict=True)]
-    assert scores.abstains.tolist() == expected and not scores.cites_relevant[scores.hidden].any()
+    for column, deck in (("abstains", "whole"), ("abstains_hidden", "hidden")):
+        expected = [refused[name, deck, card] for name, card in zip(rows.query_set, rows.card_id, strict=True)]
+        assert scores[column].tolist() == expected
+    assert (scores.served_f1 == scores.sound_f1.where(scores.abstains == 0, 0)).all()
     assert set(summarise_open_book(scores, 0)) == {"own", "typos", "layperson"}
     assert served_answer(scores, "validation", 0)["system"] == QUOTED
-
-
-def test_a_question_whose_cards_are_all_hidden_is_answered_with_nothing(exam):
-    """Its ranking has no row."""
-    file = exam.data / "rankings/rankings.parquet"
-    ranked = pd.read_parquet(file)
-    first = exam.questions.card_id[0]
-    ranked[~(ranked.hidden & (ranked["query"] == first))].to_parquet(file)
-    (own,) = [one for one in exam.params.open_book(exam.cards, 0) if one.name == "own"]
-    _, rows = all_answers(exam, [own], chosen_systems(["search_open"]))
-    empty = rows[rows.hidden & (rows.card_id == first)].iloc[0]
-    assert empty.answer == empty.cited == "" and len(empty.found) == 0
 
 
 def test_no_open_book_system_makes_no_rows(exam, tmp_path):

@@ -24,8 +24,9 @@ from medcards.search.answerability import (
 from medcards.search.index import HnswIndex
 from medcards.search.query_sets import QuerySet
 from medcards.search.question_field import QuestionField
-from medcards.search.ranked_sets import RankedSet, rank_set
+from medcards.search.ranked_sets import RankedSet, SetRanker
 from medcards.search.searcher import Searcher
+from medcards.search.spelling import Spelling
 from medcards.search.systems import WITH_QUESTIONS, Retriever, Served
 from medcards.search.vectors import Vectors
 
@@ -196,13 +197,11 @@ def ranked(relevant: list[set[str]], name: str = "own") -> RankedSet:
     """Two questions, about gout and asthma, ranked among the four answers. The topic of a question is one answer."""
     questions = ["Is gout an arthritis?", "asthma"]
     cards = pd.DataFrame({"card_id": ["a", "c"], "question": questions, "group": ["g1", "g2"]})
-    asked = unit(np.array([[1, 0], [0.6, 0.8]]))
     ids, tokens = np.array(list("abcd")), np.ones(4, dtype=np.int32)
     vectors = Vectors(ids, VECTORS, tokens, ids, VECTORS, tokens, max_tokens=8)
-    deck = pd.DataFrame({"card_id": ids, "question": "?", "concept": ""})
+    deck = pd.DataFrame({"card_id": ids, "question": "?", "answer": ANSWERS, "concept": ""})
     queries = QuerySet("validation", name, cards, questions, relevant)
-    field = QuestionField(deck, deck, vectors)
-    return rank_set(queries, asked, retriever_of(ANSWERS, VECTORS), HYBRID, vectors, field)
+    return SetRanker(deck, deck, vectors, None, retriever_of(ANSWERS, VECTORS), HYBRID, None).rank(queries)
 
 
 def test_every_question_is_asked_of_three_decks():
@@ -213,7 +212,6 @@ def test_every_question_is_asked_of_three_decks():
     assert table["query"].tolist() == ["a", "c"] * 3 and table.group.tolist() == ["g1", "g2"] * 3
     assert table.answerable.tolist() == [True, True, False, False, False, False]
     assert table.correct.tolist() == [True, *[False] * 5]  # asthma finds the third answer, which is not relevant
-    assert found.hidden["hybrid"][0][:, :4].tolist() == [[2, 3, -1, -1], [2, 1, 0, -1]]
     assert table.similarity.tolist() == pytest.approx([1, 1, 0.6, 1, 0.6, 1])
     assert table.known_words.tolist() == [1, 1, 0, 1, 0, 1]  # no other answer holds gout or arthritis
 
@@ -436,7 +434,7 @@ def searcher() -> Searcher:
         return np.vstack([far if question == "far" else ASKED for question in questions])
 
     found = Searcher(
-        cards, retriever_of(ANSWERS, VECTORS), encoder, HYBRID.model_copy(update={"spelling": True}), model
+        cards, retriever_of(ANSWERS, VECTORS), encoder, HYBRID, model, None, Spelling(ANSWERS), {"why gout": [3]}
     )
     found.heard = heard
     return found
@@ -456,6 +454,13 @@ def test_a_search_reads_the_question_with_its_spelling_corrected(searcher):
     found = searcher.find_all(["What is  artritis?", "gout"], k=1)
     assert searcher.heard == ["What is arthritis?", "gout"]
     assert [one.searched for one in found] == ["What is arthritis?", ""]
+
+
+def test_a_question_of_the_deck_finds_its_card_first_with_probability_one(searcher):
+    """Its answer is the least similar of all. A question in other words does not find it so."""
+    found = searcher.find("Why GOUT?!", k=2)
+    assert [hit.card_id for hit in found.hits] == ["d", "a"] and found.probability == 1 and not found.refused
+    assert [hit.card_id for hit in searcher.find("Why the gout?", k=2).hits] == ["a", "b"]
 
 
 def test_a_question_without_letters_is_searched_and_an_empty_one_is_refused(searcher):

@@ -134,7 +134,7 @@ def choice():
     queries = QuerySet("validation", "own", cards, questions, relevant)
 
     counts = {"test_queries": 1, "validation_queries": 1, "batch_tokens": 1}
-    params = RerankEvalParams(candidates=5, spelling=False, risk=0.05, **counts)
+    params = RerankEvalParams(candidates=5, spelling=False, false_refusals=0.05, **counts)
 
     def chosen(scorer):
         index = HnswIndex.build(vectors, m=8, ef_construction=50, seed=1)
