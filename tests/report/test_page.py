@@ -35,7 +35,7 @@ def test_the_page_quotes_a_card_and_shows_words_where_asked():
 
 def test_the_page_says_that_the_deck_has_no_answer():
     note, cards, *boxes = page_of([], refused=True)
-    assert note == "The deck probably has no answer (probability of one: 0.25)." and "cited" not in cards
+    assert note == "The deck probably has no answer (probability of an answer: 0.25)." and "cited" not in cards
     assert boxes == ["The deck probably has no answer.", "", ""] and "A sac." in cards
     note, _, *boxes = page_of(["tuned"], refused=True)
     assert note.startswith("The deck probably has no") and boxes[1] == "[1] A cyst."
