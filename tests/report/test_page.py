@@ -4,8 +4,11 @@ from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
+
+from medcards import InputError
 from medcards.answers.asker import NO_ADAPTER, OTHER_DECK, Asker, Reply
-from medcards.report.page import respond
+from medcards.report.page import load_where_ticked, respond
 from medcards.report.replies import reply_as_text
 from medcards.search.searcher import Found, Hit
 
@@ -52,6 +55,32 @@ def test_the_page_says_what_is_wrong_with_the_adapter():
     assert note == QUOTED and boxes[1:] == [NO_ADAPTER, "[1] A cyst."]
     assert page_of([], remark=OTHER_DECK)[0] == QUOTED
     assert page_of(["base"], remark=OTHER_DECK)[0] == QUOTED
+
+
+def test_the_language_model_is_loaded_at_the_first_tick():
+    """A question then says what is wrong with the model."""
+    loaded, loading = [], Future()
+
+    def load_model():
+        loaded.append("model")
+        raise InputError("there is no model")
+
+    loading.set_result(SimpleNamespace(load_model=load_model))
+    load_where_ticked(loading, [])
+    assert loaded == []
+    load_where_ticked(loading, ["base"])
+    assert loaded == ["model"]
+
+
+@pytest.mark.parametrize(
+    ("served", "remark", "quotes"),
+    [("search_open", "", True), ("lora_rag_open", OTHER_DECK, True), ("lora_rag_open", "", False)],
+)
+def test_the_asker_quotes_where_no_words_are_served(served, remark, quotes):
+    """Only then the page starts without the language model."""
+    asker = Asker(None, set(), Path("absent"), served)
+    asker.remark = remark
+    assert asker.quotes is quotes
 
 
 def test_a_terminal_gets_no_control_characters_of_a_model():
