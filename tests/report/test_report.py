@@ -200,7 +200,7 @@ def test_report_says_how_well_the_search_knows_that_the_deck_has_an_answer(run):
     assert "the share of the questions with their topic hidden that this threshold refuses" in text
     assert "| coverage at 5% risk |".replace(" ", "") in text.replace(" ", "")
     assert "Each validation question is asked twice" in text and "held out by group" in text
-    assert "Below 0.17 the search refuses a question." in text and "at most 5% of the validation questions" in text
+    assert "Below 0.17 the search refuses a question." in text and "at most 5% (`rerank_eval.false_refusals`)" in text
     assert "plots/answerability/risk_coverage.png" in text and "plots/answerability/reliability.png" in text
 
 
