@@ -2,8 +2,7 @@
 
     python -m tools.everyday    # `make everyday`, after `dvc repro`
 
-The questions, and the cards that answer them, were written down before anything was fitted that they measure. They
-belong to the ontology deck.
+The questions, and the cards that answer them, belong to the ontology deck.
 """
 
 import sys
@@ -23,25 +22,37 @@ HEAD = """\
 `python -m medcards ask` answers these {count} questions on the default run. `make everyday` writes this page.
 {right} of {count} are right: the cited card is one of the expected cards, or the deck has none and none is given.
 The questions and their expected cards ([everyday_questions.csv](everyday_questions.csv)) were written before the search
-and the probability were changed for such questions. They are no sample, and the authors chose them, so that the share
-has no interval.
+and the probability were changed for such questions. The authors saw the answers while they chose the search and the
+evidence of the probability, so this share is too high. The authors also chose the questions. They are no sample, so the
+share has no interval.
 
 """
 
 
 def is_right(cited: str | None, expected: set[str]) -> bool:
-    """Whether the concept of the cited card is expected, or neither is there.
+    """Whether the concept of the cited card is expected, or none is and no card is cited.
 
-    >>> is_right("HP:0030148", {"HP:0030148"}), is_right(None, set()), is_right(None, {"HP:0030148"})
+    Parameters
+    ----------
+    cited : the concept, empty for a card without one; None where no card is cited.
+
+    >>> is_right("HP:0030148", {"HP:0030148"}), is_right(None, set()), is_right("", set())
     (True, True, False)
     """
-    return cited in expected if cited else not expected
+    return not expected if cited is None else cited in expected
 
 
 def answered(questions: pd.DataFrame, data: Path) -> pd.DataFrame:
-    """One row per question: ``right``, ``question``, ``probability``, ``answer``, ``cited card``, ``expected``."""
-    asker, concepts = Asker.load(data), card_tables.load_cards(data / "cards").set_index("card_id").concept
-    rows = []
+    """One row per question: ``right``, ``question``, ``probability``, ``answer``, ``cited card``, ``expected``.
+
+    Raises
+    ------
+    InputError : the deck has no concepts, or a file is missing or damaged.
+    """
+    concepts = card_tables.load_cards(data / "cards").set_index("card_id").concept
+    if not concepts.astype(bool).any():
+        raise InputError("the cards of this deck have no concepts: these questions belong to the ontology deck")
+    asker, rows = Asker.load(data), []
     for row in questions.itertuples():
         *_, reply = asker.replies(row.question, asker.find(row.question))
         cited = concepts[reply.cited.card_id] if reply.cited else None

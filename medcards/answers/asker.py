@@ -136,6 +136,11 @@ class Asker:
         """A warning about the adapter for the reader, or empty."""
         return deck_remark(self._manifest, self._data) if self.tuned else NO_ADAPTER
 
+    @property
+    def quotes(self) -> bool:
+        """Whether the served answer is a quoted card. Words of the tuned model need an adapter of this deck."""
+        return self.served == QUOTED or bool(self.remark)
+
     def find(self, question: str, k: int = 3, read: str = "all") -> Found:
         """The best cards for a question, best first, and the probability that the deck has an answer.
 
@@ -176,7 +181,7 @@ class Asker:
             yield replace(reply, text=NO_ANSWER)
         elif model is None and not hits:
             yield replace(reply, text=NO_CARD)
-        elif model is None and (self.served == QUOTED or self.remark):
+        elif model is None and self.quotes:
             remark = "" if self.served == QUOTED else self.remark
             yield replace(reply, text=hits[0].answer, answered_by="card", cited=hits[0], remark=remark)
         else:

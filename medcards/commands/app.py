@@ -5,8 +5,9 @@
     python -m medcards app --port 8000
 
 The page shows an answer with the card that it comes from, how probable it is that the deck has an answer, and the
-cards that are found. The tuned model and the base model answer too where a switch asks for their words. The page uses
-what `dvc repro` made. It listens on this machine only, unless `--host` names another address.
+cards that are found. The tuned model and the base model answer too where a switch asks for their words. The language
+model is loaded at the first tick of this switch, or with the page where it words the served answer. The page uses what
+`dvc repro` made. It listens on this machine only, unless `--host` names another address.
 """
 
 import argparse
@@ -40,9 +41,10 @@ def run(given: argparse.Namespace) -> Iterator[str]:
     asker = Asker.load(given.data)  # after the launch, so that the page opens at once
     loading.set_result(asker)
     yield "app: the deck is loaded"
-    try:
-        asker.load_model()
-        yield "app: the language model is loaded"
-    except InputError as error:  # the page quotes cards all the same
-        yield f"app: no model can word answers: {error}"
+    if not asker.quotes:  # otherwise the first tick of the page's switch loads the model
+        try:
+            asker.load_model()
+            yield "app: the language model is loaded"
+        except InputError as error:  # the page quotes cards all the same
+            yield f"app: no model can word answers: {error}"
     page.block_thread()

@@ -11,18 +11,23 @@ from medcards.report.style import interval_band, interval_line, read_figure_tabl
 
 
 class ToleratedRisk(Block, extra="ignore"):
-    """The risk at which coverage and refusals are measured, of the block ``rerank_eval`` of params.yaml."""
+    """The risk at which coverage is measured, of the block ``rerank_eval`` of params.yaml.
 
-    risk: float
+    Parameters
+    ----------
+    false_refusals : the largest share of answerable questions that are refused; the same share is the risk.
+    """
+
+    false_refusals: float
 
     def __str__(self) -> str:
-        return f"{100 * self.risk:g}%"
+        return f"{100 * self.false_refusals:g}%"
 
 
 def answerability_columns(risk: ToleratedRisk) -> dict[str, str]:
     """The measures of metrics/answerability.json by their columns in the table of the report.
 
-    >>> list(answerability_columns(ToleratedRisk(risk=0.05)))[1:4]
+    >>> list(answerability_columns(ToleratedRisk(false_refusals=0.05)))[1:4]
     ['coverage at 5% risk', 'area', 'refused at 5% false refusals']
     """
     return {

@@ -22,11 +22,11 @@ def probability_in_words(probability: float, refused: bool) -> str:
     >>> probability_in_words(0.41, refused=False)
     'The deck may have an answer (probability 0.41).'
     >>> probability_in_words(0.0013, refused=True)
-    'The deck probably has no answer (probability of one: below 0.01).'
+    'The deck probably has no answer (probability of an answer: below 0.01).'
     """
     number = "below 0.01" if probability < 0.01 else "above 0.99" if probability > 0.99 else f"{probability:.2f}"
     if refused:
-        return f"{NO_ANSWER.rstrip('.')} (probability of one: {number})."
+        return f"{NO_ANSWER.rstrip('.')} (probability of an answer: {number})."
     return f"The deck {'probably has' if probability >= EVEN else 'may have'} an answer (probability {number})."
 
 

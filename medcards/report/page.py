@@ -4,6 +4,7 @@ import html
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from medcards import InputError
@@ -79,6 +80,15 @@ def _words_of(asker: Asker, question: str, found: Found, model: str) -> Iterator
         yield str(error), ""
 
 
+def load_where_ticked(loading: Future[Asker], models: list[str]) -> None:
+    """Load the language model once a model is ticked, so that it is there when a question is asked."""
+    try:
+        if models:
+            loading.result().load_model()
+    except InputError:
+        pass  # the answer to the question says what is missing
+
+
 def build_page(loading: Future[Asker], examples: list[str]):
     """The page, a Gradio app. It answers one question at a time, because the two models share their weights."""
     import gradio as gr
@@ -110,6 +120,7 @@ def build_page(loading: Future[Asker], examples: list[str]):
             [tuned, base],
             show_progress="hidden",
         )
+        models.change(partial(load_where_ticked, loading), models, show_progress="hidden")
         gr.on(
             [button.click, question.submit],
             answered,

@@ -54,7 +54,7 @@ def reply_as_text(reply: Reply, width: int) -> str:
         An arthritis.
         ab12  hybrid 0.500
     >>> print(reply_as_text(Reply("router?", "None.", None, None, 0.08, True, []), 80))
-    The deck probably has no answer (probability of one: 0.08).
+    The deck probably has no answer (probability of an answer: 0.08).
     <BLANKLINE>
     -- no answer. Not medical advice: no physician checked this.
     """

@@ -43,6 +43,8 @@ RETRIEVAL_ORDER = (
     "hnsw_rerank",
     "hybrid_rerank",
 )
+NOT_OF_OWN = "with_questions"
+"""The system that ranks only query sets in other words than the deck's own questions, which would find themselves."""
 QUERY_SETS = ("own", "layperson", "typos", "word_drops", "lower_case")
 REPORTED_PACKAGES = (
     "dvc",
@@ -191,10 +193,13 @@ def query_sets_of(ranked: dict) -> list[str]:
 
 
 def query_set_rows(ranked: dict[str, dict]) -> dict[str, dict]:
-    """Rows of the table of MRR@10 by query set: the systems that ranked every query set."""
-    names, systems = query_sets_of(ranked), retrieval_systems_of(ranked["own"])
-    everywhere = [system for system in systems if all(system in ranked[name] for name in names)]
-    return {system: {name: ranked[name][system]["mrr@10"] for name in names} for system in everywhere}
+    """Rows of the table of MRR@10 by query set: the systems that ranked every query set, and :data:`NOT_OF_OWN`."""
+    blocks = {name: retrieval_systems_of(ranked[name]) for name in query_sets_of(ranked)}
+    shown = [system for system in blocks["own"] if all(system in block for block in blocks.values())]
+    shown += [NOT_OF_OWN] if any(NOT_OF_OWN in block for block in blocks.values()) else []
+    return {
+        system: {name: block[system]["mrr@10"] for name, block in blocks.items() if system in block} for system in shown
+    }
 
 
 def questions_ranked(block: dict[str, dict]) -> int:

@@ -19,7 +19,7 @@ QUESTION = "What should a nurse know about asthma, case 10?"
 ROUTER = "how do I reset my router"
 """The fitted model of four tiny runs gave it a probability below 0.1, and questions of the deck 0.94 or more."""
 ANSWERABLE = re.compile(r"The deck probably has an answer \(probability (0\.\d\d|above 0\.99)\)\.")
-NO_ANSWER = re.compile(r"The deck probably has no answer \(probability of one: (below )?0\.\d\d\)\.")
+NO_ANSWER = re.compile(r"The deck probably has no answer \(probability of an answer: (below )?0\.\d\d\)\.")
 
 pytestmark = pytest.mark.slow
 

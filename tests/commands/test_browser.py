@@ -22,7 +22,7 @@ NO_DATA = {"Quantisation_trade-off"}
 """Plots without data in a run: quantise_eval is off by default."""
 QUESTION = "What should a nurse know about gout, case 12?"
 QUOTED = re.compile(r"^Answer: card \d+, quoted\. The deck (probably has|may have) an answer \(probability [^)]+\)\.$")
-NO_ANSWER = re.compile(r"^The deck probably has no answer \(probability of one: (below )?0\.\d\d\)\.$")
+NO_ANSWER = re.compile(r"^The deck probably has no answer \(probability of an answer: (below )?0\.\d\d\)\.$")
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser, needs("playwright", CHROMIUM)]
 

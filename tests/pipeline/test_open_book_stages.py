@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from conftest import ROOT, Repository
 
+from medcards import InputError
 from medcards.answers.asker import NO_ANSWER
 from medcards.deck import cards as card_tables
 from medcards.search.answerability import Answerability
@@ -103,6 +104,19 @@ def test_everyday_questions_are_right_where_the_expected_card_is_cited_or_none_i
     assert refused.right.tolist() == ["yes", "**no**"] and refused["cited card"].tolist() == ["-", "-"]
     assert set(refused.answer) == {NO_ANSWER} and refused.probability.tolist() == given.probability.tolist()
     answers(model["refuse_below"])
+
+
+def test_a_card_without_a_concept_is_never_right():
+    """Also where no card is expected."""
+    assert not everyday.is_right("", set()) and not everyday.is_right("", {"HP:0000001"})
+    assert everyday.is_right(None, set()) and not everyday.is_right(None, {"HP:0000001"})
+
+
+def test_everyday_questions_need_a_deck_with_concepts(monkeypatch, tmp_path):
+    cards = pd.DataFrame({"card_id": ["ab12"], "concept": [""]})
+    monkeypatch.setattr(card_tables, "load_cards", lambda folder: cards)
+    with pytest.raises(InputError, match="have no concepts"):
+        everyday.answered(pd.DataFrame(), tmp_path)
 
 
 def test_everyday_questions_are_well_formed():

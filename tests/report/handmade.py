@@ -79,6 +79,7 @@ def retrieval_metrics() -> dict:
     tested = {"p": 2 / 20_001, "p_holm": 7 * 2 / 20_001, "detectable": 0.111}
     own["differences"] = {"hybrid-dense_exact": {measure: interval(0.2, **tested) for measure in measures}}
     served = {"system": "hybrid", "bm25_weight": 0.25, "rerank_weights": [], "candidates": 20}
+    served |= {"spelling": True, "questions": False}
     return {"corpus": 2500, "served": served, "split": "validation", "validation": {"own": own}}
 
 

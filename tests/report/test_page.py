@@ -4,8 +4,11 @@ from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
+
+from medcards import InputError
 from medcards.answers.asker import NO_ADAPTER, OTHER_DECK, Asker, Reply
-from medcards.report.page import respond
+from medcards.report.page import load_where_ticked, respond
 from medcards.report.replies import reply_as_text
 from medcards.search.searcher import Found, Hit
 
@@ -35,7 +38,7 @@ def test_the_page_quotes_a_card_and_shows_words_where_asked():
 
 def test_the_page_says_that_the_deck_has_no_answer():
     note, cards, *boxes = page_of([], refused=True)
-    assert note == "The deck probably has no answer (probability of one: 0.25)." and "cited" not in cards
+    assert note == "The deck probably has no answer (probability of an answer: 0.25)." and "cited" not in cards
     assert boxes == ["The deck probably has no answer.", "", ""] and "A sac." in cards
     note, _, *boxes = page_of(["tuned"], refused=True)
     assert note.startswith("The deck probably has no") and boxes[1] == "[1] A cyst."
@@ -52,6 +55,32 @@ def test_the_page_says_what_is_wrong_with_the_adapter():
     assert note == QUOTED and boxes[1:] == [NO_ADAPTER, "[1] A cyst."]
     assert page_of([], remark=OTHER_DECK)[0] == QUOTED
     assert page_of(["base"], remark=OTHER_DECK)[0] == QUOTED
+
+
+def test_the_language_model_is_loaded_at_the_first_tick():
+    """A question then says what is wrong with the model."""
+    loaded, loading = [], Future()
+
+    def load_model():
+        loaded.append("model")
+        raise InputError("there is no model")
+
+    loading.set_result(SimpleNamespace(load_model=load_model))
+    load_where_ticked(loading, [])
+    assert loaded == []
+    load_where_ticked(loading, ["base"])
+    assert loaded == ["model"]
+
+
+@pytest.mark.parametrize(
+    ("served", "remark", "quotes"),
+    [("search_open", "", True), ("lora_rag_open", OTHER_DECK, True), ("lora_rag_open", "", False)],
+)
+def test_the_asker_quotes_where_no_words_are_served(served, remark, quotes):
+    """Only then the page starts without the language model."""
+    asker = Asker(None, set(), Path("absent"), served)
+    asker.remark = remark
+    assert asker.quotes is quotes
 
 
 def test_a_terminal_gets_no_control_characters_of_a_model():

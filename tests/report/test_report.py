@@ -200,16 +200,37 @@ def test_report_says_how_well_the_search_knows_that_the_deck_has_an_answer(run):
     assert "the share of the questions with their topic hidden that this threshold refuses" in text
     assert "| coverage at 5% risk |".replace(" ", "") in text.replace(" ", "")
     assert "Each validation question is asked twice" in text and "held out by group" in text
-    assert "Below 0.17 the search refuses a question." in text and "at most 5% of the validation questions" in text
+    assert "Below 0.17 the search refuses a question." in text and "at most 5% (`rerank_eval.false_refusals`)" in text
     assert "plots/answerability/risk_coverage.png" in text and "plots/answerability/reliability.png" in text
 
 
 def test_report_names_the_tolerated_risk_of_the_parameters(copied, undrawn):
     params = copied / "params.yaml"
-    params.write_text(params.read_text().replace("  risk: 0.05", "  risk: 0.025"))
+    params.write_text(params.read_text().replace("  false_refusals: 0.05", "  false_refusals: 0.025"))
     report.main()
     text = section((copied / "REPORT.md").read_text(), "Is the answer in the deck?")
     assert "coverage at 2.5% risk" in text and "refused at 2.5% false refusals" in text and " 5%" not in text
+
+
+def test_report_says_what_of_the_search_users_are_served(run, copied, undrawn):
+    """Whether spelling is corrected, and whether the questions of the cards are searched."""
+    text = section((run / "REPORT.md").read_text(), "Search")
+    assert "The spelling of every question is corrected before it is searched" in text
+    assert "and not the questions of the cards." in text and "`with_questions`" not in text
+    file = copied / "data/figures/rerank_eval/metrics.json"
+    found = json.loads(file.read_text())
+    found["served"] |= {"spelling": False, "questions": True}
+    own = found["validation"]["own"]
+    layperson = {name: own[name] for name in own if name not in ("another", "differences")}
+    found["validation"]["layperson"] = layperson | {"with_questions": own["hybrid"]}
+    write_json(file, found)
+    report.main()
+    text = section((copied / "REPORT.md").read_text(), "Search")
+    assert "The spelling of questions is not corrected." in text
+    assert "Users are served with the questions of the cards searched as well" in text
+    rows = {name: cells for name, *cells in table_rows(text.split("MRR@10 by query set")[1])}
+    assert rows["with_questions"] == ["-", "0.700 [0.600, 0.800]"] and "another" not in rows
+    assert list(rows)[-1] == "with_questions"
 
 
 def test_report_shows_the_answers_from_the_deck_and_what_is_served(run):
