@@ -94,7 +94,7 @@ def first_cards(served: Searcher, cards: pd.DataFrame, changed: dict[str, str], 
     retriever = Retriever(corpus.answer.tolist(), vectors.answers, index, load_scorer(DATA / "reranker"))
     field = QuestionField(cards, corpus, vectors) if served.served.questions else None
     encoder = search_encoder(DATA / "encoder")
-    searcher = Searcher(corpus, retriever, encoder, served.served, served.answerability, field)
+    searcher = Searcher(corpus, retriever, encoder, served.served, served.answerability, field, served.spelling)
     return [found.hits[0].card_id for found in searcher.find_all(questions, k=1)]
 
 

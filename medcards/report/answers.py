@@ -150,10 +150,9 @@ def open_book_rows(open_book: dict[str, dict]) -> dict[str, dict]:
     open_book : metrics/open_book.json.
     """
     return {
-        f"{name}, {system}": scores
-        | {"abstains, hidden": open_book[name]["hidden"][system]["abstains"], "n": str(scores["abstains"]["n"])}
+        f"{name}, {system}": scores | {"n": str(scores["abstains"]["n"])}
         for name in _query_sets_answered(open_book)
-        for system, scores in answer_systems_of(open_book[name]["whole"]).items()
+        for system, scores in answer_systems_of(open_book[name]).items()
     }
 
 

@@ -82,7 +82,7 @@ class Searcher:
         rows_of: dict[str, list[int]] | None = None,
     ):
         self._answers, self._retriever, self._encoder, self._field = answers, retriever, encoder, field
-        self._spelling, self._rows_of = spelling, rows_of or {}
+        self.spelling, self._rows_of = spelling, rows_of or {}
         self.served, self.answerability = served, answerability
 
     @classmethod
@@ -143,8 +143,8 @@ class Searcher:
     def find_all(self, questions: list[str], k: int = 5) -> list[Found]:
         """Find the best cards of several questions, see :meth:`find`; faster than one question at a time."""
         asked = questions = [check_question(question, k) for question in questions]
-        if self._spelling:
-            questions = [self._spelling.corrected(question) for question in asked]
+        if self.spelling:
+            questions = [self.spelling.corrected(question) for question in asked]
         vectors = self._encoder(questions)
         found = self._retriever.rank(questions, vectors, self.served, [self.served.system])
         evident = evidence(self._retriever, questions, found, self.served)

@@ -23,12 +23,10 @@ from medcards.answers.scores import TermWeights
 from medcards.answers.systems import OPEN_BOOK, all_answers, chosen_systems
 from medcards.base.files import read_json, write_json
 from medcards.deck.cards import corpus
-from medcards.deck.relevance import relevant_answers
 from medcards.search.answerability import Answerability, with_probabilities
+from medcards.search.evaluation import ranking_table
 from medcards.search.index import HnswIndex
 from medcards.search.query_sets import QuerySet, query_sets
-from medcards.search.question_field import QuestionField
-from medcards.search.evaluation import ranking_table
 from medcards.search.ranked_sets import SetRanker
 from medcards.search.systems import Retriever, Served
 from medcards.search.vectors import Vectors

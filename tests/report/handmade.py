@@ -139,15 +139,13 @@ def answerability_metrics() -> dict:
 
 
 def open_book_metrics() -> dict:
-    def answered(abstains: float) -> dict:
-        scores = ("sound_f1", "cites_relevant", "grounding")
-        quoted = {name: interval(0.8) for name in scores} | {"abstains": interval(abstains)}
-        worded = {name: interval(0.7) for name in scores} | {"abstains": interval(abstains / 2)}
-        return {"search_open": quoted, "lora_rag_open": worded | {"citation_precision": interval(0.85)}}
-
+    scores, refused = ("sound_f1", "served_f1", "cites_relevant", "grounding"), {"abstains": interval(0.1)}
+    refused["abstains_hidden"] = interval(0.6)
+    quoted = {name: interval(0.8) for name in scores} | refused
+    worded = {name: interval(0.7) for name in scores} | refused | {"citation_precision": interval(0.85)}
     tested = {"p": 0.01, "p_holm": 0.03, "detectable": 0.222}
     differences = {"lora_rag_open-search_open": {"sound_f1": interval(-0.1, 0.05, **tested)}}
-    block = {"whole": answered(0.1), "hidden": answered(0.6), "differences": differences}
+    block = {"search_open": quoted, "lora_rag_open": worded, "differences": differences}
     return {"typos": block, "own": block}
 
 
