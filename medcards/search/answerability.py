@@ -29,7 +29,6 @@ FEATURES = (
     "best_coverage",
     "known_words",
     "agreement",
-    "cross_encoder",
     "shortfall",
 )
 """The evidence that the model reads, see :func:`evidence` and :func:`with_shortfall`."""
@@ -121,6 +120,8 @@ def evidence(
 ) -> pd.DataFrame:
     """What a search tells about whether the deck has an answer, one row per question.
 
+    It is read before the cross-encoder, whose scores add nothing to it (docs/LOG.md).
+
     ``similarity``      cosine similarity of the nearest answer
     ``margin``          its distance to the next answer, and as ``margin_10`` and ``margin_50`` to the mean of the
                         next 9 and 49 answers
@@ -128,15 +129,13 @@ def evidence(
     ``best_coverage``   the largest such share among the candidates
     ``known_words``     share of the question's words that any answer of the deck holds, weighted alike
     ``agreement``       number of answers that are among the first ten of BM25 and of the bi-encoder
-    ``cross_encoder``   the cross-encoder's score of the first answer, where the cross-encoder is served
 
     Parameters
     ----------
     found : rankings of :meth:`medcards.search.systems.Retriever.rank` for the questions.
     hidden : row numbers of the answers that the deck lacks, by question; the rankings are without them.
     """
-    rows, _ = found[served.system]
-    candidates = rows[:, : served.candidates]
+    candidates = found["hybrid"][0][:, : served.candidates]
     cosine = found["hnsw"][1]
     coverage, known = retriever.bm25.coverage(questions, candidates, hidden)
     near, words = found["hnsw"][0][:, :AGREEMENT_DEPTH], found["bm25"][0][:, :AGREEMENT_DEPTH]
@@ -150,9 +149,6 @@ def evidence(
         "known_words": known,
         "agreement": [len(set(a[a >= 0]) & set(b[b >= 0])) for a, b in zip(near, words, strict=True)],
     }
-    if served.system == "hybrid_rerank":
-        scored, scores = found["cross_encoder"]
-        table["cross_encoder"] = np.where(scored == rows[:, :1], scores, 0).sum(axis=1)
     return pd.DataFrame(table, dtype=float)
 
 
@@ -190,7 +186,7 @@ def about_deck(
     ``split``, ``query_set``, ``query``, ``group``, ``deck``, ``answerable``, ``correct`` (whether the first answer is
     relevant) and the evidence, one row per question.
     """
-    first = rankings[served.system][0][:, 0].tolist()
+    first = rankings[served.system if deck == WHOLE_DECK else "hybrid"][0][:, 0].tolist()
     about = {
         "split": queries.split,
         "query_set": queries.name,

@@ -105,7 +105,7 @@ class Retriever:
     def rank_without(
         self, questions: list[str], vectors: np.ndarray, served: Served, hidden: list[set[int]]
     ) -> dict[str, Ranking]:
-        """Rank with the served system as if the deck lacked some answers. Exact search stands in for ``hnsw``.
+        """Rank with ``hybrid`` as if the deck lacked some answers. Exact search stands in for ``hnsw``.
 
         Parameters
         ----------
@@ -115,7 +115,7 @@ class Retriever:
             "hnsw": exact_search(vectors, self.vectors, RANKING_DEPTH, hidden),
             "bm25": self.bm25.search(questions, hidden=hidden),
         }
-        return self._combined(questions, served, {served.system}, found, partial(self._cosine, vectors))
+        return self._combined(questions, served, {"hybrid"}, found, partial(self._cosine, vectors))
 
     def _combined(
         self,

@@ -333,7 +333,7 @@ def test_one_model_load_answers_all_query_sets(exam, tmp_path, monkeypatch):
     sets, systems = exam.params.open_book(exam.cards, 0), chosen_systems(list(OPEN_BOOK))
     answers, rows = all_answers(exam, sets, systems)
     assert len(loads) == 1 and set(rows.system) == set(OPEN_BOOK)
-    assert len(rows) == 3 * 2 * (4 + 4 + 2)
+    assert len(rows) == 3 * (4 + 4 + 2)
     again = replace(exam, models=Models(exam.models.llm, exam.models.adapter))
     repeated, rows_again = all_answers(again, sets, systems)
     assert len(loads) == 1 and repeated == answers

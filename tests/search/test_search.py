@@ -250,7 +250,15 @@ def test_unadapted_search_ranks_by_its_own_vectors(tmp_path):
     own = cards[:5]
     queries = QuerySet("validation", "own", own, own.question.tolist(), [{name} for name in own.card_id])
     bm25 = Bm25(cards.answer[:58].tolist()).search(queries.questions)
-    unadapted = UnadaptedSearch(vectors, queries, bm25)
+    spelled = ["Gout?", *queries.questions[1:]]
+    of_spelled = QuerySet("validation", "own", own, spelled, queries.relevant)
+
+    def encoder(questions):
+        assert questions == ["Gout?"]  # the other questions have vectors
+        return vectors.answers[7:8]
+
+    unadapted = UnadaptedSearch(vectors, encoder, queries, bm25)
+    assert unadapted.rank(of_spelled, bm25)["dense_before"][0][0, 0] == 7
     found = unadapted.rank(queries, bm25)
     nearest = np.argmax(vectors.questions[:5] @ vectors.answers.T, axis=1)
     assert found["dense_before"][0][:, 0].tolist() == nearest.tolist()

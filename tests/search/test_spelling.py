@@ -102,3 +102,12 @@ def test_random_strings_do_not_crash_and_keep_what_is_no_word(spelling):
         assert [letter for letter in found if not letter.isalpha()] == [
             letter for letter in text if not letter.isalpha()
         ], text
+
+
+def test_a_deck_that_lacks_a_text_does_not_know_its_words():
+    """The opposite finding is one letter away. A word that another text holds too stays known."""
+    spelling = Spelling(["Define Macrodontia.", "Large teeth.", "Define Microdontia.", "Small teeth.", "Macro teeth."])
+    assert spelling.corrected("Define Macrodontia.") == "Define Macrodontia."
+    assert spelling.corrected("Define Macrodontia.", ["Define Macrodontia."]) == "Define microdontia."
+    assert spelling.corrected("macro teeth", ["Macro teeth.", "Large teeth."]) == "macro teeth"
+    assert spelling.corrected("tteeth", ["Large teeth.", "Small teeth.", "Macro teeth."]) == "tteeth"
