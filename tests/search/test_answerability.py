@@ -102,17 +102,14 @@ def test_the_best_coverage_is_that_of_a_candidate():
     assert evidence(retriever, QUESTION, found, alone).best_coverage[0] == pytest.approx(GOUT / ALL)
 
 
-def test_the_cross_encoder_is_evidence_only_where_it_is_served():
-    """It scores an answer by its length: 21, 9, 14 and 11."""
-
+def test_the_evidence_is_read_before_the_cross_encoder():
     def scorer(pairs):
         return [float(len(answer)) for _, answer in pairs]
 
-    assert "cross_encoder" not in found_evidence(HYBRID, set(), scorer)
-    assert found_evidence(RERANKED, set(), scorer)["cross_encoder"] == 21
-    hidden = found_evidence(RERANKED, {0}, scorer)
-    assert hidden["cross_encoder"] == 14 and hidden["coverage"] == 0  # of the third answer, which is about asthma
-    assert [*hidden, "shortfall"] == list(FEATURES)
+    for hidden in (set(), {0}):
+        first_stage = found_evidence(HYBRID.model_copy(update={"candidates": 3}), hidden)
+        assert found_evidence(RERANKED, hidden, scorer) == first_stage
+    assert [*first_stage, "shortfall"] == list(FEATURES)
 
 
 @pytest.mark.parametrize("served", [HYBRID, RERANKED], ids=["hybrid", "hybrid_rerank"])
@@ -122,8 +119,6 @@ def test_evidence_is_finite_where_one_answer_or_none_is_left(served, hidden):
     assert np.isfinite(list(row.values())).all()
     assert row["margin"] == row["margin_10"] == row["margin_50"] == 0
     assert row["known_words"] == row["coverage"] == row["similarity"] == 0  # the last answer is orthogonal
-    if served == RERANKED:
-        assert row["cross_encoder"] == (5 if len(hidden) == 3 else 0)
 
 
 def test_margins_of_a_deck_with_more_answers_than_a_ranking():
@@ -149,9 +144,8 @@ def test_evidence_of_a_question_without_a_word_is_finite(question):
 WORDS = "gout asthma anemia sepsis scurvy rickets vertigo angina eczema migraine fever cough".split()
 
 
-@pytest.mark.parametrize("system", ["hybrid", "hybrid_rerank"])
 @pytest.mark.parametrize("answers", [40, 90])
-def test_hidden_answers_are_ranked_as_if_the_deck_lacked_them(system, answers):
+def test_hidden_answers_are_ranked_as_if_the_deck_lacked_them(answers):
     """Each ranking is that of a corpus without the hidden answers. No answer follows the last one that is left.
 
     Each question is one word, and all answers are equally long, so that fewer answers do not change the order of BM25.
@@ -159,20 +153,15 @@ def test_hidden_answers_are_ranked_as_if_the_deck_lacked_them(system, answers):
     random = np.random.default_rng(answers)
     texts = [" ".join(random.choice(WORDS, 5)) for _ in range(answers)]
     vectors, asked = unit(random.normal(size=(answers, 6))), unit(random.normal(size=(12, 6)))
-    served = RERANKED.model_copy(
-        update={"system": system, "bm25_weight": 0.4, "rerank_weights": [0.5, 0.2, 0.3], "candidates": 8}
-    )
+    served = RERANKED.model_copy(update={"bm25_weight": 0.4, "candidates": 8})
     hidden = [set(random.choice(answers, random.integers(0, 8), replace=False).tolist()) for _ in WORDS]
 
-    def scorer(pairs):
-        return [len(answer) + 7 * (sum(map(ord, answer)) % 5) for _, answer in pairs]
-
-    whole = retriever_of(texts, vectors, scorer)
+    whole = retriever_of(texts, vectors)
     without = whole.rank_without(WORDS, asked, served, hidden)
     for place, word in enumerate(WORDS):
         left = np.array([row for row in range(answers) if row not in hidden[place]])
-        lacking = retriever_of([texts[row] for row in left], vectors[left], scorer)
-        expected = lacking.rank([word], asked[place : place + 1], served, [system])
+        lacking = retriever_of([texts[row] for row in left], vectors[left])
+        expected = lacking.rank([word], asked[place : place + 1], served, ["hybrid"])
         assert set(without) == set(expected)
         for name, (rows, _) in expected.items():
             found = without[name][0][place].tolist()
@@ -186,7 +175,7 @@ def test_nothing_hidden_changes_no_ranking(served):
     texts = [" ".join(random.choice(WORDS, 5)) for _ in range(60)]
     asked = unit(random.normal(size=(12, 6)))
     retriever = retriever_of(texts, unit(random.normal(size=(60, 6))), lambda pairs: [len(a) for _, a in pairs])
-    found = retriever.rank(WORDS, asked, served, [served.system])
+    found = retriever.rank(WORDS, asked, served, ["hybrid"])
     without = retriever.rank_without(WORDS, asked, served, [set()] * 12)
     for name, (rows, scores) in found.items():
         assert np.array_equal(without[name][0], rows), name
