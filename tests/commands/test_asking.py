@@ -36,7 +36,7 @@ def search(repository, *arguments: str, ok: bool = True):
 def hits(repository, question: str, *arguments: str) -> list[dict]:
     """The hits of a search with --json, which must be JSON, so without NaN."""
     found = json.loads(search(repository, question, "--json", *arguments).stdout, parse_constant=pytest.fail)
-    assert set(found) == {"question", "system", "probability", "refused", "hits"}
+    assert set(found) == {"question", "searched", "system", "probability", "refused", "hits"}
     assert found["question"] == question and found["system"] in ("hybrid", "hybrid_rerank")
     assert [hit["rank"] for hit in found["hits"]] == list(range(1, len(found["hits"]) + 1))
     return found["hits"]
@@ -168,6 +168,7 @@ def test_the_best_card_is_quoted(repository):
         "probability": told["probability"],
         "refused": False,
         "remark": "",
+        "searched": "",
         "probability_in_words": sentence,
         "system": told["system"],
         "hits": [first, second],
