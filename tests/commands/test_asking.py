@@ -173,7 +173,7 @@ def test_the_best_card_is_quoted(repository):
         "system": told["system"],
         "hits": [first, second],
     }
-    assert 0.5 < told["probability"] < 1
+    assert told["probability"] == 1  # the question stands in the deck
 
 
 def test_a_question_without_an_answer_in_the_deck(repository):
@@ -181,7 +181,7 @@ def test_a_question_without_an_answer_in_the_deck(repository):
     said, about, *cards = ask(repository, ROUTER).stdout.split("\n\n")
     assert NO_ANSWER.fullmatch(said)
     assert about.startswith("-- no answer; these are the nearest cards. Not medical advice")
-    assert [card[:4] for card in cards] == [" 1. ", " 2. ", " 3. "]
+    assert [card[:4] for card in cards if not card.startswith("Searched for: ")] == [" 1. ", " 2. ", " 3. "]
     told = json.loads(ask(repository, ROUTER, "--json").stdout)
     assert told["refused"] and told["answered_by"] is None and told["cited"] is None and len(told["hits"]) == 3
     assert told["text"] == "The deck probably has no answer."
@@ -227,7 +227,7 @@ def test_asking_from_python(repository, monkeypatch):
         parts = list(asker.replies(question, found, name, max_new_tokens=12))
         assert all(part.text in parts[-1].text and part.answered_by == name for part in parts)
         with model.disable_adapter() if name == "base" else nullcontext():
-            (whole,) = generate(model, tokenizer, [question], system_prompt, 12, 1, context=[read])
+            (whole,) = generate(model, tokenizer, [question], system_prompt, 12, 1, context=[read], citing=True)
         assert parts[-1].text == split_citation(whole.text, len(read))[1]
 
 
