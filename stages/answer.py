@@ -10,7 +10,7 @@ a system whose model and prompts did not change computes nothing again.
 
 from medcards.answers.exam import Exam, Models
 from medcards.answers.records import AnswerParams, write_answers
-from medcards.answers.systems import all_answers, chosen_systems
+from medcards.answers.systems import all_answers, chosen_systems, open_book_sets
 from medcards.base.files import atomic, write_json
 from medcards.base.manifests import model_fingerprint, pinned_model
 from medcards.base.params import Seed
@@ -29,7 +29,7 @@ def main() -> None:
     vectors = Vectors.load(DATA / "vectors", cards)
     models = Models(llm, DATA / "adapter")
     exam = Exam(cards, questions, vectors, DATA, models, params, model_fingerprint(DATA, "llm"), seed)
-    answers, open_book = all_answers(exam, params.open_book(cards, seed), systems)
+    answers, open_book = all_answers(exam, open_book_sets(params, cards, seed), systems)
     with atomic(DATA / "answers") as folder:
         folder.mkdir()
         asked = questions[["card_id", "split", "question"]].assign(

@@ -7,7 +7,7 @@ from pathlib import Path
 TOPICS = ("asthma", "anemia", "gout", "migraine", "sepsis", "scurvy", "rickets", "vertigo", "angina", "eczema")
 FACTS = (
     "causes of {} include inflammation of the airways and of the blood vessels",
-    "{} is treated with rest, fluids and a drug against pain",
+    "{} is treated with sleep, fluids and a drug against pain",
     "the first sign of {} is often a fever with swelling of the joints",
     "{} is more frequent in old age than in childhood",
     "a blood test tells {} from an infection of the kidney",

@@ -9,8 +9,7 @@ from pydantic import Field, PositiveInt
 
 from medcards import InputError
 from medcards.base.params import Block
-from medcards.deck.cards import AskedSplit, corpus, sample
-from medcards.search.query_sets import QuerySet, query_sets
+from medcards.deck.cards import AskedSplit, sample
 
 MAX_CONTEXT_CARDS = 50
 """Number of cards that a ranking holds."""
@@ -30,22 +29,11 @@ class AnswerParams(Block):
 
     def asked(self, cards: pd.DataFrame, seed: int) -> pd.DataFrame:
         """The cards of ``split`` whose questions are asked: a sample of the deck's own questions."""
-        return sample(cards, self.split, self._count, seed, "own")
-
-    def open_book(self, cards: pd.DataFrame, seed: int) -> list[QuerySet]:
-        """The query sets that the open-book systems are asked, with the same number of questions each.
-
-        Raises
-        ------
-        InputError : the deck has no such query set.
-        """
-        sets = {one.name: one for one in query_sets(cards, corpus(cards), self.split, self._count, seed)}
-        if unknown := [name for name in self.open_book_sets if name not in sets]:
-            raise InputError(f"answer.open_book_sets: no query set is {unknown[0]}; the deck has: {', '.join(sets)}")
-        return [sets[name] for name in dict.fromkeys(self.open_book_sets)]
+        return sample(cards, self.split, self.count, seed, "own")
 
     @property
-    def _count(self) -> int:
+    def count(self) -> int:
+        """The largest number of questions that every system answers."""
         return self.test_questions if self.split == "test" else self.questions
 
 

@@ -16,9 +16,9 @@ import pandas as pd
 from medcards import InputError
 from medcards.answers.constant import best_constant
 from medcards.answers.exam import Exam
-from medcards.answers.records import Answers
-from medcards.deck.cards import card_text
-from medcards.search.query_sets import QuerySet
+from medcards.answers.records import AnswerParams, Answers
+from medcards.deck.cards import card_text, corpus
+from medcards.search.query_sets import QuerySet, query_sets
 
 OPEN_BOOK = ("search_open", "base_rag_open", "lora_rag_open")
 """The systems that answer from the cards that the served search finds in the whole deck."""
@@ -41,6 +41,19 @@ def chosen_systems(names: list[str]) -> dict[str, Callable[[Exam], Answers]]:
             known = ", ".join(ANSWERING_SYSTEMS)
             raise InputError(f"params.yaml: answer.systems: {name} is no answering system; known: {known}")
     return {name: answer for name, answer in ANSWERING_SYSTEMS.items() if name in names}
+
+
+def open_book_sets(params: AnswerParams, cards: pd.DataFrame, seed: int) -> list[QuerySet]:
+    """The query sets that the :data:`OPEN_BOOK` systems are asked, with ``params.count`` questions each, at most.
+
+    Raises
+    ------
+    InputError : the deck has no query set of a name in ``params.open_book_sets``.
+    """
+    sets = {one.name: one for one in query_sets(cards, corpus(cards), params.split, params.count, seed)}
+    if unknown := [name for name in params.open_book_sets if name not in sets]:
+        raise InputError(f"answer.open_book_sets: no query set is {unknown[0]}; the deck has: {', '.join(sets)}")
+    return [sets[name] for name in dict.fromkeys(params.open_book_sets)]
 
 
 def all_answers(

@@ -28,23 +28,24 @@ class CitationStart(LogitsProcessor):
 
     Parameters
     ----------
-    steps : see :func:`citation_steps`.
+    steps : of each prompt, see :func:`citation_steps`.
     start : length of the prompts in tokens, padding included.
     """
 
-    def __init__(self, steps: list[list[int]], start: int):
+    def __init__(self, steps: list[list[list[int]]], start: int):
         self._steps, self._start = steps, start
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """The scores of the next tokens, minus infinity for those that are not allowed."""
         step = input_ids.shape[1] - self._start
-        if step >= len(self._steps):
+        if step >= len(self._steps[0]):
             return scores
         kept = torch.full_like(scores, -torch.inf)
-        kept[:, self._steps[step]] = scores[:, self._steps[step]]
+        for row, steps in enumerate(self._steps):
+            kept[row, steps[step]] = scores[row, steps[step]]
         return kept
 
 
-def beginning_with(steps: list[list[int]], start: int) -> LogitsProcessorList:
+def beginning_with(steps: list[list[list[int]]], start: int) -> LogitsProcessorList:
     """The processors of ``generate`` for :class:`CitationStart`; none without ``steps``."""
     return LogitsProcessorList([CitationStart(steps, start)] if steps else [])

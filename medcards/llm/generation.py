@@ -81,7 +81,8 @@ def generate(
     references : for each question, the answer whose likelihood is asked; none by default.
     kept : folder that keeps the results by batch, so that a later call with the same inputs computes nothing. A folder
         belongs to one model: its weights, its dtype and its device.
-    citing : whether every answer has to begin with the number of a text in ``context``. The model chooses the number.
+    citing : whether every answer has to begin with the number of a text in ``context``, of which each question then
+        has one or more. The model chooses the number.
 
     Returns
     -------
@@ -92,7 +93,7 @@ def generate(
     InputError : a likelihood is not finite.
     """
     prompts, tails = [], []
-    first = citation_steps(tokenizer, max(map(len, context))) if citing else []
+    first = [citation_steps(tokenizer, len(texts)) for texts in context] if citing else []
     for row, question in enumerate(questions):
         before = context[row] if context else (), examples[row] if examples else ()
         prompts.append(prompt_ids(tokenizer, question, system_prompt, *before))
@@ -100,7 +101,8 @@ def generate(
     made: dict[int, Generated] = {}
     lengths = [len(prompt) + max(max_new_tokens, len(tail)) for prompt, tail in zip(prompts, tails, strict=True)]
     for rows in tqdm(token_batches(lengths, batch_tokens), desc=label):
-        asked = [prompts[row] for row in rows], [tails[row] for row in rows], max_new_tokens, batch_tokens, first
+        steps = [first[row] for row in rows] if citing else []
+        asked = [prompts[row] for row in rows], [tails[row] for row in rows], max_new_tokens, batch_tokens, steps
         results = _kept(kept, asked, lambda inputs=asked: _answer_batch(_loaded(model), tokenizer, *inputs))
         made |= zip(rows, (Generated(**result) for result in results), strict=True)
     for row, question in enumerate(questions):
@@ -140,11 +142,12 @@ def _answer_batch(
     references: list[list[int]],
     max_new_tokens: int,
     batch_tokens: int,
-    first: list[list[int]],
+    first: list[list[list[int]]],
 ) -> list[dict]:
     """The fields of :class:`Generated` for each prompt. Empty references are not scored.
 
-    Answers begin with tokens of ``first``, see :func:`medcards.llm.citation_start.citation_steps`.
+    The answer to each prompt begins with tokens of ``first``, see
+    :func:`medcards.llm.citation_start.citation_steps`.
     """
     part_tokens = batch_tokens // READ_SHARE if model.device.type == "cpu" else batch_tokens
     batch = _padded(model, tokenizer, prompts, "left")

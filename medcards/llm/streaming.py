@@ -31,7 +31,7 @@ def stream_answer(
     citing : whether the answer has to begin with the number of a text in ``context``.
     """
     ids = torch.tensor([prompt_ids(tokenizer, question, system_prompt, context)]).to(model.device)
-    first = citation_steps(tokenizer, len(context)) if citing else []
+    first = [citation_steps(tokenizer, len(context))] if citing else []
     streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
     errors: list[BaseException] = []
 

@@ -48,11 +48,6 @@ class QuerySet:
         """Whether the texts differ from those of the cards."""
         return self.name in PERTURBATIONS
 
-    @property
-    def in_other_words(self) -> bool:
-        """Whether the questions are other ones than the deck's own, see :func:`asks_in_other_words`."""
-        return asks_in_other_words(self.name)
-
     def relevant_rows(self, answer_ids: np.ndarray) -> list[set[int]]:
         """The rows of the relevant answers in a corpus with these card ids."""
         place = {card: row for row, card in enumerate(answer_ids)}

@@ -4,6 +4,8 @@ A question of the deck would find itself. So this search is measured on query se
 questions, such as ``layperson``, and there the asked question itself is left out.
 """
 
+from functools import cached_property
+
 import numpy as np
 import pandas as pd
 
@@ -31,8 +33,12 @@ class QuestionField:
         order = np.argsort(rows, kind="stable")[: int(np.isfinite(rows).sum())]  # NaN comes last
         self._rows, self._first = np.unique(rows[order].astype(np.int64), return_index=True)
         self._questions = vectors.questions_of(cards.card_id.iloc[order])
-        self._texts = cards.question.iloc[order].map(normalise).to_numpy()
+        self._asked = cards.question.iloc[order]
         self._answers = vectors.answers
+
+    @cached_property
+    def _texts(self) -> np.ndarray:
+        return self._asked.map(normalise).to_numpy()
 
     def similarities(self, asked: np.ndarray, left_out: list[str] | None = None) -> np.ndarray:
         """Cosine similarity of each question to each answer, or to the nearest question that asks for it if higher.

@@ -8,7 +8,7 @@ from medcards.deck.relevance import answer_rows
 from medcards.search.answerability import HIDDEN, OFF_TOPIC, WHOLE_DECK, about_deck, evidence
 from medcards.search.encoder import TextEncoder
 from medcards.search.evaluation import rank_queries
-from medcards.search.query_sets import QuerySet
+from medcards.search.query_sets import QuerySet, asks_in_other_words
 from medcards.search.question_field import QuestionField
 from medcards.search.rankings import Ranking
 from medcards.search.spelling import Spelling
@@ -76,7 +76,7 @@ class SetRanker:
         if not queries.perturbed:
             evident.append(self._asked_without(whole, OFF_TOPIC, queries.topic_rows(self._vectors)))
         found.pop("cross_encoder", None)  # scores of candidates, and no ranking
-        if queries.in_other_words:
+        if asks_in_other_words(queries.name):
             similarities = self._field.measured(whole, asked)
             found[WITH_QUESTIONS] = self._retriever.rank_with_questions(whole.questions, similarities, self._served)
         return RankedSet(whole, found, pd.concat(evident, ignore_index=True))

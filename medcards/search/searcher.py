@@ -146,7 +146,7 @@ class Searcher:
         if self.spelling:
             questions = [self.spelling.corrected(question) for question in asked]
         vectors = self._encoder(questions)
-        found = self._retriever.rank(questions, vectors, self.served, [self.served.system])
+        found = self._retriever.rank(questions, vectors, self.served, ["hybrid" if self._field else self.served.system])
         evident = evidence(self._retriever, questions, found, self.served)
         if self._field:
             similarities = self._field.similarities(vectors)
@@ -161,7 +161,7 @@ class Searcher:
         self, place: int, asked: str, searched: str, probability: float, k: int, found: dict[str, Ranking]
     ) -> Found:
         """What was found for the question number ``place``."""
-        ranked, scores = (of[place].tolist() for of in found.get(WITH_QUESTIONS, found[self.served.system]))
+        ranked, scores = (of[place].tolist() for of in found[WITH_QUESTIONS if self._field else self.served.system])
         score_of = {row: None if np.isnan(score) else score for row, score in zip(ranked, scores, strict=True)}
         own = self._rows_of.get(normalise(asked), [])
         rows = list(dict.fromkeys([*own, *(row for row in ranked if row >= 0)]))[:k]

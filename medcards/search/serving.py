@@ -17,7 +17,7 @@ from medcards.search.bm25 import Bm25
 from medcards.search.encoder import TextEncoder, encode_questions, load_encoder
 from medcards.search.evaluation import RerankEvalParams, score_ranking
 from medcards.search.exact import exact_search
-from medcards.search.query_sets import QuerySet
+from medcards.search.query_sets import QuerySet, asks_in_other_words
 from medcards.search.ranked_sets import RankedSet
 from medcards.search.rankings import RANKING_DEPTH, Ranking, rerank
 from medcards.search.systems import WITH_QUESTIONS, Retriever, Served, hybrid
@@ -104,7 +104,7 @@ def questions_help(ranked: list[RankedSet], served: Served, answer_ids: np.ndarr
         reciprocal_ranks(one.found[WITH_QUESTIONS], one.queries, answer_ids).sum()
         - reciprocal_ranks(one.found[served.system], one.queries, answer_ids).sum()
         for one in ranked
-        if one.queries.split == "validation" and one.queries.in_other_words
+        if one.queries.split == "validation" and asks_in_other_words(one.queries.name)
     ]
     return bool(round(sum(gains), 9) > 0)
 

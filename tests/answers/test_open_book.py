@@ -20,7 +20,7 @@ from medcards.answers.open_book import (
 )
 from medcards.answers.records import AnswerParams
 from medcards.answers.scores import TermWeights
-from medcards.answers.systems import OPEN_BOOK, all_answers, chosen_systems
+from medcards.answers.systems import OPEN_BOOK, all_answers, chosen_systems, open_book_sets
 from medcards.base.files import read_json, write_json
 from medcards.deck.cards import corpus
 from medcards.search.answerability import Answerability, with_probabilities
@@ -250,16 +250,16 @@ def exam(tmp_path) -> Exam:
 
 
 def test_open_book_sets_are_those_that_the_deck_has(exam):
-    sets = exam.params.open_book(exam.cards, 0)
+    sets = open_book_sets(exam.params, exam.cards, 0)
     assert [(one.name, len(one.questions)) for one in sets] == [("own", 4), ("typos", 4), ("layperson", 2)]
     assert sets[0].questions == exam.questions.question.tolist()
     unknown = exam.params.model_copy(update={"open_book_sets": ["own", "latin"]})
     with pytest.raises(InputError, match=r"open_book_sets: no query set is latin; the deck has: own, layperson, typos"):
-        unknown.open_book(exam.cards, 0)
+        open_book_sets(unknown, exam.cards, 0)
 
 
 def test_open_book_systems_answer_every_set(exam):
-    sets = exam.params.open_book(exam.cards, 0)
+    sets = open_book_sets(exam.params, exam.cards, 0)
     answers, rows = all_answers(exam, sets, chosen_systems(["echo", "search_open"]))
     assert set(answers) == {"echo", "search_open"} and len(answers["echo"].texts) == QUESTIONS
     assert rows.groupby("query_set").size().to_dict() == {"own": 4, "typos": 4, "layperson": 2}
@@ -286,7 +286,7 @@ def test_questions_in_other_words_find_the_cards_of_the_search_that_is_served(ex
     def found(queries: QuerySet) -> list[list[str]]:
         return [cards.index.tolist() for cards in exam.asked_as(queries).found]
 
-    sets = exam.params.open_book(exam.cards, 0)
+    sets = open_book_sets(exam.params, exam.cards, 0)
     assert [found(queries) for queries in sets] == [first_cards(queries, "hybrid") for queries in sets]
     served = read_json(exam.data / "rankings/served.json") | {"questions": True}
     write_json(exam.data / "rankings/served.json", served)
@@ -297,7 +297,7 @@ def test_questions_in_other_words_find_the_cards_of_the_search_that_is_served(ex
 
 
 def test_scores_join_the_refusals_of_the_search(exam):
-    _, rows = all_answers(exam, exam.params.open_book(exam.cards, 0), chosen_systems(["search_open"]))
+    _, rows = all_answers(exam, open_book_sets(exam.params, exam.cards, 0), chosen_systems(["search_open"]))
     refused = refused_questions(exam.data / "rankings")
     scores = open_book_scores(rows, exam.cards, refused, TermWeights(exam.cards.answer))
     for column, deck in (("abstains", "whole"), ("abstains_hidden", "hidden")):
@@ -310,7 +310,7 @@ def test_scores_join_the_refusals_of_the_search(exam):
 
 def test_no_open_book_system_makes_no_rows(exam, tmp_path):
     """The table without rows can be written."""
-    answers, rows = all_answers(exam, exam.params.open_book(exam.cards, 0), chosen_systems(["echo", "constant"]))
+    answers, rows = all_answers(exam, open_book_sets(exam.params, exam.cards, 0), chosen_systems(["echo", "constant"]))
     assert set(answers) == {"echo", "constant"} and len(rows) == 0
     rows.to_parquet(tmp_path / "open_book.parquet", index=False)
     assert len(pd.read_parquet(tmp_path / "open_book.parquet")) == 0
@@ -330,7 +330,7 @@ def test_one_model_load_answers_all_query_sets(exam, tmp_path, monkeypatch):
     monkeypatch.setenv("MEDCARDS_SCRATCH", str(tmp_path / "scratch"))
     loads, usual = [], loading.load_llm
     monkeypatch.setattr(loading, "load_llm", lambda params: loads.append(params) or usual(params))
-    sets, systems = exam.params.open_book(exam.cards, 0), chosen_systems(list(OPEN_BOOK))
+    sets, systems = open_book_sets(exam.params, exam.cards, 0), chosen_systems(list(OPEN_BOOK))
     answers, rows = all_answers(exam, sets, systems)
     assert len(loads) == 1 and set(rows.system) == set(OPEN_BOOK)
     assert len(rows) == 3 * (4 + 4 + 2)

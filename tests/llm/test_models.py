@@ -13,7 +13,7 @@ from medcards import InputError
 QUESTIONS = ["What is gout?", "What should a nurse know about asthma, case 1, and what comes next?", "Why?"]
 REFERENCES = ["a fever", "rest", "a blood test tells gout from sepsis, " * 9]
 """The shortest question has the longest reference, so that prompts and rows of a batch are not in one order."""
-READ = [["gout is a fever"], [], []]
+READ = [["gout is a fever"], ["a cyst is a sac"], []]
 
 
 @pytest.fixture(scope="module", params=["chat template", "plain"])
@@ -80,11 +80,28 @@ def test_an_answer_that_has_to_cite_begins_with_a_citation(llm, monkeypatch, cac
     _, tokenizer = llm
     steps = citation_steps(tokenizer, cards=2)
     assert {tokenizer.decode([*(only for (only,) in steps[:-1]), last]).strip() for last in steps[-1]} == {"[1", "[2"}
-    free, cited = answer(llm), answer(llm, citing=True)
-    assert [one.text.startswith("[1") for one in (*free, *cited)] == [False] * 3 + [True] * 3  # one card is read
+    reading = slice(2)
+    free, cited = answer(llm, rows=reading), answer(llm, rows=reading, citing=True)
+    assert [one.text.startswith("[1") for one in (*free, *cited)] == [False] * 2 + [True] * 2  # one card is read
     assert [one.nll for one in cited] == pytest.approx([one.nll for one in free], abs=1e-5)
     *_, streamed = stream_answer(*llm, QUESTIONS[0], "Be brief.", READ[0], max_new_tokens=8, citing=True)
     assert streamed == cited[0].text
+
+
+def test_an_answer_cites_no_more_cards_than_its_own_prompt_holds(llm):
+    """Prompts of one and two cards in one batch."""
+    import torch
+
+    from medcards.llm.citation_start import CitationStart, citation_steps
+
+    _, tokenizer = llm
+    steps = [citation_steps(tokenizer, cards) for cards in (1, 2)]
+    last, likely = len(steps[0]) - 1, torch.arange(2.0 * len(tokenizer)).view(2, -1)
+    made = CitationStart(steps, start=5)(torch.zeros(2, 5 + last, dtype=torch.long), likely)
+    allowed = [row.isfinite().nonzero().flatten().tolist() for row in made]
+    assert [tokenizer.decode(ids).strip() for ids in allowed] == ["1", "12"]
+    after = CitationStart(steps, start=5)(torch.zeros(2, 6 + last, dtype=torch.long), likely)
+    assert after.equal(likely)
 
 
 def test_answers_and_likelihoods_do_not_depend_on_the_batch(llm):
