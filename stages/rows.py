@@ -37,7 +37,6 @@ def main() -> None:
             "train": len(train),
             "validation": len(validation),
             "with_context": int(train.context.map(bool).sum()),
-            "with_relevant": int((train.cited > 0).sum()),
         }
         write_json(folder / "metrics.json", counts)
 

@@ -37,10 +37,7 @@ FIXED_DATE = (
 )
 _PROBE = "Fever of unknown origin"
 """A text that no template writes."""
-INSTRUCTION = (
-    "Answer from one of these cards and begin with its number, as in [1]. "
-    "If none of them fits, answer without a number."
-)
+INSTRUCTION = "Answer from one of these cards and begin with its number, as in [1]."
 """Stands between the cards and the question."""
 
 
@@ -97,7 +94,7 @@ def prompt(
     [1] Gout is an arthritis.
     [2] A cyst is a sac.
     <BLANKLINE>
-    Answer from one of these cards and begin with its number, as in [1]. If none of them fits, answer without a number.
+    Answer from one of these cards and begin with its number, as in [1].
     <BLANKLINE>
     What is gout?
     >>> [turn["content"] for turn in prompt("What is gout?", "", examples=[("What is a cyst?", "A sac.")])]

@@ -1,8 +1,8 @@
 """Rows: the cards that a language model is trained and validated on, some of them with cards in the prompt.
 
 A share of the training rows holds cards of the training split, as the search ranks them, and the answer cites the right
-one. In some of these rows the right card is missing, so that the model also learns to answer without a citation. RAFT
-trains on such a mixture (Zhang et al., 2024, arXiv:2403.10131).
+one. RAFT trains on such a mixture (Zhang et al., 2024, arXiv:2403.10131). It leaves the right card out of some prompts.
+Here none does, because the search decides whether the deck has an answer (docs/LOG.md).
 """
 
 from typing import NamedTuple
@@ -31,7 +31,6 @@ class RowsParams(Block):
     validation_cards: PositiveInt
     context_share: float = Field(ge=0, le=1)
     context_cards: PositiveInt
-    relevant_share: float = Field(ge=0, le=1)
     perturb: bool
 
 
@@ -54,7 +53,7 @@ def rows_with_context(
     -------
     training and validation rows: ``card_id`` and ``group`` of the asked card, its ``question``, an ``answer``,
     ``context``, a list of the texts in the prompt, and ``cited``, the number from 1 of the right card among them, or 0.
-    A seeded share ``params.context_share`` of the training rows has a context, see :func:`with_context`.
+    A seeded share ``params.context_share`` of the training rows has a context, at most, see :func:`with_context`.
 
     Raises
     ------
@@ -89,10 +88,9 @@ def with_context(
 ) -> pd.DataFrame:
     """The rows whose prompts hold the ``params.context_cards`` training cards that exact search ranks first.
 
-    The share ``params.context_share`` of all rows, drawn at random, becomes such rows. In a share
-    ``params.relevant_share`` of them, one relevant card stands where the search ranks it, and the row has its answer.
-    These are drawn from the rows whose relevant card is ranked high enough for a prompt; there may be too few of them.
-    All other relevant cards are left out.
+    The share ``params.context_share`` of all rows, drawn at random, becomes such rows. The best relevant card stands
+    where the search ranks it, and the row has its answer. All other relevant cards are left out. Only rows whose
+    relevant card is ranked high enough for a prompt are drawn; there may be too few of them.
 
     Parameters
     ----------
@@ -114,40 +112,29 @@ def with_context(
         prompt_cards(answers @ question, places, params.context_cards)
         for question, places in zip(encoder(questions), relevant, strict=True)
     ]
-    count = round(params.context_share * len(rows))
-    with_relevant = round(params.relevant_share * count)
-    cited = {row: prompts[row].relevant_rank for row in order if prompts[row].relevant_rank}
-    cited = dict(list(cited.items())[:with_relevant])
-    others = [row for row in order if row not in cited][: count - with_relevant]
-    drawn = [*cited, *others]
-    read = [prompts[row].with_relevant if row in cited else prompts[row].without for row in drawn]
+    drawn = [row for row in order if prompts[row].cited][: round(params.context_share * len(rows))]
+    read, cited = zip(*(prompts[row] for row in drawn), strict=True) if drawn else ((), ())
     texts = [card_text(*pair) for pair in zip(searched.question, searched.answer, strict=True)]
-    found = rows.iloc[drawn].assign(
+    return rows.iloc[drawn].assign(
         question=[questions[row] for row in drawn],
+        answer=[searched.answer[places[number - 1]] for places, number in zip(read, cited, strict=True)],
         context=[[texts[place] for place in places] for places in read],
-        cited=[cited.get(row, 0) for row in drawn],
+        cited=cited,
     )
-    found["answer"] = [
-        searched.answer[places[number - 1]] if number else answer
-        for places, number, answer in zip(read, found.cited, found.answer, strict=True)
-    ]
-    return found
 
 
 class PromptCards(NamedTuple):
-    """The cards of a prompt, as places in the corpus, best first.
+    """The cards of a prompt, as places in the corpus, best first, and the number of the relevant one, from 1.
 
-    ``with_relevant`` holds the best relevant card, at ``relevant_rank``, from 1; ``without`` holds none. Where no
-    relevant card is ranked high enough, the rank is 0, and both are equal.
+    The number is 0 where no relevant card is ranked high enough for the prompt.
     """
 
-    with_relevant: list[int]
-    without: list[int]
-    relevant_rank: int
+    places: list[int]
+    cited: int
 
 
 def prompt_cards(scores: np.ndarray, relevant: list[int], count: int) -> PromptCards:
-    """Choose the cards of a prompt.
+    """Choose the cards of a prompt, among them the best relevant card and no other relevant one.
 
     Parameters
     ----------
@@ -158,17 +145,12 @@ def prompt_cards(scores: np.ndarray, relevant: list[int], count: int) -> PromptC
     Examples
     --------
     >>> prompt_cards(np.array([0.9, 0.8, 0.7, 0.6, 0.5]), [1, 2], 3)
-    PromptCards(with_relevant=[0, 1, 3], without=[0, 3, 4], relevant_rank=2)
+    PromptCards(places=[0, 1, 3], cited=2)
     >>> prompt_cards(np.array([0.9, 0.8, 0.7, 0.6, 0.5]), [4], 3)
-    PromptCards(with_relevant=[0, 1, 2], without=[0, 1, 2], relevant_rank=0)
+    PromptCards(places=[0, 1, 2], cited=0)
     """
-    others = scores.astype(np.float64)
-    others[relevant] = -np.inf
-    without = [place for place in largest(others, count).tolist() if np.isfinite(others[place])]
-    if not relevant:
-        return PromptCards(without, without, 0)
-    best = relevant[int(scores[relevant].argmax())]
-    rank = sum(bool((-scores[place], place) < (-scores[best], best)) for place in without)
-    if rank >= count:
-        return PromptCards(without, without, 0)
-    return PromptCards([*without[:rank], best, *without[rank : count - 1]], without, rank + 1)
+    allowed = scores.astype(np.float64)
+    best = relevant[int(scores[relevant].argmax())] if relevant else None
+    allowed[[place for place in relevant if place != best]] = -np.inf
+    places = [place for place in largest(allowed, count).tolist() if np.isfinite(allowed[place])]
+    return PromptCards(places, places.index(best) + 1 if best in places else 0)

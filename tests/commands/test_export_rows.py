@@ -70,8 +70,8 @@ def test_a_line_is_a_conversation(export, tmp_path):
     assert (tmp_path / "mine/train.jsonl").read_text(encoding="utf-8").split("\n") == [
         '{"messages": [{"role": "system", "content": "Answer in one sentence."}, {"role": "user", "content": '
         '"Known cards:\\n[1] What is sepsis? An infection.\\n[2] What is a fever? A sign.\\n\\n'
-        "Answer from one of these cards and begin with its number, as in [1]. If none of them fits, answer without a "
-        'number.\\n\\nWhat is gout?"}, {"role": "assistant", "content": "[2] A disease of the joints."}]}',
+        "Answer from one of these cards and begin with its number, as in [1]."
+        '\\n\\nWhat is gout?"}, {"role": "assistant", "content": "[2] A disease of the joints."}]}',
         '{"messages": [{"role": "system", "content": "Answer in one sentence."}, {"role": "user", "content": '
         '"Define <b>anemia</b>\u2028."}, {"role": "assistant", "content": "Too few \\"red\\" cells."}]}',
         "",

@@ -167,7 +167,7 @@ METRICS = {
     },
     "rerank_train": {"model": "none", "trained": False, "steps": 0},
     "rerank_eval": retrieval_metrics(),
-    "rows": {"train": 16, "validation": 4, "with_context": 0, "with_relevant": 0},
+    "rows": {"train": 16, "validation": 4, "with_context": 0},
     "finetune": finetune_metrics(),
     "answer": {"questions": 4, "systems": 6},
     "evaluate": qa_metrics(),

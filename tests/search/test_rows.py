@@ -164,7 +164,7 @@ def rows_params(**changes):
     from medcards.search.rows import RowsParams
 
     given = {"query_sets": ["own"], "train_cards": 9, "validation_cards": 3, "context_share": 0.0, "context_cards": 2}
-    return RowsParams(**given | {"relevant_share": 1.0, "perturb": False} | changes)
+    return RowsParams(**given | {"perturb": False} | changes)
 
 
 def no_encoder(questions):
@@ -254,31 +254,20 @@ def test_the_right_card_stands_where_the_search_ranks_it_and_the_answer_is_its()
     assert rows.answer.tolist() == [f"{name} of train" for name in DISEASES]
 
 
-def test_without_the_right_card_a_row_cites_none():
-    rows = rows_of(encoder_of(), relevant_share=0.0)
-    assert {name: names_of(row.context) for name, row in rows.iterrows()} == {
-        "gout": ["asthma", "anemia"],
-        "asthma": ["gout", "anemia"],
-        "anemia": ["asthma", "sepsis"],
-        "sepsis": ["anemia", "scurvy"],
-        "scurvy": ["sepsis", "anemia"],
-    }
-    assert not rows.cited.any() and rows.answer.tolist() == [f"{name} of train" for name in DISEASES]
-
-
-@pytest.mark.parametrize(
-    ("context_share", "relevant_share", "with_context", "with_relevant"),
-    [(0.0, 1.0, 0, 0), (0.4, 0.5, 2, 1), (1.0, 0.8, 5, 4), (1.0, 0.0, 5, 0)],
-)
-def test_seeded_shares_of_the_rows_have_cards_and_the_right_card(
-    context_share, relevant_share, with_context, with_relevant
-):
+@pytest.mark.parametrize(("share", "with_context"), [(0.0, 0), (0.4, 2), (0.8, 4), (1.0, 5)])
+def test_a_seeded_share_of_the_rows_has_cards_and_cites_the_right_one(share, with_context):
     encoder = encoder_of() if with_context else no_encoder
-    shares = {"context_share": context_share, "relevant_share": relevant_share}
-    rows = rows_of(encoder, **shares)
+    rows = rows_of(encoder, context_share=share)
     assert rows.index.tolist() == list(DISEASES)
-    assert rows.context.map(bool).sum() == with_context and (rows.cited > 0).sum() == with_relevant
-    pd.testing.assert_frame_equal(rows, rows_of(encoder, **shares))
+    assert rows.context.map(bool).sum() == (rows.cited > 0).sum() == with_context
+    for name, row in rows[rows.cited > 0].iterrows():
+        assert names_of(row.context)[row.cited - 1] == name and row.answer == f"{name} of train"
+    pd.testing.assert_frame_equal(rows, rows_of(encoder, context_share=share))
+
+
+def test_no_row_has_cards_where_the_search_finds_none_of_the_right_ones():
+    rows = rows_of(encoder_of(gout="scurvy", asthma="scurvy", anemia="gout", sepsis="gout", scurvy="gout"))
+    assert not rows.context.map(bool).any() and rows.answer.tolist() == [f"{name} of train" for name in DISEASES]
 
 
 def test_of_several_right_cards_the_best_one_stands_in_the_prompt():
@@ -300,21 +289,18 @@ def test_a_card_with_the_question_of_the_row_is_right_however_the_question_is_pe
     def same_question(table):
         return table.assign(question=table.question.replace("What is sepsis?", "What is scurvy?"))
 
-    for relevant_share in (0.0, 1.0):
-        for seed in range(4):
-            shares = {"relevant_share": relevant_share, "perturb": True}
-            rows = rows_of(lambda questions: unit(["scurvy"] * len(questions)), same_question, seed, **shares)
-            read = " ".join(rows.context["scurvy"] + rows.context["sepsis"])
-            assert "sepsis of train" not in read and read.count("scurvy of train") == 2 * relevant_share
+    for seed in range(4):
+        rows = rows_of(lambda questions: unit(["scurvy"] * len(questions)), same_question, seed, perturb=True)
+        read = " ".join(rows.context["scurvy"] + rows.context["sepsis"])
+        assert "sepsis of train" not in read and read.count("scurvy of train") == 2
 
 
 def test_no_validation_or_test_card_stands_in_a_training_prompt():
     """All splits have the same questions, so that the search ranks their cards alike."""
-    for relevant_share in (0.0, 0.5, 1.0):
-        rows = rows_of(encoder_of(), relevant_share=relevant_share, context_cards=15)
-        texts = [text for context in rows.context for text in context]
-        assert texts and all(text.endswith(" of train") for text in texts)
-        assert all(answer.endswith(" of train") for answer in rows.answer)
+    rows = rows_of(encoder_of(), context_cards=15)
+    texts = [text for context in rows.context for text in context]
+    assert texts and all(text.endswith(" of train") for text in texts)
+    assert all(answer.endswith(" of train") for answer in rows.answer)
 
 
 def test_a_layperson_question_has_the_card_of_its_concept_and_stays_as_it_is():
