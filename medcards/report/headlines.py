@@ -1,6 +1,7 @@
 """What the README says of a run: its table and its claims."""
 
 from medcards.answers.comparison import BASELINES, HEADLINE, LEARNED, OPEN, answer_systems_of, best_system
+from medcards.answers.open_book import QUOTED, WORDED
 from medcards.report.render import change
 from medcards.report.results import hnsw_recall, leaked_share, ranked_questions
 
@@ -17,7 +18,10 @@ def headlines(metrics: dict[str, dict], chosen: dict[str, dict]) -> dict[str, ob
     served, asked = metrics["retrieval"]["served"]["system"], answer_systems_of(qa)
     learned, baseline, openly = (best_system(chosen["qa"], names) for names in (LEARNED, BASELINES, OPEN))
     differences = {pair: block.get(HEADLINE) for pair, block in qa["differences"].items()}
-    answered = dict.fromkeys((baseline, "base", "base_fewshot", "lora", learned, openly))
+    form = "base_fewshot" if "base_fewshot" in asked else "base"
+    answered = dict.fromkeys((baseline, form, "lora", learned, openly, WORDED))
+    answerable = metrics["answerability"][metrics["retrieval"]["split"]]["own"]
+    from_deck = metrics["open_book"].get("own", {}).get("differences", {})
     yardstick = "dense_before" if "dense_before" in own else "dense_exact"
     return {
         "leak": {kind: leaked_share(audit, kind, "questions", "bi-encoder") for kind in ("group", "random")},
@@ -29,6 +33,8 @@ def headlines(metrics: dict[str, dict], chosen: dict[str, dict]) -> dict[str, ob
         "difference_to_adapted": own["differences"].get(f"{served}-dense_exact", {}).get("mrr@10")
         if yardstick != "dense_exact"
         else None,
+        "answerable": answerable["auroc"],
+        "off_topic_refusals": answerable["off_topic_refusals"],
         "hnsw_recall": hnsw_recall(metrics),
         "hnsw_speed": metrics["cost/index"]["ratios"]["hnsw_to_exact"],
         "timed_queries": metrics["cost/index"]["exact"]["queries"],
@@ -36,6 +42,9 @@ def headlines(metrics: dict[str, dict], chosen: dict[str, dict]) -> dict[str, ob
         "learned": learned,
         "baseline": baseline,
         "open": openly,
+        "worded": WORDED,
+        "quoted": QUOTED,
+        "worded_difference": from_deck.get(f"{WORDED}-{QUOTED}", {}).get(HEADLINE),
         "validation_nll_difference": metrics["finetune"]["differences"]["tuned-base"]["validation_nll"],
         "tuning_difference": differences.get("lora-base"),
         "form_difference": differences.get("lora-base_fewshot"),

@@ -463,7 +463,7 @@ def test_a_report_of_test_questions_says_so_and_takes_their_figures(copied):
     assert json.loads((copied / "metrics/summary.json").read_text())["hnsw_recall@10"] == 0.8
 
 
-def test_readme_shows_ten_rows_and_five_bullets_from_the_final_metrics(copied):
+def test_readme_shows_twelve_rows_and_six_bullets_from_the_final_metrics(copied):
     shutil.rmtree(copied / "data")
     (copied / "final").mkdir()
     shutil.copytree(copied / "metrics", copied / "final/metrics")
@@ -472,13 +472,16 @@ def test_readme_shows_ten_rows_and_five_bullets_from_the_final_metrics(copied):
     assert text.startswith("before\n<!-- results -->\n| what |") and text.endswith("<!-- /results -->\nafter\n")
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     bullets = [line for line in text.splitlines() if line.startswith("- ")]
-    assert len(rows) == 1 + 10 and len(bullets) == 5
+    assert len(rows) == 1 + 12 and len(bullets) == 6
     assert "| Search, MRR@10 of `hybrid`, which is served | 0.700 [0.600, 0.800] | 4 |" in rows
     assert "| Answers, sound F1 of `search_open`, open book | 0.600 [0.500, 0.700] | 4 |" in rows
     assert "lowers the share of leaked test questions: -0.300 [-0.400, -0.200]" in bullets[0]
     assert "`hybrid` ranks better than exact search" in bullets[1] and "12.5 times" in bullets[2]
-    assert "raises the sound F1 of the base model: 0.150 [0.050, 0.250]" in bullets[3]
-    assert "is not measurably better or worse than `copy_nearest`" in bullets[4]
+    assert "`lora_rag_open`, the tuned model's words, loses to `search_open`" in bullets[3]
+    assert "raises the sound F1 of the base model: 0.150 [0.050, 0.250]" in bullets[4]
+    assert "is not measurably better or worse than `copy_nearest`" in bullets[5]
+    assert "| Whether the deck has an answer, AUROC against near misses | 0.900 [0.850, 0.950] | 8 |" in rows
+    assert "| Off-topic questions that are refused | 0.950 [0.900, 1.000] | 4 |" in rows
     readme.main()
     assert (copied / "README.md").read_text() == text
 
