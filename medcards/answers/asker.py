@@ -159,7 +159,7 @@ class Asker:
         return replace(found, hits=allowed[:k])
 
     def replies(
-        self, question: str, found: Found, model: str | None = None, max_new_tokens: int = 64
+        self, question: str, found: Found, model: str | None = None, max_new_tokens: int = 192
     ) -> Iterator[Reply]:
         """The reply to a question while it is written. Each item is the whole reply so far.
 

@@ -17,7 +17,7 @@ def stream_answer(
     question: str,
     system_prompt: str,
     context: Sequence[str] = (),
-    max_new_tokens: int = 64,
+    max_new_tokens: int = 192,
     without_adapter: bool = False,
     citing: bool = False,
 ) -> Iterator[str]:
