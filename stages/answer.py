@@ -2,7 +2,7 @@
 
 reads   data/cards, data/vectors, data/rankings (open systems), data/adapter, data/models/llm.json
 writes  data/answers: answers.jsonl (one row per question), open_book.parquet (the answers of the systems that read the
-        whole deck, by query set, with the relevant cards and without them); data/figures/answer
+        whole deck, by query set); data/figures/answer
 
 Answers and likelihoods are kept in .scratch/answer by model and prompt. A run that was killed continues from there, and
 a system whose model and prompts did not change computes nothing again.

@@ -3,8 +3,8 @@
 reads   data/cards, data/answers, data/rankings (which questions the search refuses), data/quantisation,
         data/models/encoder.json (the unadapted encoder compares answers), docs/judged_answers.csv (answers that the
         authors judged)
-writes  data/scores: scores.parquet (one row per question and system), open_book.parquet (one row per query set, way to
-        ask, question and system), served_answer.json (how a user is answered); data/figures/evaluate
+writes  data/scores: scores.parquet (one row per question and system), open_book.parquet (one row per query set,
+        question and system), served_answer.json (how a user is answered); data/figures/evaluate
 """
 
 from pathlib import Path

@@ -15,6 +15,7 @@ from medcards.base.stats import Bootstrap, paired_differences
 from medcards.deck.cards import card_text, corpus
 from medcards.deck.relevance import relevant_answers
 from medcards.search.answerability import HIDDEN, OFF_TOPIC, WHOLE_DECK, Answerability
+from medcards.search.perturbations import PERTURBATIONS
 
 QUOTED, WORDED = "search_open", "lora_rag_open"
 """The two ways to answer a user: the first card's answer, quoted, or the tuned model's words."""
@@ -54,7 +55,7 @@ def open_book_scores(rows: pd.DataFrame, cards: pd.DataFrame, refused: pd.Series
 
     ==================  ==========================================================================================
     sound_f1            see :mod:`medcards.answers.scores`; the question is that of the card, however it is asked
-    served_f1           the same, and 0 where the search refuses the question, as a user gets no answer then
+    served_f1           the same, and 0 where the search refuses the question
     cites_relevant      1 where the cited card is relevant; 0 for another card and for none
     citation_precision  the same over the answers with a citation
     grounding           share of the answer's words without stop words that the cited card holds
@@ -123,16 +124,17 @@ def served_answer(scores: pd.DataFrame, split: str, seed: int) -> dict:
     """Which of :data:`QUOTED` and :data:`WORDED` a user is answered with.
 
     The model's words are served if the interval of their gain in the headline score lies above zero. The validation
-    questions of all query sets that were asked choose together. Test questions choose nothing, so that the card is
-    quoted.
+    questions that were asked choose, those of all query sets together. Perturbed questions and test questions choose
+    nothing. Where no others were asked, the card is quoted.
 
     Returns
     -------
     ``system``, and the ``difference`` between the two with its interval; None where they were not compared.
     """
-    if split == "test" or scores.empty or not {QUOTED, WORDED} <= set(scores.system):
+    chosen = scores if scores.empty else scores[~scores.query_set.isin(list(PERTURBATIONS))]
+    if split == "test" or chosen.empty or not {QUOTED, WORDED} <= set(chosen.system):
         return {"system": QUOTED, "difference": None}
-    whole = scores.pivot(index=["query_set", "card_id", "group"], columns="system", values=HEADLINE)
+    whole = chosen.pivot(index=["query_set", "card_id", "group"], columns="system", values=HEADLINE)
     gain = (whole[WORDED] - whole[QUOTED]).reset_index(name="gain")
     if gain.gain.isna().all():  # no reference has a word that its question lacks
         return {"system": QUOTED, "difference": None}

@@ -41,4 +41,4 @@ def run(given: argparse.Namespace) -> Iterator[str]:
         raise InputError("--read none: without a card only a model can answer; add --model tuned or --model base")
     asker = Asker.load(given.data)
     *_, reply = asker.replies(given.question, asker.find(given.question, given.k, given.read), given.model)
-    yield reply_as_json(reply, asker.searcher.served.system) if given.json else reply_as_text(reply, terminal_width())
+    yield reply_as_json(reply, asker.searcher.system) if given.json else reply_as_text(reply, terminal_width())

@@ -68,7 +68,7 @@ def _shown(searcher, given: argparse.Namespace, question: str) -> str:
 
     found = searcher.find(question, given.k)
     if given.question == "-" or given.json:
-        return found_as_json(question, searcher.served.system, found, indent=None if given.question == "-" else 2)
+        return found_as_json(question, searcher.system, found, indent=None if given.question == "-" else 2)
     return found_as_text(found, terminal_width())
 
 

@@ -93,7 +93,8 @@ def generate(
     InputError : a likelihood is not finite.
     """
     prompts, tails = [], []
-    first = [citation_steps(tokenizer, len(texts)) for texts in context] if citing else []
+    counts = list(map(len, context)) if citing else []
+    first = {cards: citation_steps(tokenizer, cards) for cards in set(counts)}
     for row, question in enumerate(questions):
         before = context[row] if context else (), examples[row] if examples else ()
         prompts.append(prompt_ids(tokenizer, question, system_prompt, *before))
@@ -101,7 +102,7 @@ def generate(
     made: dict[int, Generated] = {}
     lengths = [len(prompt) + max(max_new_tokens, len(tail)) for prompt, tail in zip(prompts, tails, strict=True)]
     for rows in tqdm(token_batches(lengths, batch_tokens), desc=label):
-        steps = [first[row] for row in rows] if citing else []
+        steps = [first[counts[row]] for row in rows] if citing else []
         asked = [prompts[row] for row in rows], [tails[row] for row in rows], max_new_tokens, batch_tokens, steps
         results = _kept(kept, asked, lambda inputs=asked: _answer_batch(_loaded(model), tokenizer, *inputs))
         made |= zip(rows, (Generated(**result) for result in results), strict=True)

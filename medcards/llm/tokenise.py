@@ -103,9 +103,10 @@ def _fitting(
     number: int,
     max_length: int,
 ) -> _Row:
-    """The row with as many of its texts as fit. A number whose text is left out is left out with it."""
+    """The row with as many of its texts as fit. None of them stays where the one with the number does not fit."""
     while True:
-        number = number if number <= len(texts) else 0
+        if number > len(texts):
+            texts, number = [], 0
         head = prompt_ids(tokenizer, question, system_prompt, texts)
         tail = answer_ids(tokenizer, question, cite(number, answer), system_prompt)
         if not texts or len(head) + len(tail) <= max_length:

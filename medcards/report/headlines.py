@@ -4,6 +4,7 @@ from medcards.answers.comparison import BASELINES, HEADLINE, LEARNED, OPEN, answ
 from medcards.answers.open_book import QUOTED, WORDED
 from medcards.report.render import change
 from medcards.report.results import hnsw_recall, leaked_share, ranked_questions
+from medcards.search.systems import WITH_QUESTIONS
 
 
 def headlines(metrics: dict[str, dict], chosen: dict[str, dict]) -> dict[str, object]:
@@ -14,7 +15,8 @@ def headlines(metrics: dict[str, dict], chosen: dict[str, dict]) -> dict[str, ob
     metrics : of the test questions, which give the figures.
     chosen : of the validation questions, which pick the best systems.
     """
-    audit, own, qa = metrics["audit"], ranked_questions(metrics["retrieval"])["own"], metrics["qa"]
+    audit, ranked, qa = metrics["audit"], ranked_questions(metrics["retrieval"]), metrics["qa"]
+    own = ranked["own"]
     served, asked = metrics["retrieval"]["served"]["system"], answer_systems_of(qa)
     learned, baseline, openly = (best_system(chosen["qa"], names) for names in (LEARNED, BASELINES, OPEN))
     differences = {pair: block.get(HEADLINE) for pair, block in qa["differences"].items()}
@@ -28,6 +30,7 @@ def headlines(metrics: dict[str, dict], chosen: dict[str, dict]) -> dict[str, ob
         "leak_difference": leaked_share(audit, "differences", "questions", "bi-encoder"),
         "mrr": {name: own[name]["mrr@10"] for name in dict.fromkeys(("bm25", yardstick, "dense_exact", served))},
         "served": served,
+        "served_layperson": ranked.get("layperson", {}).get(WITH_QUESTIONS, {}).get("mrr@10"),
         "yardstick": yardstick,
         "served_difference": own["differences"].get(f"{served}-{yardstick}", {}).get("mrr@10"),
         "difference_to_adapted": own["differences"].get(f"{served}-dense_exact", {}).get("mrr@10")

@@ -65,8 +65,8 @@ class SetRanker:
         """Rank a query set in the whole deck, and gather the evidence of every deck.
 
         Questions in other words than the deck's own also search the questions of the cards. The others would find
-        themselves. A question is spelled by the words of the deck that it is asked of. Perturbed questions are not
-        asked of a deck without their topics: they choose nothing.
+        themselves. Where only its relevant answers are hidden, a question is spelled by the words of the other cards.
+        Perturbed questions are not asked of a deck without their topics: they choose nothing.
         """
         relevant = queries.relevant_rows(self._vectors.answer_ids)
         whole = queries.spelled(self._spelling) if self._spelling else queries

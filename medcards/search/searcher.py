@@ -36,8 +36,9 @@ class Hit:
     Parameters
     ----------
     rank : place in the ranking, from 1.
-    score : score by the served system; None where ``hybrid_rerank`` ranks the card below the candidates that it scores.
-    scores : score by every system that the served system is made of, and by itself.
+    score : score by :attr:`Searcher.system`; None for a card that it ranks below the candidates that it scores, and for
+        the card of a question of the deck that it does not rank.
+    scores : score by every system that found the card.
     """
 
     rank: int
@@ -123,6 +124,11 @@ class Searcher:
         answerability = Answerability.load(data / "rankings")
         return cls(answers, retriever, encoder, served, answerability, field, spelling, rows_of)
 
+    @property
+    def system(self) -> str:
+        """The name of the system that orders the hits."""
+        return WITH_QUESTIONS if self._field else self.served.system
+
     def search(self, question: str, k: int = 5) -> list[Hit]:
         """The hits of :meth:`find`."""
         return self.find(question, k).hits
@@ -161,7 +167,7 @@ class Searcher:
         self, place: int, asked: str, searched: str, probability: float, k: int, found: dict[str, Ranking]
     ) -> Found:
         """What was found for the question number ``place``."""
-        ranked, scores = (of[place].tolist() for of in found[WITH_QUESTIONS if self._field else self.served.system])
+        ranked, scores = (of[place].tolist() for of in found[self.system])
         score_of = {row: None if np.isnan(score) else score for row, score in zip(ranked, scores, strict=True)}
         own = self._rows_of.get(normalise(asked), [])
         rows = list(dict.fromkeys([*own, *(row for row in ranked if row >= 0)]))[:k]

@@ -12,6 +12,8 @@ from medcards.deck.words import stems
 SHORTEST = 4
 """Number of letters from which a word is corrected."""
 _WORD = re.compile(r"[^\W\d_]+")
+_WHOLE_WORD = re.compile(r"(?<![^\W\d_]['’])[^\W\d_]+(?![^\W\d_]|['’][^\W\d_])")
+"""A word that is no part of one with an apostrophe, such as "couldn't", whose parts look like typos."""
 
 
 class Spelling:
@@ -19,7 +21,8 @@ class Spelling:
 
     A typo is a letter that is added, left out or replaced, or two neighbours that are swapped (Damerau, A Technique for
     Computer Detection and Correction of Spelling Errors, 1964: 80% of all misspellings; library: rapidfuzz). A word
-    stays if the deck has another form of it, if it is short, or if all of its letters are capitals.
+    stays if the deck has another form of it, if it is short, if it has an apostrophe, or if all of its letters are
+    capitals.
 
     Parameters
     ----------
@@ -30,6 +33,8 @@ class Spelling:
     >>> spelling = Spelling(["Gout is an arthritis of the joints."])
     >>> spelling.corrected("Is gout an arthrtis of one joint?")
     'Is gout an arthritis of one joint?'
+    >>> Spelling(["It could hurt."]).corrected("It couldn't hurt")
+    "It couldn't hurt"
     """
 
     def __init__(self, texts: Iterable[str]):
@@ -52,7 +57,7 @@ class Spelling:
         lost_stems: Counter[str] = Counter()
         for word, count in lost.items():
             lost_stems[self._stem[word]] += count
-        return _WORD.sub(lambda found: self._corrected(found[0], lost, lost_stems), question)
+        return _WHOLE_WORD.sub(lambda found: self._corrected(found[0], lost, lost_stems), question)
 
     def _corrected(self, typed: str, lost: Counter[str], lost_stems: Counter[str]) -> str:
         word = typed.lower()

@@ -186,11 +186,13 @@ def test_words_are_served_where_their_gain_is_above_zero(gain, system):
     assert served["difference"]["mean"] == pytest.approx(gain, abs=0.03) and served["difference"]["n"] == 30
 
 
-def test_all_query_sets_choose_together():
-    """The model gains on typos and loses more on own questions."""
-    own, typos = score_table(gain=-0.3), score_table(gain=0.2).assign(query_set="typos")
-    served = served_answer(pd.concat([own, typos]), "validation", seed=0)
-    assert served["system"] == QUOTED and served["difference"]["n"] == 60
+def test_questions_that_are_not_perturbed_choose_together():
+    """The model gains on layperson questions, and loses more on own questions and on typos."""
+    own, layperson = score_table(gain=-0.1), score_table(gain=0.3).assign(query_set="layperson")
+    typos = score_table(gain=-0.9).assign(query_set="typos")
+    served = served_answer(pd.concat([own, layperson, typos]), "validation", seed=0)
+    assert served["system"] == WORDED and served["difference"]["n"] == 60
+    assert served_answer(typos, "validation", seed=0) == {"system": QUOTED, "difference": None}
 
 
 def test_the_card_is_quoted_where_nothing_can_be_compared():

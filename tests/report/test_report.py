@@ -473,15 +473,15 @@ def test_readme_shows_twelve_rows_and_six_bullets_from_the_final_metrics(copied)
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     bullets = [line for line in text.splitlines() if line.startswith("- ")]
     assert len(rows) == 1 + 12 and len(bullets) == 6
-    assert "| Search, MRR@10 of `hybrid`, which is served | 0.700 [0.600, 0.800] | 4 |" in rows
+    assert "| Search, MRR@10 of `hybrid`, the served system | 0.700 [0.600, 0.800] | 4 |" in rows
     assert "| Answers, sound F1 of `search_open`, open book | 0.600 [0.500, 0.700] | 4 |" in rows
     assert "lowers the share of leaked test questions: -0.300 [-0.400, -0.200]" in bullets[0]
-    assert "`hybrid` ranks better than exact search" in bullets[1] and "12.5 times" in bullets[2]
+    assert "`hybrid` ranks better than `dense_exact`" in bullets[1] and "12.5 times" in bullets[2]
     assert "`lora_rag_open`, the tuned model's words, loses to `search_open`" in bullets[3]
     assert "raises the sound F1 of the base model: 0.150 [0.050, 0.250]" in bullets[4]
     assert "is not measurably better or worse than `copy_nearest`" in bullets[5]
-    assert "| Whether the deck has an answer, AUROC against near misses | 0.900 [0.850, 0.950] | 8 |" in rows
-    assert "| Off-topic questions that are refused | 0.950 [0.900, 1.000] | 4 |" in rows
+    assert "| Whether the deck has an answer, AUROC, each question asked of two decks | 0.900 [0.850, 0.950] | 8 |" in rows
+    assert "| Questions that are refused where their topic is hidden | 0.950 [0.900, 1.000] | 4 |" in rows
     readme.main()
     assert (copied / "README.md").read_text() == text
 
@@ -514,7 +514,7 @@ def test_readme_names_the_systems_that_validation_chose(copied):
     qa["base"]["sound_f1"]["mean"] = 0.9
     (copied / "final/metrics/qa.json").write_text(json.dumps(qa))
     readme.main()
-    assert "`lora`, the language model's best on the validation questions |" in (copied / "README.md").read_text()
+    assert "`lora`, the model's best on validation questions |" in (copied / "README.md").read_text()
 
 
 def test_readme_without_marks_is_refused(copied):

@@ -113,7 +113,7 @@ def test_the_tokens_of_a_citation_are_found_wherever_a_tokenizer_cuts():
         assert citation_mask(Words(), words, number) == mask
 
 
-def test_a_row_that_loses_the_cited_card_loses_the_citation(tokenizer, caplog):
+def test_a_row_that_loses_the_cited_card_is_closed_book(tokenizer, caplog):
     """The last card goes first. A row that keeps the cited card keeps the citation."""
     from medcards.llm.tokenise import training_rows
 
@@ -122,10 +122,12 @@ def test_a_row_that_loses_the_cited_card_loses_the_citation(tokenizer, caplog):
         (whole,), _ = training_rows(tokenizer, table, "", 1000, context, [cited])
         with caplog.at_level("INFO"):
             (cut,), counts = training_rows(tokenizer, table, "", len(whole["input_ids"]) - 1, context, [cited])
-        assert (counts["with_context"], counts["context_cards_left_out"], counts["answers_cut"]) == (1, 1, 0)
-        assert (counts["with_citation"], counts["citations_left_out"]) == ((1, 0) if cited == 1 else (0, 1))
+        assert (counts["with_context"], counts["with_citation"]) == ((1, 1) if cited == 1 else (0, 0))
+        assert (counts["context_cards_left_out"], counts["citations_left_out"]) == ((1, 0) if cited == 1 else (2, 1))
+        assert counts["answers_cut"] == 0
         text = tokenizer.decode(cut["input_ids"])
         assert text.rstrip().endswith(f"{kept}{tokenizer.eos_token}") and "Anemia" not in text
+        assert ("Gout hurts." in text) == (cited == 1)
         assert ("[1] gout" in text) == bool(sum(cut["citation_mask"])) == (cited == 1)
     assert "citations left out: 1 of 1 rows" in caplog.text
 
