@@ -480,7 +480,9 @@ def test_readme_shows_twelve_rows_and_six_bullets_from_the_final_metrics(copied)
     assert "`lora_rag_open`, the tuned model's words, loses to `search_open`" in bullets[3]
     assert "raises the sound F1 of the base model: 0.150 [0.050, 0.250]" in bullets[4]
     assert "is not measurably better or worse than `copy_nearest`" in bullets[5]
-    assert "| Whether the deck has an answer, AUROC, each question asked of two decks | 0.900 [0.850, 0.950] | 8 |" in rows
+    assert (
+        "| Whether the deck has an answer, AUROC, each question asked of two decks | 0.900 [0.850, 0.950] | 8 |" in rows
+    )
     assert "| Questions that are refused where their topic is hidden | 0.950 [0.900, 1.000] | 4 |" in rows
     readme.main()
     assert (copied / "README.md").read_text() == text

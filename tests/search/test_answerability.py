@@ -472,5 +472,7 @@ def test_a_search_of_the_questions_ranks_by_them_and_the_probability_is_that_of_
     assert [hit.card_id for hit in found.hits] == ["d", "a", "b", "c"]
     assert found.probability == alone.probability and found.refused == alone.refused
     first = found.hits[0]
-    assert first.score == first.scores[WITH_QUESTIONS] and first.scores["hnsw"] < 0
+    assert searcher.system == HYBRID.system and both.system == WITH_QUESTIONS
+    assert alone.hits[0].score == alone.hits[0].scores[searcher.system]
+    assert first.score == first.scores[both.system] and first.scores["hnsw"] < 0
     assert WITH_QUESTIONS not in alone.hits[0].scores

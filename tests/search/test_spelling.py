@@ -49,6 +49,17 @@ def test_capitals_stay(spelling, typed):
     assert spelling.corrected(typed) == typed
 
 
+@pytest.mark.parametrize("apostrophe", ["'", "’"])
+def test_words_with_an_apostrophe_stay(apostrophe):
+    """Their parts look like words with one typo: "couldn" like "could"."""
+    spelling = Spelling(["It could hurt as an arthritis did. They were there, and it has the rest."])
+    for typed in ("couldn't", "didn't", "weren't", "Hasn't", "they're", "arthrtis's"):
+        typed = typed.replace("'", apostrophe)
+        assert spelling.corrected(f"It {typed} arthrtis?") == f"It {typed} arthritis?"
+    quoted = f"Is {apostrophe}arthrtis{apostrophe} it?"
+    assert spelling.corrected(quoted) == quoted.replace("arthrtis", "arthritis")
+
+
 def test_a_word_that_begins_with_a_capital_is_corrected(spelling):
     assert spelling.corrected("Arthrtis") == "arthritis"
 
