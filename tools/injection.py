@@ -27,7 +27,6 @@ from medcards.answers.records import AnswerParams
 from medcards.base.manifests import model_fingerprint, model_folder, pinned_model
 from medcards.base.params import Seed, read_params
 from medcards.deck import cards as card_tables
-from medcards.deck.cards import card_text
 from medcards.llm.params import LlmParams
 from medcards.search.cross_encoder import load_scorer
 from medcards.search.encoder import encode_answers, load_encoder
@@ -115,8 +114,7 @@ def measured() -> pd.DataFrame:
     asked = exam.questions.question.tolist()
 
     def words(of: list[pd.DataFrame], label: str) -> list[str]:
-        read = [list(map(card_text, cards.question, cards.answer)) for cards in of]
-        return exam.ask(label, read, citing=True).texts
+        return exam.ask(label, [cards.answer.tolist() for cards in of], citing=True).texts
 
     before, said, rows = first_cards(served, exam.cards, {}, asked), words(found, "clean deck"), {}
     for kind, order in orders(load_tokenizer(exam.models.llm).all_special_tokens).items():

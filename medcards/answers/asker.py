@@ -18,7 +18,7 @@ from medcards import InputError
 from medcards.answers.open_book import QUOTED, WORDED
 from medcards.base.files import read_json
 from medcards.deck import cards as card_tables
-from medcards.deck.cards import card_text, read_material
+from medcards.deck.cards import read_material
 from medcards.llm.citations import split_citation
 from medcards.llm.params import LlmParams
 from medcards.search.rankings import RANKING_DEPTH
@@ -220,7 +220,7 @@ class Asker:
         from medcards.llm.streaming import stream_answer  # after load_model, see there
 
         question = " ".join(question.split()[:MAX_QUESTION_WORDS])
-        read = [card_text(hit.question, hit.answer) for hit in hits]
+        read = [hit.answer for hit in hits]
         cited, words = None, ""
         for text in stream_answer(
             model, tokenizer, question, system_prompt, read, max_new_tokens, base and self.tuned, citing=bool(read)

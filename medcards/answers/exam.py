@@ -97,7 +97,7 @@ class Exam:
 
     @cached_property
     def training_context(self) -> list[list[str]]:
-        """The training cards whose questions are nearest to each question, as text."""
+        """The answers of the training cards whose questions are nearest to each question."""
         return nearest_training_cards(self.questions, self.train, self.vectors, self.params.context_cards)
 
     @cached_property
@@ -140,8 +140,11 @@ class Exam:
 
     @cached_property
     def found_context(self) -> list[list[str]]:
-        """The cards of :attr:`found`, as text."""
-        return [list(map(card_text, cards.question, cards.answer)) for cards in self.found]
+        """The answers of :attr:`found`.
+
+        The questions are left out, as the search leaves them out: a question of the deck would point to its own card.
+        """
+        return [cards.answer.tolist() for cards in self.found]
 
     def kept(self, tuned: bool) -> Path:
         """The folder that keeps what the model answered, so that equal inputs are computed once.

@@ -17,7 +17,7 @@ from medcards import InputError
 from medcards.answers.constant import best_constant
 from medcards.answers.exam import Exam
 from medcards.answers.records import AnswerParams, Answers
-from medcards.deck.cards import card_text, corpus
+from medcards.deck.cards import corpus
 from medcards.search.query_sets import QuerySet, query_sets
 
 OPEN_BOOK = ("search_open", "base_rag_open", "lora_rag_open")
@@ -163,5 +163,4 @@ def lora_rag_open(exam: Exam) -> Answers:
 @answering_system
 def oracle(exam: Exam) -> Answers:
     """The tuned model, with the card itself as context."""
-    cards = exam.questions
-    return exam.ask("oracle", [[card_text(*card)] for card in zip(cards.question, cards.answer, strict=True)])
+    return exam.ask("oracle", [[answer] for answer in exam.questions.answer])

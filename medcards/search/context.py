@@ -3,13 +3,12 @@
 import numpy as np
 import pandas as pd
 
-from medcards.deck.cards import card_text
 from medcards.search.exact import largest
 from medcards.search.vectors import Vectors
 
 
 def nearest_training_cards(asked: pd.DataFrame, train: pd.DataFrame, vectors: Vectors, count: int) -> list[list[str]]:
-    """Texts of the training cards whose questions are nearest to each asked card's question, nearest first.
+    """Answers of the training cards whose questions are nearest to each asked card's question, nearest first.
 
     A card of the asked card's own group is never among them, because its text may hold the answer.
 
@@ -21,7 +20,7 @@ def nearest_training_cards(asked: pd.DataFrame, train: pd.DataFrame, vectors: Ve
     count : number of cards for each question, at most.
     """
     of_train, groups = vectors.questions_of(train.card_id), train.group.to_numpy()
-    texts = [card_text(*pair) for pair in zip(train.question, train.answer, strict=True)]
+    texts = train.answer.tolist()
     found = []
     for vector, group in zip(vectors.questions_of(asked.card_id), asked.group, strict=True):
         scores = np.where(groups == group, -np.inf, of_train @ vector)

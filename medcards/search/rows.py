@@ -13,7 +13,7 @@ from pydantic import Field, PositiveInt
 
 from medcards import InputError
 from medcards.base.params import Block
-from medcards.deck.cards import card_text, corpus, sample
+from medcards.deck.cards import corpus, sample
 from medcards.deck.relevance import relevant_answers
 from medcards.search.encoder import TextEncoder
 from medcards.search.exact import largest
@@ -52,7 +52,7 @@ def rows_with_context(
     Returns
     -------
     training and validation rows: ``card_id`` and ``group`` of the asked card, its ``question``, an ``answer``,
-    ``context``, a list of the texts in the prompt, and ``cited``, the number from 1 of the right card among them, or 0.
+    ``context``, a list of the answers in the prompt, and ``cited``, the number of the right one, from 1, or 0.
     A seeded share ``params.context_share`` of the training rows has a context, at most, see :func:`with_context`.
 
     Raises
@@ -88,6 +88,9 @@ def with_context(
 ) -> pd.DataFrame:
     """The rows whose prompts hold the ``params.context_cards`` training cards that exact search ranks first.
 
+    The cards stand there by their answers, which are what the search reads. With their questions, a model learns to
+    find the card that repeats the asked question, and chooses worse where none does (docs/LOG.md).
+
     The share ``params.context_share`` of all rows, drawn at random, becomes such rows. The best relevant card stands
     where the search ranks it, and the row has its answer. All other relevant cards are left out. Only rows whose
     relevant card is ranked high enough for a prompt are drawn; there may be too few of them.
@@ -114,11 +117,10 @@ def with_context(
     ]
     drawn = [row for row in order if prompts[row].cited][: round(params.context_share * len(rows))]
     read, cited = zip(*(prompts[row] for row in drawn), strict=True) if drawn else ((), ())
-    texts = [card_text(*pair) for pair in zip(searched.question, searched.answer, strict=True)]
     return rows.iloc[drawn].assign(
         question=[questions[row] for row in drawn],
         answer=[searched.answer[places[number - 1]] for places, number in zip(read, cited, strict=True)],
-        context=[[texts[place] for place in places] for places in read],
+        context=[searched.answer[places].tolist() for places in read],
         cited=cited,
     )
 

@@ -238,8 +238,8 @@ def rows_of(encoder, changed=None, seed=1, **changes) -> pd.DataFrame:
 
 def names_of(context: list[str]) -> list[str]:
     """The diseases of texts, which are cards of the training split."""
-    names = [text.split()[-3] for text in context]
-    assert context == [f"What is {name}? {name} of train" for name in names]
+    names = [text.split()[0] for text in context]
+    assert context == [f"{name} of train" for name in names]
     return names
 
 
@@ -280,8 +280,8 @@ def test_of_several_right_cards_the_best_one_stands_in_the_prompt():
         return table.assign(answer=table.answer.mask(same, "gout of train"))
 
     rows = rows_of(encoder_of(), same_answer)
-    assert [text.split()[2] for text in rows.context["scurvy"]] == ["scurvy?", "sepsis?"]
-    assert rows.context["gout"] == ["What is gout? gout of train", "What is asthma? asthma of train"]
+    assert rows.context["scurvy"] == ["gout of train", "sepsis of train"]
+    assert rows.context["gout"] == ["gout of train", "asthma of train"]
     assert rows.cited["gout"] == 1 and rows.answer["scurvy"] == "gout of train"
 
 
