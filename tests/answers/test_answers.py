@@ -242,8 +242,8 @@ def test_open_systems_read_the_first_cards_of_the_whole_deck(exam, says, tmp_pat
     exam.models, read = Models(tiny.llm_params(tmp_path), exam.data / "adapter"), says("A", "B")
     for system in chosen_systems(["base_rag_open", "lora_rag_open"]).values():
         system(exam)
-    gout = ["Define gout. Arthritis with crystals", "What is gout? An arthritis"]
-    assert read == [[gout, ["Define asthma. Narrow airways", "What is asthma? A lung disease"]]] * 2
+    gout, asthma = ["Arthritis with crystals", "An arthritis"], ["Narrow airways", "A lung disease"]
+    assert read == [[gout, asthma]] * 2
 
 
 def test_a_served_answer_is_without_its_citation(tmp_path):

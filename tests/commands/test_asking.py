@@ -220,7 +220,7 @@ def test_asking_from_python(repository, monkeypatch):
     found, table = asker.find(question, 3, read="training"), cards.load_cards("data/cards").set_index("card_id")
     assert [table.split[hit.card_id] for hit in found.hits] == ["train"] * 3
     assert asker.find(question, 3, read="none") == replace(found, hits=[])
-    read = [cards.card_text(hit.question, hit.answer) for hit in found.hits]
+    read = [hit.answer for hit in found.hits]
     system_prompt = read_json("data/adapter/manifest.json")["llm"]["system_prompt"]
     model, tokenizer, _ = asker.load_model()
     for name in ("tuned", "base"):

@@ -139,20 +139,20 @@ def five_cards():
     angles = np.array([0.0, 0.2, 0.5, 0.9, 1.4])
     questions = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     table = pd.DataFrame({"card_id": list("abcde"), "group": [0, 0, 1, 2, 2], "question": list("ABCDE")})
-    table = table.assign(answer="x", split="train", query_set="own")
+    table = table.assign(answer=list("PQRST"), split="train", query_set="own")
     empty = np.zeros((0, 2), np.float32)
     ids, none = np.array(list("abcde")), np.zeros(5, np.int32)
     return table, Vectors(np.array([]), empty, none[:0], ids, questions, none, 8)
 
 
 NEAREST = {
-    "A": ["C x", "D x"],
-    "B": ["C x", "D x"],
-    "C": ["B x", "D x"],
-    "D": ["C x", "B x"],
-    "E": ["C x", "B x"],
+    "A": ["R", "S"],
+    "B": ["R", "S"],
+    "C": ["Q", "S"],
+    "D": ["R", "Q"],
+    "E": ["R", "Q"],
 }
-"""The two nearest cards of another group, by question."""
+"""The answers of the two nearest cards of another group, by question."""
 
 
 def test_context_is_never_of_the_own_group():
@@ -237,7 +237,7 @@ def rows_of(encoder, changed=None, seed=1, **changes) -> pd.DataFrame:
 
 
 def names_of(context: list[str]) -> list[str]:
-    """The diseases of texts, which are cards of the training split."""
+    """The diseases of texts, which are answers of the training split."""
     names = [text.split()[0] for text in context]
     assert context == [f"{name} of train" for name in names]
     return names
