@@ -14,7 +14,7 @@ from conftest import ROOT, Repository
 
 from medcards.base.files import read_json, sha256_of, write_json
 
-README = (ROOT / "README.md").read_text()
+PAGE = (ROOT / "docs/SEARCH.md").read_text()
 QUESTION = "What should a nurse know about asthma, case 10?"
 ROUTER = "how do I reset my router"
 """The fitted model of four tiny runs gave it a probability below 0.1, and questions of the deck 0.94 or more."""
@@ -54,7 +54,7 @@ def test_search_finds_the_card(repository):
     assert ANSWERABLE.fullmatch(done.stdout.strip().split("\n\n")[-1]) and done.stderr == ""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(repository.folder)
-        (code,) = re.findall(r"    from medcards.search import Searcher\n(?:    .*\n)+", README)
+        (code,) = re.findall(r"    from medcards.search import Searcher\n(?:    .*\n)+", PAGE)
         exec(textwrap.dedent(code), variables := {})
     assert [hit.card_id for hit in variables["hits"]][0]
 
