@@ -1,6 +1,7 @@
 """Tiny material made by the tests: a deck, and untrained models of the real architectures."""
 
 import json
+import re
 import tempfile
 from pathlib import Path
 
@@ -64,14 +65,23 @@ def _texts() -> list[str]:
     return [text for row in deck() for text in (row["input"], row["output"])]
 
 
+def _word_pieces() -> dict[str, int]:
+    """A vocabulary of the deck's words and characters, by id. A trained one differs from process to process."""
+    texts = [text.lower() for text in _texts()]
+    words = sorted({word for text in texts for word in re.findall(r"[a-z]{2,}", text)})
+    characters = sorted({character for text in texts for character in text if not character.isspace()})
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    pieces = [*special, *characters, *(f"##{character}" for character in characters), *words]
+    return {piece: number for number, piece in enumerate(pieces)}
+
+
 def _bert(folder: Path, architecture: str, seed: int, layers: int = 1, **settings) -> None:
     import torch
     import transformers
     from tokenizers import BertWordPieceTokenizer
 
-    trained = BertWordPieceTokenizer()
-    trained.train_from_iterator(_texts(), vocab_size=300, show_progress=False)
-    tokenizer = transformers.BertTokenizerFast(tokenizer_object=trained._tokenizer, model_max_length=64)
+    made = BertWordPieceTokenizer(_word_pieces())
+    tokenizer = transformers.BertTokenizerFast(tokenizer_object=made._tokenizer, model_max_length=64)
     config = transformers.BertConfig(
         vocab_size=len(tokenizer),
         hidden_size=32,

@@ -250,10 +250,10 @@ def test_an_adapter_of_another_deck_is_named(repository):
     before = deck.read_text()
     repository.edit("data/cards/manifest.json", "tiny.json", "new.json")
     remark = "The adapter was tuned on another deck: `dvc repro finetune` tunes"
-    said = ask(repository, "What is gout?", "--model", "tuned").stdout
+    said = ask(repository, QUESTION, "--model", "tuned").stdout
     assert "-- tuned model, citing " in said and remark in said
     with serving(repository, "lora_rag_open"):
-        assert "-- card 1, quoted. " in (said := ask(repository, "What is gout?").stdout) and remark in said
+        assert "-- card 1, quoted. " in (said := ask(repository, QUESTION).stdout) and remark in said
     deck.write_text(before)
 
 
@@ -265,7 +265,7 @@ def test_asking_reads_nothing_outside_its_data(repository, tmp_path):
         shutil.copytree(repository.folder / "models" / role / "tiny", model.parents[1] / role / "tiny")
     elsewhere = Repository(tmp_path)
     for name in ("tuned", "base"):
-        asked = ("python", "-m", "medcards", "ask", "What is gout?")
+        asked = ("python", "-m", "medcards", "ask", QUESTION)
         assert "-- card 1, quoted. " in elsewhere.run(*asked, PYTHONPATH=str(repository.folder)).stdout
         done = elsewhere.run(*asked, "--model", "tuned", PYTHONPATH=str(repository.folder))
         assert f"-- {name} model, citing" in done.stdout
