@@ -15,6 +15,7 @@ from medcards.base.manifests import pinned_model, read_manifest, write_manifest
 from medcards.base.params import Seed
 from medcards.base.references import resolve
 from medcards.base.scratch import scratch_root
+from medcards.base.workers import compute_params
 from medcards.deck import cards as card_tables
 from medcards.search.adaptation import AdaptParams, adapt
 from medcards.search.encoder import check_encoder, encode_questions, load_encoder
@@ -29,7 +30,7 @@ def main() -> None:
         cards = card_tables.load_cards(DATA / "cards")
         vectors, model = Vectors.load(DATA / "vectors", cards), load_encoder(resolve(reference), reference)
         check_encoder(vectors, partial(encode_questions, model), cards)
-        vectors, metrics = adapt(model, cards, vectors, params, seed, scratch_root() / "adapt")
+        vectors, metrics = adapt(model, cards, vectors, params, seed, scratch_root() / "adapt", compute_params())
     with atomic(DATA / "encoder") as folder:
         if model is not None:
             model.save(str(folder / "model"), create_model_card=False)

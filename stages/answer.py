@@ -14,6 +14,7 @@ from medcards.answers.systems import all_answers, chosen_systems, open_book_sets
 from medcards.base.files import atomic, write_json
 from medcards.base.manifests import model_fingerprint, pinned_model
 from medcards.base.params import Seed
+from medcards.base.workers import compute_params
 from medcards.deck import cards as card_tables
 from medcards.llm.params import LlmParams
 from medcards.search.vectors import Vectors
@@ -27,7 +28,7 @@ def main() -> None:
     cards = card_tables.load_cards(DATA / "cards")
     questions = params.asked(cards, seed)
     vectors = Vectors.load(DATA / "vectors", cards)
-    models = Models(llm, DATA / "adapter")
+    models = Models(llm, DATA / "adapter", compute_params())
     exam = Exam(cards, questions, vectors, DATA, models, params, model_fingerprint(DATA, "llm"), seed)
     answers, open_book = all_answers(exam, open_book_sets(params, cards, seed), systems)
     with atomic(DATA / "answers") as folder:

@@ -8,6 +8,7 @@ writes  data/vectors
 from medcards.base.files import atomic, write_json
 from medcards.base.manifests import pinned_model
 from medcards.base.references import resolve
+from medcards.base.workers import Workers, compute_params, place_of
 from medcards.deck import cards as card_tables
 from medcards.search.encoder import EmbedParams, embed_cards, load_encoder, unknown_share
 from stages import DATA, figures, load_params, run
@@ -18,7 +19,8 @@ def main() -> None:
     reference = pinned_model(DATA, "encoder")
     cards = card_tables.load_cards(DATA / "cards")
     model = load_encoder(resolve(reference), reference)
-    vectors = embed_cards(model, cards, params.batch_tokens)
+    workers = Workers.on(compute_params(), load_encoder, place_of(reference))
+    vectors = embed_cards(model, cards, params.batch_tokens, workers)
     texts = {"answers": card_tables.corpus(cards).answer.tolist(), "questions": cards.question.tolist()}
 
     with atomic(DATA / "vectors") as folder:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from medcards.base.files import atomic, write_json
 from medcards.base.params import Seed
+from medcards.base.workers import ComputeParams, compute_params
 from medcards.deck.cards import clean, save_cards
 from medcards.deck.description import cleaning_report, count_duplicates, group_sizes, split_contents
 from medcards.deck.sources import DataParams, read_deck
@@ -16,8 +17,14 @@ from medcards.deck.splits import PrepareParams, group_cards, near_duplicates, sa
 from stages import DATA, figures, load_params, run
 
 
-def prepare(seed: int, data: DataParams, params: PrepareParams) -> tuple[pd.DataFrame, dict, str]:
+def prepare(
+    seed: int, data: DataParams, params: PrepareParams, compute: ComputeParams | None = None
+) -> tuple[pd.DataFrame, dict, str]:
     """Make the cards of a deck.
+
+    Parameters
+    ----------
+    compute : the cluster that looks for near-duplicates; None for this process.
 
     Returns
     -------
@@ -29,7 +36,7 @@ def prepare(seed: int, data: DataParams, params: PrepareParams) -> tuple[pd.Data
     cards, counts, examples = clean(raw)
     if params.max_cards:
         cards = sample_concepts(cards, params.max_cards, seed)
-    pairs = near_duplicates(cards, params.near_duplicate_threshold, seed)
+    pairs = near_duplicates(cards, params.near_duplicate_threshold, seed, compute)
     cards["group"] = group_cards(cards, pairs, params.join_share)
     cards["split"] = split_by_group(cards, params.validation_share, params.test_share, seed)
     threshold = {"near_duplicate_threshold": params.near_duplicate_threshold}
@@ -46,7 +53,7 @@ def prepare(seed: int, data: DataParams, params: PrepareParams) -> tuple[pd.Data
 
 def main() -> None:
     seed, data, params = load_params(seed=Seed, data=DataParams, prepare=PrepareParams)
-    cards, metrics, cleaning = prepare(seed, data, params)
+    cards, metrics, cleaning = prepare(seed, data, params, compute_params())
     with atomic(DATA / "cards") as folder:
         save_cards(cards, folder, metrics["material"])
     with figures("prepare") as folder:

@@ -27,6 +27,7 @@ from tqdm import tqdm
 from medcards.base.files import atomic, write_csv, write_json
 from medcards.base.manifests import model_folder, read_manifest
 from medcards.base.params import Seed
+from medcards.base.workers import compute_params
 from medcards.deck import cards as card_tables
 from medcards.search.answerability import with_probabilities
 from medcards.search.cross_encoder import load_scorer, memoised
@@ -59,7 +60,7 @@ def main() -> dict:
     encoder = partial(encode_questions, model, batch_tokens=params.batch_tokens)
     check_encoder(vectors, encoder, cards)
     ids, index = vectors.answer_ids, HnswIndex.load(DATA / "index", vectors.answers)
-    scorer = load_scorer(DATA / "reranker", params.batch_tokens)
+    scorer = load_scorer(DATA / "reranker", params.batch_tokens, compute_params())
     retriever = Retriever(answers.answer.tolist(), vectors.answers, index, scorer and memoised(scorer))
     sets = query_sets(cards, answers, "validation", params.validation_queries, seed)
     if answer.split == "test":

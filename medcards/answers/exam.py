@@ -1,7 +1,7 @@
 """The exam: the questions that the answering systems are asked, and what they may use."""
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,9 @@ import pandas as pd
 from medcards import InputError
 from medcards.answers.records import AnswerParams, Answers
 from medcards.base.files import read_json, sha256_of
+from medcards.base.references import parse, resolve
 from medcards.base.scratch import fingerprint, scratch_root
+from medcards.base.workers import ComputeParams, SentFolder, Workers
 from medcards.deck.cards import card_text
 from medcards.llm.citations import split_citation
 from medcards.llm.params import LlmParams
@@ -32,10 +34,12 @@ class Models:
     ----------
     llm : the language model, with its reference pinned.
     adapter : the folder of the adapter.
+    compute : the cluster where workers answer, each with a model of its own; None where this process answers.
     """
 
     llm: LlmParams
     adapter: Path
+    compute: ComputeParams | None = None
 
     @cached_property
     def base(self):
@@ -52,6 +56,17 @@ class Models:
         tuned, _ = load_tuned(self.llm, self.adapter, self.base)
         del self.base  # it is changed: a system that asks for it again loads it again
         return merge_if_exact(tuned)
+
+    def workers(self, tuned: bool) -> Workers | None:
+        """The workers that answer with the tuned model, or with the base model."""
+        from medcards.llm.loading import check_base, load_in_worker
+
+        own = parse(self.llm.model).kind == "path"
+        places = [SentFolder(resolve(self.llm.model))] if own else []
+        if tuned:
+            check_base(self.llm, self.adapter)
+            places.append(SentFolder(self.adapter))
+        return Workers.on(self.compute, partial(load_in_worker, self.llm, own, tuned), *places)
 
 
 @dataclass
@@ -201,6 +216,7 @@ class Exam:
             references=self.questions.answer.tolist(),
             kept=self.kept(tuned),
             citing=citing,
+            workers=self.models.workers(tuned),
         )
         if examples:
             return Answers.of_model(made, [[card_text(*card) for card in cards] for cards in examples])

@@ -5,12 +5,15 @@ library: datasketch). The similarity of each proposed pair is then computed exac
 words and with the number of proposed pairs.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
-from tqdm import tqdm
+
+from medcards.base.workers import ComputeParams, Workers, map_batches
 
 NEIGHBOURS = 100
 """Number of similar sets kept per set, the most similar first. Memory then grows with the number of sets."""
@@ -22,7 +25,9 @@ SKETCH_WORDS = 8
 """Number of 64-bit words in the sketch of a set."""
 
 
-def similar_sets(sets: list[frozenset], threshold: float, seed: int, title: str = "sets") -> pd.DataFrame:
+def similar_sets(
+    sets: list[frozenset], threshold: float, seed: int, title: str = "sets", compute: ComputeParams | None = None
+) -> pd.DataFrame:
     """Find pairs of sets of words with a Jaccard similarity of at least ``threshold``.
 
     Every pair that is found is similar enough, but not every such pair is found: MinHash may not propose it, a set is
@@ -35,6 +40,7 @@ def similar_sets(sets: list[frozenset], threshold: float, seed: int, title: str 
     threshold : between 0 and 1.
     seed : seed of the MinHash permutations.
     title : what the progress bar calls the sets.
+    compute : the cluster that compares the sets, see :class:`medcards.base.workers.Workers`.
 
     Returns
     -------
@@ -49,12 +55,33 @@ def similar_sets(sets: list[frozenset], threshold: float, seed: int, title: str 
     bags, words = _bags(distinct)
     # A missed pair may leak. A proposed pair below the threshold only costs time. So misses weigh nine times as much.
     lsh = MinHashLSH(threshold=threshold, num_perm=PERMUTATIONS, weights=(0.1, 0.9))
-    proposed, sketches = _proposed_pairs(_signatures(bags, words, seed), lsh.b, lsh.r), _sketches(bags)
-    for one, other in tqdm(proposed, desc=f"near-duplicate {title}", unit=" blocks", delay=1):
-        pairs = _verified(bags, sketches, one, other, threshold)
-        pairs = pairs.sort_values(["similarity", "first"], ascending=[False, True]).groupby("second").head(NEIGHBOURS)
-        found.append(pairs.assign(first=first[pairs["first"]], second=first[pairs["second"]]))
+    banded = _banded(_signatures(bags, words, seed), lsh.b, lsh.r)
+    compared = Compared(bags, _sketches(bags), *banded, threshold)
+    workers = Workers.on(compute, partial(Compared, **vars(compared)))
+    blocks = _blocks(compared.before)
+    pairs = dict(map_batches(_similar_in_block, compared, blocks, workers, f"near-duplicate {title}"))
+    of_distinct = pd.concat([pairs[block] for block in range(len(blocks))])
+    found.append(of_distinct.assign(first=first[of_distinct["first"]], second=first[of_distinct["second"]]))
     return pd.concat(found)
+
+
+@dataclass
+class Compared:
+    """Sets of words, as they are compared.
+
+    Parameters
+    ----------
+    bags, sketches : see :func:`_bags` and :func:`_sketches`.
+    order, place, before : see :func:`_banded`.
+    threshold : the smallest similarity of a pair.
+    """
+
+    bags: sparse.csr_array
+    sketches: np.ndarray
+    order: np.ndarray
+    place: np.ndarray
+    before: np.ndarray
+    threshold: float
 
 
 def _bags(sets: Iterable[frozenset]) -> tuple[sparse.csr_array, list[str]]:
@@ -79,31 +106,45 @@ def _signatures(bags: sparse.csr_array, words: list[str], seed: int) -> np.ndarr
     return np.stack([np.minimum.reduceat(values[bags.indices], bags.indptr[:-1]) for values in of_words], axis=1)
 
 
-def _proposed_pairs(signatures: np.ndarray, bands: int, rows: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pairs of sets whose signatures agree in a whole band, each pair once, in blocks.
+def _banded(signatures: np.ndarray, bands: int, rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The sets of each band sorted by what they have in the band, so that those that agree stand side by side.
 
-    The sets of a band are sorted by what they have in the band, so those that agree stand side by side.
-
-    Yields
-    ------
-    one, other : places of the sets, one < other. All pairs with one value of ``other`` are in one block.
+    Returns
+    -------
+    order : the sets by their place, shape (bands, sets).
+    place : the place of each set, shape (bands, sets).
+    before : the number of sets that stand before a set and agree with it, shape (bands, sets).
     """
     sets, everyone = len(signatures), np.arange(len(signatures))
-    order, place, before = (np.empty((bands, sets), dtype=np.int64) for _ in range(3))
+    order, place, before = (np.empty((bands, sets), dtype=np.int32) for _ in range(3))
     mix = np.random.default_rng(0).integers(2**64, size=rows, dtype=np.uint64)  # unequal bands rarely get equal keys
     for band in range(bands):
         keys = signatures[:, band * rows : (band + 1) * rows].astype(np.uint64) @ mix
         order[band] = np.argsort(keys, kind="stable")
         opens = np.diff(keys[order[band]], prepend=keys[order[band, 0]]) != 0
         place[band, order[band]] = everyone
-        before[band, order[band]] = everyone - np.maximum.accumulate(opens * everyone)  # earlier sets with this key
-    full = before.sum(axis=0).cumsum() // PAIR_BLOCK
-    for block in np.split(everyone, np.flatnonzero(np.diff(full)) + 1):
-        counts = before[:, block].ravel()
-        ends = (place[:, block] + sets * np.arange(bands)[:, None]).ravel()
-        places = np.repeat(ends - counts.cumsum(), counts) + np.arange(counts.sum())
-        pairs = np.unique(np.repeat(np.tile(block, bands), counts) * sets + order.ravel()[places])
-        yield pairs % sets, pairs // sets
+        before[band, order[band]] = everyone - np.maximum.accumulate(opens * everyone)
+    return order, place, before
+
+
+def _blocks(before: np.ndarray) -> list[np.ndarray]:
+    """The sets in blocks, whose pairs with earlier sets are about :data:`PAIR_BLOCK`."""
+    full = before.sum(axis=0, dtype=np.int64).cumsum() // PAIR_BLOCK
+    return np.split(np.arange(before.shape[1]), np.flatnonzero(np.diff(full)) + 1)
+
+
+def _similar_in_block(compared: Compared, block: np.ndarray) -> pd.DataFrame:
+    """The similar pairs of the sets of a block with earlier sets that share a whole band with them.
+
+    A set keeps the :data:`NEIGHBOURS` most similar ones.
+    """
+    bands, sets = compared.before.shape
+    counts = compared.before[:, block].ravel()
+    ends = (compared.place[:, block] + sets * np.arange(bands)[:, None]).ravel()
+    places = np.repeat(ends - counts.cumsum(), counts) + np.arange(counts.sum())
+    pairs = np.unique(np.repeat(np.tile(block, bands), counts) * sets + compared.order.ravel()[places])
+    found = _verified(compared, pairs % sets, pairs // sets)
+    return found.sort_values(["similarity", "first"], ascending=[False, True]).groupby("second").head(NEIGHBOURS)
 
 
 def _sketches(bags: sparse.csr_array) -> np.ndarray:
@@ -113,14 +154,13 @@ def _sketches(bags: sparse.csr_array) -> np.ndarray:
     return np.stack([np.bitwise_xor.reduceat(lane, bags.indptr[:-1]) for lane in flips], axis=1)
 
 
-def _verified(
-    bags: sparse.csr_array, sketches: np.ndarray, one: np.ndarray, other: np.ndarray, threshold: float
-) -> pd.DataFrame:
-    """The pairs of rows with a Jaccard similarity of at least ``threshold``.
+def _verified(compared: Compared, one: np.ndarray, other: np.ndarray) -> pd.DataFrame:
+    """The pairs of sets with a Jaccard similarity of at least the threshold.
 
     Two sets differ in at least as many words as their sketches differ in bits (Sandes, Teodoro and Melo, Bitmap Filter,
     Information Systems, 2020). Most pairs are refused by their sketches, and their words are not read.
     """
+    bags, sketches, threshold = compared.bags, compared.sketches, compared.threshold
     sizes = np.diff(bags.indptr)
     both, different = sizes[one] + sizes[other], np.bitwise_count(sketches[one] ^ sketches[other]).sum(axis=1)
     possible = different <= (1 - threshold) / (1 + threshold) * both + 1e-6  # similarity = (both - d) / (both + d)

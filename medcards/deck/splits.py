@@ -12,6 +12,7 @@ from pydantic import Field, NonNegativeInt
 
 from medcards import InputError
 from medcards.base.params import Block
+from medcards.base.workers import ComputeParams
 from medcards.deck.cards import SPLITS
 from medcards.deck.similar_sets import similar_sets
 from medcards.deck.words import STOP_WORDS, normalise
@@ -45,7 +46,9 @@ def sample_concepts(cards: pd.DataFrame, max_cards: int, seed: int) -> pd.DataFr
     return cards[concepts.isin(kept)].reset_index(drop=True)
 
 
-def near_duplicates(cards: pd.DataFrame, threshold: float, seed: int) -> pd.DataFrame:
+def near_duplicates(
+    cards: pd.DataFrame, threshold: float, seed: int, compute: ComputeParams | None = None
+) -> pd.DataFrame:
     """Find pairs of cards whose questions share most words, or whose questions with answers share most words.
 
     The template of the questions is removed first: stop words, and words in more than :data:`TEMPLATE_SHARE` of all
@@ -56,6 +59,7 @@ def near_duplicates(cards: pd.DataFrame, threshold: float, seed: int) -> pd.Data
     ----------
     threshold : the smallest Jaccard similarity of near-duplicates, between 0 and 1.
     seed : seed of the MinHash permutations.
+    compute : the cluster that compares the cards, see :class:`medcards.base.workers.Workers`.
 
     Returns
     -------
@@ -70,7 +74,8 @@ def near_duplicates(cards: pd.DataFrame, threshold: float, seed: int) -> pd.Data
     answers = cards.answer.map(normalise)
     told = answers.where(~stock_answers(answers), "")
     whole = [words.union(text.split()) for words, text in zip(asked, told, strict=True)]
-    found = [similar_sets(sets, threshold, seed, side) for sets, side in ((asked, "questions"), (whole, "cards"))]
+    sides = (asked, "questions"), (whole, "cards")
+    found = [similar_sets(sets, threshold, seed, side, compute) for sets, side in sides]
     pairs = pd.concat(found).groupby(["first", "second"], as_index=False).similarity.max()
     return pairs.sort_values(["similarity", "first", "second"], ascending=[False, True, True], ignore_index=True)
 

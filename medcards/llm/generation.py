@@ -1,9 +1,7 @@
 """A language model's answers, and its likelihood of the reference answers."""
 
 import copy
-import hashlib
 import inspect
-import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -13,7 +11,6 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 from torch.nn.functional import cross_entropy, pad
-from tqdm import tqdm
 from transformers import (
     DynamicCache,
     LogitsProcessorList,
@@ -25,7 +22,8 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from medcards import InputError
 from medcards.base.batches import token_batches
-from medcards.base.files import atomic
+from medcards.base.kept import KeptResults
+from medcards.base.workers import Workers, map_batches
 from medcards.llm.citation_start import beginning_with, citation_steps
 from medcards.llm.prompts import Example, answer_ids, prompt_ids
 
@@ -65,6 +63,7 @@ def generate(
     references: list[str] | None = None,
     kept: Path | None = None,
     citing: bool = False,
+    workers: Workers | None = None,
 ) -> list[Generated]:
     """Answer questions greedily, and score the reference answers.
 
@@ -83,6 +82,7 @@ def generate(
         belongs to one model: its weights, its dtype and its device.
     citing : whether every answer has to begin with the number of a text in ``context``, of which each question then
         has one or more. The model chooses the number.
+    workers : who answers, see :func:`medcards.base.workers.map_batches`. Each batch is kept once it is answered.
 
     Returns
     -------
@@ -99,13 +99,25 @@ def generate(
         before = context[row] if context else (), examples[row] if examples else ()
         prompts.append(prompt_ids(tokenizer, question, system_prompt, *before))
         tails.append(answer_ids(tokenizer, question, references[row], system_prompt) if references else [])
-    made: dict[int, Generated] = {}
     lengths = [len(prompt) + max(max_new_tokens, len(tail)) for prompt, tail in zip(prompts, tails, strict=True)]
-    for rows in tqdm(token_batches(lengths, batch_tokens), desc=label):
-        steps = [first[counts[row]] for row in rows] if citing else []
-        asked = [prompts[row] for row in rows], [tails[row] for row in rows], max_new_tokens, batch_tokens, steps
-        results = _kept(kept, asked, lambda inputs=asked: _answer_batch(_loaded(model), tokenizer, *inputs))
-        made |= zip(rows, (Generated(**result) for result in results), strict=True)
+    batches = token_batches(lengths, batch_tokens)
+    asked = [
+        ([prompts[row] for row in rows], [tails[row] for row in rows], max_new_tokens, batch_tokens, steps)
+        for rows in batches
+        for steps in [[first[counts[row]] for row in rows] if citing else []]
+    ]
+    keeper = KeptResults(kept)
+    results = {place: found for place, inputs in enumerate(asked) if (found := keeper.get(inputs)) is not None}
+    missing = [place for place in range(len(asked)) if place not in results]
+    todo, answer = [asked[place] for place in missing], partial(_answer_batch, tokenizer)
+    for number, result in map_batches(answer, model, todo, workers, label, bar_from=1):
+        results[missing[number]] = result
+        keeper.put(todo[number], result)
+    made = {
+        row: Generated(**one)
+        for place, rows in enumerate(batches)
+        for row, one in zip(rows, results[place], strict=True)
+    }
     for row, question in enumerate(questions):
         if references and not math.isfinite(made[row].nll):
             raise InputError(f"the model gives no finite likelihood to the answer of '{question[:80]}'")
@@ -118,38 +130,17 @@ def _loaded(model: Model | Callable[[], Model]) -> PreTrainedModel:
     return (model.get_base_model() if isinstance(model, PeftModel) else model).eval()
 
 
-def _kept(folder: Path | None, inputs: tuple, compute: Callable[[], list[dict]]) -> list[dict]:
-    """The result of ``compute()``, or the one that ``folder`` keeps for these inputs.
-
-    The result is kept as JSON without rounding, so that a kept number equals the computed one.
-    """
-    if folder is None:
-        return compute()
-    file = folder / f"{hashlib.sha256(json.dumps(inputs).encode()).hexdigest()}.json"
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):  # not computed yet, or damaged
-        made = compute()
-    with atomic(file) as temporary:
-        temporary.write_text(json.dumps(made), encoding="utf-8")
-    return made
-
-
 @torch.inference_mode()
-def _answer_batch(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: list[list[int]],
-    references: list[list[int]],
-    max_new_tokens: int,
-    batch_tokens: int,
-    first: list[list[list[int]]],
-) -> list[dict]:
-    """The fields of :class:`Generated` for each prompt. Empty references are not scored.
+def _answer_batch(tokenizer: PreTrainedTokenizerBase, model: Model | Callable[[], Model], inputs: tuple) -> list[dict]:
+    """The fields of :class:`Generated` for each prompt.
 
-    The answer to each prompt begins with tokens of ``first``, see
-    :func:`medcards.llm.citation_start.citation_steps`.
+    Parameters
+    ----------
+    inputs : prompts; references, of which empty ones are not scored; ``max_new_tokens``; ``batch_tokens``; and for each
+        prompt the tokens that its answer begins with, see :func:`medcards.llm.citation_start.citation_steps`.
     """
+    model = _loaded(model)
+    prompts, references, max_new_tokens, batch_tokens, first = inputs
     part_tokens = batch_tokens // READ_SHARE if model.device.type == "cpu" else batch_tokens
     batch = _padded(model, tokenizer, prompts, "left")
     greedy, nll = {"max_new_tokens": max_new_tokens, "do_sample": False, "num_beams": 1}, [None] * len(prompts)

@@ -142,8 +142,25 @@ def load_tuned(
     """
     check_base(params, adapter)
     base, tokenizer = (base, load_tokenizer(params)) if base else load_llm(params)
+    return _with_adapter(base, adapter), tokenizer
+
+
+def load_in_worker(params: LlmParams, own: bool, tuned: bool, *folders: Path) -> PreTrainedModel | PeftModel:
+    """The model with which a worker answers.
+
+    Parameters
+    ----------
+    own : whether the base model is the user's own. It is fetched by its reference if not.
+    tuned : whether the tuned model is asked, or the base model.
+    folders : where the worker has the user's own base model, if ``own``, and the adapter, if ``tuned``.
+    """
+    base, _ = load_llm(params.model_copy(update={"model": f"path:{folders[0]}"}) if own else params)
+    return merge_if_exact(_with_adapter(base, folders[-1])) if tuned else base
+
+
+def _with_adapter(base: PreTrainedModel, adapter: str | Path) -> PeftModel:
     try:
-        return PeftModel.from_pretrained(base, adapter), tokenizer
+        return PeftModel.from_pretrained(base, adapter)
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
         raise InputError(
             f"{adapter} does not fit its base, or is damaged ({reason_of(error)}): run `dvc repro -f finetune`"

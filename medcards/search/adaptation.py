@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, NonNegativeInt, ValidationInfo, field_validator
 
+from medcards.base.workers import ComputeParams, SentFolder, Workers
 from medcards.deck.cards import corpus
-from medcards.search.encoder import answer_prompt, embed_cards, question_prompt
+from medcards.search.encoder import answer_prompt, embed_cards, load_encoder, question_prompt
 from medcards.search.encoder_training import (
     EncoderTrainingParams,
     encoder_trainer_settings,
@@ -38,7 +39,13 @@ class AdaptParams(EncoderTrainingParams):
 
 
 def adapt(
-    model, cards: pd.DataFrame, vectors: Vectors, params: AdaptParams, seed: int, scratch: Path
+    model,
+    cards: pd.DataFrame,
+    vectors: Vectors,
+    params: AdaptParams,
+    seed: int,
+    scratch: Path,
+    compute: ComputeParams | None = None,
 ) -> tuple[Vectors, dict]:
     """Adapt a sentence-transformers model in place, on training cards only.
 
@@ -51,6 +58,7 @@ def adapt(
     cards : all cards of the deck.
     vectors : the model's vectors of the cards.
     scratch : folder that the trainer may write to.
+    compute : the cluster that encodes the cards with the fine-tuned model. The training stays in this process.
 
     Returns
     -------
@@ -61,7 +69,9 @@ def adapt(
     answers, facts = corpus(cards), {}
     if params.questions:
         facts["fine_tuning"] = fine_tune(model, cards, vectors, params, seed, scratch)
-        vectors = embed_cards(model, cards)
+        model.save(str(scratch / "fine_tuned"), create_model_card=False)
+        workers = Workers.on(compute, load_encoder, SentFolder(scratch / "fine_tuned"))
+        vectors = embed_cards(model, cards, workers=workers)
     if params.projection_epochs:
         pairs = training_pairs(cards, answers, len(cards), seed)
         matrix, losses = train_projection(pairs, answers, vectors, params.projection_epochs, seed)

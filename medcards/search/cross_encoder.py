@@ -9,6 +9,7 @@ import numpy as np
 from medcards import InputError
 from medcards.base.manifests import model_folder
 from medcards.base.references import reading
+from medcards.base.workers import ComputeParams, Workers, model_place
 from medcards.search.encoder import BATCH_TOKENS, attention_settings, in_token_batches
 
 Scorer = Callable[[list[tuple[str, str]]], np.ndarray]
@@ -18,20 +19,24 @@ REMEMBERED = 200_000
 """Largest number of pairs whose scores are remembered."""
 
 
-def load_scorer(folder: Path, batch_tokens: int = BATCH_TOKENS) -> Scorer | None:
+def load_scorer(folder: Path, batch_tokens: int = BATCH_TOKENS, compute: ComputeParams | None = None) -> Scorer | None:
     """Load the cross-encoder that a run uses.
 
     Parameters
     ----------
     folder : the folder that the stage rerank_train wrote.
     batch_tokens : largest number of tokens that are scored at a time, padding included.
+    compute : the cluster that scores, see :class:`medcards.base.workers.Workers`.
 
     Returns
     -------
     the scorer; None if the run uses no cross-encoder.
     """
     found = model_folder(folder)
-    return found and partial(score, load_cross_encoder(found), batch_tokens=batch_tokens)
+    if found is None:
+        return None
+    workers = Workers.on(compute, load_cross_encoder, model_place(folder))
+    return partial(score, load_cross_encoder(found), batch_tokens=batch_tokens, workers=workers)
 
 
 def load_cross_encoder(folder: Path):
@@ -52,21 +57,28 @@ def load_cross_encoder(folder: Path):
     return model
 
 
-def score(model, pairs: list[tuple[str, str]], batch_tokens: int = BATCH_TOKENS) -> np.ndarray:
+def score(
+    model, pairs: list[tuple[str, str]], batch_tokens: int = BATCH_TOKENS, workers: Workers | None = None
+) -> np.ndarray:
     """Score (question, answer) pairs.
+
+    Parameters
+    ----------
+    batch_tokens, workers : see :func:`medcards.search.encoder.in_token_batches`.
 
     Returns
     -------
     logits, shape (pairs,). A sigmoid would make the highest scores equal, and those decide what comes first.
     """
-    from torch.nn import Identity
-
-    def read(batch: list[tuple[str, str]]) -> np.ndarray:
-        return model.predict(batch, batch_size=len(batch), activation_fn=Identity(), show_progress_bar=False)
-
     found = model.tokenizer(*map(list, zip(*pairs, strict=True)), truncation=False, padding=False, verbose=False)
     lengths = [min(len(ids), model.max_seq_length) for ids in found["input_ids"]]
-    return in_token_batches(read, pairs, lengths, batch_tokens)
+    return in_token_batches(_scored, model, pairs, lengths, batch_tokens, workers)
+
+
+def _scored(model, batch: list[tuple[str, str]]) -> np.ndarray:
+    from torch.nn import Identity
+
+    return model.predict(batch, batch_size=len(batch), activation_fn=Identity(), show_progress_bar=False)
 
 
 def memoised(scorer: Scorer) -> Scorer:

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from pydantic import PositiveInt
-from tqdm import tqdm
 
 from medcards import InputError
 from medcards.base.batches import token_batches
 from medcards.base.params import Block
 from medcards.base.references import ReferenceText, reading
+from medcards.base.workers import Workers, map_batches
 from medcards.deck.cards import corpus
 from medcards.search.vectors import Vectors
 
@@ -19,8 +19,7 @@ TextEncoder = Callable[[list[str]], np.ndarray]
 """From questions to unit vectors, float32, shape (questions, dimension)."""
 BATCH_TOKENS = 1024
 """Largest number of tokens in a batch, padding included, where no parameter names it."""
-_PROGRESS_FROM = 20
-"""Number of batches from which a progress bar is shown."""
+_AS_UNIT_VECTORS = {"normalize_embeddings": True, "show_progress_bar": False}
 
 
 class EmbedParams(Block):
@@ -30,16 +29,23 @@ class EmbedParams(Block):
     batch_tokens: PositiveInt
 
 
-def embed_cards(model, cards: pd.DataFrame, batch_tokens: int = BATCH_TOKENS) -> Vectors:
-    """Encode every question and every searched answer (see :func:`medcards.deck.cards.corpus`)."""
+def embed_cards(
+    model, cards: pd.DataFrame, batch_tokens: int = BATCH_TOKENS, workers: Workers | None = None
+) -> Vectors:
+    """Encode every question and every searched answer (see :func:`medcards.deck.cards.corpus`).
+
+    Parameters
+    ----------
+    workers : who encodes, see :func:`medcards.base.workers.map_batches`.
+    """
     searched = corpus(cards)
     answers, questions = searched.answer.tolist(), cards.question.tolist()
     return Vectors(
         answer_ids=searched.card_id.to_numpy(dtype=np.str_),
-        answers=encode_answers(model, answers, batch_tokens),
+        answers=encode_answers(model, answers, batch_tokens, workers),
         answer_tokens=token_counts(model, answers, answer_prompt(model)),
         question_ids=cards.card_id.to_numpy(dtype=np.str_),
-        questions=encode_questions(model, questions, batch_tokens),
+        questions=encode_questions(model, questions, batch_tokens, workers),
         question_tokens=token_counts(model, questions, question_prompt(model)),
         max_tokens=model.max_seq_length,
     )
@@ -95,17 +101,21 @@ def answer_prompt(model) -> str:
     return next(filter(None, map(model.prompts.get, ("document", "passage", "corpus"))), "")
 
 
-def encode_questions(model, questions: list[str], batch_tokens: int = BATCH_TOKENS) -> np.ndarray:
+def encode_questions(
+    model, questions: list[str], batch_tokens: int = BATCH_TOKENS, workers: Workers | None = None
+) -> np.ndarray:
     """Encode questions as unit vectors, each after the model's prompt for queries, see :func:`encode_answers`."""
-    return _encode(model, model.encode_query, question_prompt(model), questions, batch_tokens)
+    return _encode(_encoded_questions, model, question_prompt(model), questions, batch_tokens, workers)
 
 
-def encode_answers(model, answers: list[str], batch_tokens: int = BATCH_TOKENS) -> np.ndarray:
+def encode_answers(
+    model, answers: list[str], batch_tokens: int = BATCH_TOKENS, workers: Workers | None = None
+) -> np.ndarray:
     """Encode answers as unit vectors, each after the model's prompt for documents.
 
     Parameters
     ----------
-    batch_tokens : see :func:`in_token_batches`.
+    batch_tokens, workers : see :func:`in_token_batches`.
 
     Returns
     -------
@@ -115,39 +125,52 @@ def encode_answers(model, answers: list[str], batch_tokens: int = BATCH_TOKENS) 
     ------
     InputError : the model gives vectors that are zero or not finite.
     """
-    return _encode(model, model.encode_document, answer_prompt(model), answers, batch_tokens)
+    return _encode(_encoded_answers, model, answer_prompt(model), answers, batch_tokens, workers)
 
 
-def _encode(model, encode: Callable, prompt: str, texts: list[str], batch_tokens: int) -> np.ndarray:
-    def read(batch: list[str]) -> np.ndarray:
-        size = len(batch)
-        return encode(batch, prompt=prompt, batch_size=size, normalize_embeddings=True, show_progress_bar=False)
-
+def _encode(
+    read: Callable, model, prompt: str, texts: list[str], batch_tokens: int, workers: Workers | None
+) -> np.ndarray:
     lengths = np.minimum(token_counts(model, texts, prompt), model.max_seq_length)
-    vectors = np.asarray(in_token_batches(read, texts, lengths, batch_tokens), dtype=np.float32)
+    found = in_token_batches(read, model, texts, lengths, batch_tokens, workers)
+    vectors = np.asarray(found, dtype=np.float32)
     if not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3):
         raise InputError("embed.model gives vectors without a direction (zero or not finite): use another model")
     return vectors
 
 
+def _encoded_questions(model, batch: list[str]) -> np.ndarray:
+    return model.encode_query(batch, prompt=question_prompt(model), batch_size=len(batch), **_AS_UNIT_VECTORS)
+
+
+def _encoded_answers(model, batch: list[str]) -> np.ndarray:
+    return model.encode_document(batch, prompt=answer_prompt(model), batch_size=len(batch), **_AS_UNIT_VECTORS)
+
+
 def in_token_batches(
-    read: Callable[[list], np.ndarray], texts: list, lengths: Sequence[int], batch_tokens: int
+    read: Callable[[object, list], np.ndarray],
+    model: object,
+    texts: list,
+    lengths: Sequence[int],
+    batch_tokens: int,
+    workers: Workers | None = None,
 ) -> np.ndarray:
     """Let a model read texts, or pairs of texts, in batches of similar length.
 
     Parameters
     ----------
-    read : from the texts of a batch to an array with one row per text.
+    read : from the model and the texts of a batch to an array with one row per text.
     lengths : number of tokens of each text.
     batch_tokens : largest number of tokens in a batch, padding included.
+    workers : who reads the batches, see :func:`medcards.base.workers.map_batches`.
 
     Returns
     -------
     the rows, in the order of the texts.
     """
     batches = token_batches(lengths, batch_tokens)
-    shown = tqdm(batches, desc="batches", disable=len(batches) < _PROGRESS_FROM)
-    rows = np.concatenate([read([texts[place] for place in places]) for places in shown])
+    found = dict(map_batches(read, model, [[texts[place] for place in places] for places in batches], workers))
+    rows = np.concatenate([found[number] for number in range(len(batches))])
     return rows[np.argsort(np.concatenate(batches))]
 
 

@@ -73,13 +73,13 @@ class ExportedModel:
             "attention_mask": np.array([text.attention_mask for text in found]),
         }
 
-        def read(places: list[int]) -> np.ndarray:
+        def read(session, places: list[int]) -> np.ndarray:
             used = tokens["attention_mask"][places].any(axis=0)
-            (rows,) = self._session.run(None, {name: tokens[name][places][:, used] for name in self._inputs})
+            (rows,) = session.run(None, {name: tokens[name][places][:, used] for name in self._inputs})
             return rows
 
         lengths = tokens["attention_mask"].sum(axis=1)
-        return in_token_batches(read, list(range(len(texts))), lengths, SEARCH_BATCH_TOKENS)
+        return in_token_batches(read, self._session, list(range(len(texts))), lengths, SEARCH_BATCH_TOKENS)
 
 
 def search_encoder(folder: Path, threads: int = 0) -> TextEncoder:

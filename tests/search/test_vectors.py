@@ -65,10 +65,10 @@ def test_vectors_are_those_of_sentence_transformers(tmp_path):
 def test_vectors_of_a_model_without_prompts_are_the_bytes_of_its_encode(tmp_path):
     model = load_encoder(tiny.make_encoder(tmp_path))
 
-    def read(batch: list[str]) -> np.ndarray:
+    def read(model, batch: list[str]) -> np.ndarray:
         return model.encode(batch, batch_size=len(batch), normalize_embeddings=True)
 
-    expected = in_token_batches(read, TEXTS, np.minimum(token_counts(model, TEXTS), 64), 200)
+    expected = in_token_batches(read, model, TEXTS, np.minimum(token_counts(model, TEXTS), 64), 200)
     for encode in (encode_questions, encode_answers):
         assert encode(model, TEXTS, 200).tobytes() == expected.tobytes()
 

