@@ -16,7 +16,7 @@ from medcards.answers.comparison import NEAR, SMALLEST_SLICE, answer_systems_of
 from medcards.base.files import atomic
 from medcards.base.params import Seed
 from medcards.report import answer_plots, answerability, answers, explore, results, search
-from medcards.report.answerability import ToleratedRisk
+from medcards.report.answerability import Refusals
 from medcards.report.dataset_card import dataset_card
 from medcards.report.render import render
 from stages import DATA, FIGURES, load_params, run
@@ -43,7 +43,7 @@ def draw(metrics: dict[str, dict], parts: pd.DataFrame, system: str, plots: Path
 
 
 def report_page(
-    metrics: dict[str, dict], parts: pd.DataFrame, system: str, to_read: dict, risk: ToleratedRisk, seed: int
+    metrics: dict[str, dict], parts: pd.DataFrame, system: str, to_read: dict, refusals: Refusals, seed: int
 ) -> str:
     """The text of REPORT.md; the template names what is given here."""
     audit, eda, qa = (metrics[name] for name in ("audit", "eda", "qa"))
@@ -66,9 +66,9 @@ def report_page(
         questions_ranked=results.questions_ranked,
         query_sets=results.query_sets_of(ranked),
         by_query_set=results.query_set_rows(ranked),
-        risk=risk,
-        answerable=answerability.answerability_rows(metrics["answerability"][metrics["retrieval"]["split"]], risk),
-        answerable_columns=[*answerability.answerability_columns(risk), "n"],
+        refusals=refusals,
+        answerable=answerability.answerability_rows(metrics["answerability"][metrics["retrieval"]["split"]], refusals),
+        answerable_columns=[*answerability.answerability_columns(refusals), "n"],
         open_book=answers.open_book_rows(metrics["open_book"]),
         open_differences=answers.open_book_differences(metrics["open_book"]),
         open_difference_columns=results.difference_columns(answers.OPEN_BOOK_SCORES_TESTED),
@@ -100,13 +100,13 @@ def report_page(
 
 
 def main() -> None:
-    seed, risk = load_params(seed=Seed, rerank_eval=ToleratedRisk)
+    seed, refusals = load_params(seed=Seed, rerank_eval=Refusals)
     metrics = results.read_figures(DATA, seed)
     answered, scores = answers.answers_and_scores(DATA)
     system = answers.closest_look(metrics["qa"])
     parts = answers.find_slices(FIGURES, answered, scores, seed)
     to_read = answers.answers_to_read(answered, scores, system)
-    report = report_page(metrics, parts, system, to_read, risk, seed)
+    report = report_page(metrics, parts, system, to_read, refusals, seed)
     with atomic("docs/DATASET_CARD.md") as card, atomic("REPORT.md") as page:
         card.write_text(dataset_card(metrics), encoding="utf-8")
         page.write_text(report, encoding="utf-8")

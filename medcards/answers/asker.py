@@ -223,7 +223,7 @@ class Asker:
         read = [hit.answer for hit in hits]
         cited, words = None, ""
         for text in stream_answer(
-            model, tokenizer, question, system_prompt, read, max_new_tokens, base and self.tuned, citing=bool(read)
+            model, tokenizer, question, system_prompt, max_new_tokens, read, base and self.tuned, citing=bool(read)
         ):
             number, words = split_citation(text, len(read))
             cited = hits[number - 1] if number else None

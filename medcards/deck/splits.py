@@ -4,8 +4,6 @@ A group holds cards with one question or one concept, few cards with one answer,
 in both the training and the test split would leak answers.
 """
 
-from collections import Counter
-
 import numpy as np
 import pandas as pd
 from pydantic import Field, NonNegativeInt
@@ -15,14 +13,12 @@ from medcards.base.params import Block
 from medcards.base.workers import ComputeParams
 from medcards.deck.cards import SPLITS
 from medcards.deck.similar_sets import similar_sets
-from medcards.deck.words import STOP_WORDS, normalise
+from medcards.deck.words import STOP_WORDS, normalise, template_words
 
 SMALL_GROUP = 20
 """Number of cards that may form a group in a deck of any size."""
 STOCK_SHARE = 0.05
 """An answer of more than :data:`SMALL_GROUP` cards, or of more than this share of the cards, is a stock answer."""
-TEMPLATE_SHARE = 0.1
-"""A word in more than this share of the questions belongs to the template of the questions."""
 LENGTH_STRATA = 4
 """Number of equally large classes of answer length in each query set, which every split gets its share of."""
 
@@ -51,8 +47,8 @@ def near_duplicates(
 ) -> pd.DataFrame:
     """Find pairs of cards whose questions share most words, or whose questions with answers share most words.
 
-    The template of the questions is removed first: stop words, and words in more than :data:`TEMPLATE_SHARE` of all
-    questions ("What is", "Define"). Stock answers are left out. Then
+    The template of the questions is removed first: stop words, and words of most questions such as "define" (see
+    :func:`medcards.deck.words.template_words`). Stock answers are left out. Then
     :func:`medcards.deck.similar_sets.similar_sets` compares the sets of words.
 
     Parameters
@@ -67,9 +63,7 @@ def near_duplicates(
         similar pair first.
     """
     questions = [normalise(text).split() for text in cards.question]
-    counts = Counter(word for words in questions for word in set(words))
-    limit = max(TEMPLATE_SHARE * len(cards), SMALL_GROUP)
-    template = STOP_WORDS | {word for word, count in counts.items() if count > limit}
+    template = STOP_WORDS | template_words(questions)
     asked = [frozenset(words) - template or frozenset(words) for words in questions]
     answers = cards.answer.map(normalise)
     told = answers.where(~stock_answers(answers), "")

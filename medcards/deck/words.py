@@ -24,11 +24,14 @@ characters, as in Lucene's CJKAnalyzer; for the scores of an answer it is a char
 import re
 import string
 import unicodedata
+from collections import Counter
 
 from bm25s.stopwords import STOPWORDS_EN_PLUS
 
 STOP_WORDS = frozenset(STOPWORDS_EN_PLUS)
 """English words that carry no content, in lower case (list: bm25s ``STOPWORDS_EN_PLUS``)."""
+TEMPLATE_SHARE, TEMPLATE_QUESTIONS = 0.1, 20
+"""A word in more than this share of the questions, and in more than this number, belongs to their template."""
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _UNSPACED_RUN, _UNSPACED_CHARACTER = re.compile(f"[{_UNSPACED}]+"), re.compile(f"([{_UNSPACED}])")
@@ -99,6 +102,17 @@ def normalise(text: str) -> str:
     'a dose > 5 mg'
     """
     return " ".join(re.findall(r"\w+|[<>≤≥=±%]", _spaced(text.lower()))) or text
+
+
+def template_words(questions: list[list[str]]) -> set[str]:
+    """The words of the template of a deck's questions, such as "what" and "define".
+
+    >>> sorted(template_words([["define", str(number)] for number in range(30)]))
+    ['define']
+    """
+    counts = Counter(word for words in questions for word in set(words))
+    limit = max(TEMPLATE_SHARE * len(questions), TEMPLATE_QUESTIONS)
+    return {word for word, count in counts.items() if count > limit}
 
 
 def unspaced(word: str) -> bool:

@@ -16,8 +16,8 @@ def stream_answer(
     tokenizer: PreTrainedTokenizerBase,
     question: str,
     system_prompt: str,
+    max_new_tokens: int,
     context: Sequence[str] = (),
-    max_new_tokens: int = 192,
     without_adapter: bool = False,
     citing: bool = False,
 ) -> Iterator[str]:

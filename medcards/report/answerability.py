@@ -8,14 +8,15 @@ from matplotlib import pyplot as plt
 from medcards.base.params import Block
 from medcards.report.results import query_sets_of
 from medcards.report.style import interval_band, interval_line, read_figure_table, save_figure
+from medcards.search.selective import RISK
 
 
-class ToleratedRisk(Block, extra="ignore"):
-    """The risk at which coverage is measured, of the block ``rerank_eval`` of params.yaml.
+class Refusals(Block, extra="ignore"):
+    """What is refused, of the block ``rerank_eval`` of params.yaml.
 
     Parameters
     ----------
-    false_refusals : the largest share of answerable questions that are refused; the same share is the risk.
+    false_refusals : the largest share of answerable questions that are refused.
     """
 
     false_refusals: float
@@ -24,32 +25,34 @@ class ToleratedRisk(Block, extra="ignore"):
         return f"{100 * self.false_refusals:g}%"
 
 
-def answerability_columns(risk: ToleratedRisk) -> dict[str, str]:
+def answerability_columns(refusals: Refusals) -> dict[str, str]:
     """The measures of metrics/answerability.json by their columns in the table of the report.
 
-    >>> list(answerability_columns(ToleratedRisk(false_refusals=0.05)))[1:4]
-    ['coverage at 5% risk', 'area', 'refused at 5% false refusals']
+    >>> list(answerability_columns(Refusals(false_refusals=0.1)))[1:4]
+    ['coverage at 5% risk', 'area', 'refused at 10% false refusals']
     """
     return {
         "AUROC": "auroc",
-        f"coverage at {risk} risk": "coverage_at_risk",
+        f"coverage at {RISK:.0%} risk": "coverage_at_risk",
         "area": "risk_area",
-        f"refused at {risk} false refusals": "refused_at_share",
+        f"refused at {refusals} false refusals": "refused_at_share",
         "calibration error": "calibration_error",
         "served: false refusals": "false_refusals",
         "served: refusals": "refusals",
+        "served: coverage": "served_coverage",
+        "served: risk": "served_risk",
         "refused, topic hidden": "off_topic_refusals",
     }
 
 
-def answerability_rows(measured: dict[str, dict], risk: ToleratedRisk) -> dict[str, dict]:
+def answerability_rows(measured: dict[str, dict], refusals: Refusals) -> dict[str, dict]:
     """Rows of the table: the measures that a query set has, and the number of questions, which counts each one twice.
 
     Parameters
     ----------
     measured : a split of metrics/answerability.json.
     """
-    columns = answerability_columns(risk).items()
+    columns = answerability_columns(refusals).items()
     return {
         name: {column: measured[name][measure] for column, measure in columns if measure in measured[name]}
         | {"n": str(measured[name]["auroc"]["n"])}

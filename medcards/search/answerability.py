@@ -232,7 +232,7 @@ def fit_answerability(asked: pd.DataFrame, false_refusals: float) -> Answerabili
     return model.model_copy(update={"refuse_below": min(float(threshold), EVEN)})
 
 
-def with_probabilities(asked: pd.DataFrame, risk: float) -> tuple[pd.DataFrame, Answerability]:
+def with_probabilities(asked: pd.DataFrame, false_refusals: float) -> tuple[pd.DataFrame, Answerability]:
     """Fit the model on the validation questions, and add the column ``probability`` to all questions.
 
     Perturbed questions choose nothing, as everywhere. The probabilities of validation questions are held out: each part
@@ -242,15 +242,15 @@ def with_probabilities(asked: pd.DataFrame, risk: float) -> tuple[pd.DataFrame, 
     Parameters
     ----------
     asked : tables of :func:`about_deck`, of all query sets.
-    risk : share of the answerable validation questions that may be refused.
+    false_refusals : share of the answerable validation questions that may be refused.
     """
     validation = asked[asked.split == "validation"]
     part = pd.Series(pd.factorize(validation.group)[0] % PARTS, index=validation.index)
     chosen = ~validation.query_set.isin(list(PERTURBATIONS))
-    model = fit_answerability(validation[chosen], risk)
+    model = fit_answerability(validation[chosen], false_refusals)
     probability = pd.Series(model.probabilities(asked), index=asked.index)
     for number in part.unique() if part.nunique() > 1 else ():
         held_out = validation[part == number]
-        of_others = fit_answerability(validation[chosen & (part != number)], risk)
+        of_others = fit_answerability(validation[chosen & (part != number)], false_refusals)
         probability[held_out.index] = of_others.probabilities(held_out)
     return asked.assign(probability=probability), model

@@ -78,7 +78,8 @@ class SetRanker:
         found.pop("cross_encoder", None)  # scores of candidates, and no ranking
         if asks_in_other_words(queries.name):
             similarities = self._field.measured(whole, asked)
-            found[WITH_QUESTIONS] = self._retriever.rank_with_questions(whole.questions, similarities, self._served)
+            ranked = self._retriever.rank_with_questions(whole.questions, similarities, self._served)
+            found[WITH_QUESTIONS] = ranked[WITH_QUESTIONS]
         return RankedSet(whole, found, pd.concat(evident, ignore_index=True))
 
     def _asked_without(self, queries: QuerySet, deck: str, hidden: list[set[int]]) -> pd.DataFrame:

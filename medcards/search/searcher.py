@@ -156,7 +156,7 @@ class Searcher:
         evident = evidence(self._retriever, questions, found, self.served)
         if self._field:
             similarities = self._field.similarities(vectors)
-            found[WITH_QUESTIONS] = self._retriever.rank_with_questions(questions, similarities, self.served)
+            found |= self._retriever.rank_with_questions(questions, similarities, self.served)
         probabilities = self.answerability.probabilities(evident).tolist()
         return [
             self._found(place, asked[place], questions[place], probabilities[place], k, found)

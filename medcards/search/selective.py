@@ -17,6 +17,8 @@ import pandas as pd
 from medcards.base.stats import Bootstrap
 from medcards.search.answerability import OFF_TOPIC, ROUNDING, Answerability
 
+RISK = 0.05
+"""The risk at which coverage is measured."""
 CALIBRATION_BINS = 10
 """Number of bins of equal width of the calibration error and of the reliability plot."""
 COVERAGES = [step / 20 for step in range(1, 21)]
@@ -84,6 +86,16 @@ def coverage_at_risk(probability: np.ndarray, correct: np.ndarray, risk: float, 
     return np.where(found <= risk, coverage, 0).max(axis=1)
 
 
+def risk_of(answered: np.ndarray, correct: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The share of the answered questions whose first card is not relevant; NaN where none is answered.
+
+    >>> risk_of(np.array([1, 1, 0]), np.array([1, 0, 0]), np.ones((1, 3))).tolist()
+    [0.5]
+    """
+    with np.errstate(invalid="ignore"):
+        return weights @ (answered * (1 - correct)) / (weights @ answered)
+
+
 def refused_at(probability: np.ndarray, answerable: np.ndarray, share: float, weights: np.ndarray) -> np.ndarray:
     """The share of unanswerable questions that are refused, where at most ``share`` of the answerable ones are.
 
@@ -121,12 +133,13 @@ def selective_metrics(asked: pd.DataFrame, refuse_below: float, share: float, se
         first card is relevant), ``group``; each question stands there twice, with its relevant answers and without. The
         deck without its topic is left out.
     refuse_below : the served threshold.
-    share : risk, and share of refused answerable questions, at which coverage and refusals are measured.
+    share : share of refused answerable questions at which refusals are measured.
 
     Returns
     -------
     ``auroc``, ``risk_area``, ``coverage_at_risk``, ``refused_at_share``, ``calibration_error``, and for the served
-    threshold ``false_refusals`` (share of the answerable questions that are refused) and ``refusals`` (of the others).
+    threshold ``false_refusals`` (share of the answerable questions that are refused), ``refusals`` (of the others),
+    ``served_coverage`` and ``served_risk``.
     """
     bootstrap, columns = Bootstrap(asked.group, seed), asked.astype({"answerable": float, "correct": float})
     probability, answerable, correct = (columns[name].to_numpy() for name in ("probability", "answerable", "correct"))
@@ -134,11 +147,13 @@ def selective_metrics(asked: pd.DataFrame, refuse_below: float, share: float, se
     measures: dict[str, Measure] = {
         "auroc": partial(auroc, probability, answerable),
         "risk_area": partial(risk_area, probability, correct),
-        "coverage_at_risk": partial(coverage_at_risk, probability, correct, share),
+        "coverage_at_risk": partial(coverage_at_risk, probability, correct, RISK),
         "refused_at_share": partial(refused_at, probability, answerable, share),
         "calibration_error": partial(calibration_error, probability, answerable),
+        "served_risk": partial(risk_of, 1 - refused, correct),
     }
     found = {name: bootstrap.statistic(measure) for name, measure in measures.items()}
+    found["served_coverage"] = bootstrap.interval(1 - refused)
     found["false_refusals"] = bootstrap.interval(np.where(answerable == 1, refused, np.nan))
     found["refusals"] = bootstrap.interval(np.where(answerable == 0, refused, np.nan))
     return found
@@ -166,7 +181,7 @@ def reliability(asked: pd.DataFrame, seed: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def answerability_metrics(asked: pd.DataFrame, model: Answerability, risk: float, seed: int) -> dict[str, dict]:
+def answerability_metrics(asked: pd.DataFrame, model: Answerability, share: float, seed: int) -> dict[str, dict]:
     """The fitted ``model`` as numbers, and by split and query set the :func:`selective_metrics`.
 
     A query set that was asked of the deck without its topics also has ``off_topic_refusals``, the refused share.
@@ -174,7 +189,7 @@ def answerability_metrics(asked: pd.DataFrame, model: Answerability, risk: float
     found: dict[str, dict] = {"model": model.model_dump()}
     for (split, name), table in asked.groupby(["split", "query_set"], sort=True):
         off_topic = table.deck == OFF_TOPIC
-        measured = selective_metrics(table[~off_topic], model.refuse_below, risk, seed)
+        measured = selective_metrics(table[~off_topic], model.refuse_below, share, seed)
         if off_topic.any():
             refused = table[off_topic].probability < model.refuse_below
             measured["off_topic_refusals"] = Bootstrap(table[off_topic].group, seed).interval(refused.astype(float))

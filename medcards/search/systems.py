@@ -89,18 +89,25 @@ class Retriever:
             found["hnsw"] = self.index.search(vectors, RANKING_DEPTH)
         return self._combined(questions, served, wanted, found, partial(self._cosine, vectors))
 
-    def rank_with_questions(self, questions: list[str], similarities: np.ndarray, served: Served) -> Ranking:
+    def rank_with_questions(self, questions: list[str], similarities: np.ndarray, served: Served) -> dict[str, Ranking]:
         """Rank with the served system by other similarities than those of the answers' vectors.
 
         Parameters
         ----------
         similarities : of each answer, shape (questions, answers), see
             :class:`medcards.search.question_field.QuestionField`.
+
+        Returns
+        -------
+        the ranking ``with_questions``, and with ``hybrid_rerank`` its candidates as ``cross_encoder``, see
+        :meth:`rank`.
         """
         depth = min(RANKING_DEPTH, similarities.shape[1])
         first = {"hnsw": nearest(similarities, depth), "bm25": self.bm25.search(questions)}
         similar = partial(np.take_along_axis, similarities, axis=1)
-        return self._combined(questions, served, {served.system}, first, similar)[served.system]
+        found = self._combined(questions, served, {served.system}, first, similar)
+        scored = {"cross_encoder": found["cross_encoder"]} if "cross_encoder" in found else {}
+        return {WITH_QUESTIONS: found[served.system]} | scored
 
     def rank_without(
         self, questions: list[str], vectors: np.ndarray, served: Served, hidden: list[set[int]]

@@ -84,7 +84,7 @@ def test_an_answer_that_has_to_cite_begins_with_a_citation(llm, monkeypatch, cac
     free, cited = answer(llm, rows=reading), answer(llm, rows=reading, citing=True)
     assert [one.text.startswith("[1") for one in (*free, *cited)] == [False] * 2 + [True] * 2  # one card is read
     assert [one.nll for one in cited] == pytest.approx([one.nll for one in free], abs=1e-5)
-    *_, streamed = stream_answer(*llm, QUESTIONS[0], "Be brief.", READ[0], max_new_tokens=8, citing=True)
+    *_, streamed = stream_answer(*llm, QUESTIONS[0], "Be brief.", 8, READ[0], citing=True)
     assert streamed == cited[0].text
 
 

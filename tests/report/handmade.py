@@ -131,6 +131,7 @@ def answerability_metrics() -> dict:
     }
     measured = {name: interval(mean, 0.05, n=8) for name, mean in means.items()}
     measured |= {"false_refusals": interval(0.04, 0.01), "refusals": interval(0.6)}
+    measured |= {"served_coverage": interval(0.68), "served_risk": interval(0.45)}
     typos = measured | {"auroc": interval(0.8, 0.05, n=8)}
     own = measured | {"off_topic_refusals": interval(0.95, 0.05)}
     model = {"features": ["similarity"], "means": [0.5], "scales": [0.1], "weights": [2.0], "intercept": 0.1}

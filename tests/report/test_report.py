@@ -190,7 +190,7 @@ def table_rows(text: str) -> list[list[str]]:
 def test_report_says_how_well_the_search_knows_that_the_deck_has_an_answer(run):
     text = section((run / "REPORT.md").read_text(), "Is the answer in the deck?")
     own = ["0.450 [0.400, 0.500]", "0.200 [0.150, 0.250]", "0.750 [0.700, 0.800]", "0.050 [0.000, 0.100]"]
-    own += ["0.040 [0.030, 0.050]", "0.600 [0.500, 0.700]"]
+    own += ["0.040 [0.030, 0.050]", "0.600 [0.500, 0.700]", "0.680 [0.580, 0.780]", "0.450 [0.350, 0.550]"]
     assert table_rows(text) == [
         ["own", "0.900 [0.850, 0.950]", *own, "0.950 [0.900, 1.000]", "8"],
         ["typos", "0.800 [0.750, 0.850]", *own, "-", "8"],  # perturbed questions are not asked so
@@ -204,12 +204,13 @@ def test_report_says_how_well_the_search_knows_that_the_deck_has_an_answer(run):
     assert "plots/answerability/risk_coverage.png" in text and "plots/answerability/reliability.png" in text
 
 
-def test_report_names_the_tolerated_risk_of_the_parameters(copied, undrawn):
+def test_report_names_the_false_refusals_of_the_parameters(copied, undrawn):
     params = copied / "params.yaml"
     params.write_text(params.read_text().replace("  false_refusals: 0.05", "  false_refusals: 0.025"))
     report.main()
     text = section((copied / "REPORT.md").read_text(), "Is the answer in the deck?")
-    assert "coverage at 2.5% risk" in text and "refused at 2.5% false refusals" in text and " 5%" not in text
+    assert "coverage at 5% risk" in text and "refused at 2.5% false refusals" in text and "5% (`rerank" in text
+    assert " 5% (" not in text
 
 
 def test_report_says_what_of_the_search_users_are_served(run, copied, undrawn):

@@ -214,7 +214,7 @@ def test_a_deck_whose_answers_are_all_hidden_is_evidence_too():
     found = ranked([{"a", "b", "c", "d"}, {"a", "b", "c", "d"}])
     read = [name for name in FEATURES if name in found.evidence]
     assert np.isfinite(found.evidence[read].to_numpy()).all()
-    judged, model = with_probabilities(found.evidence, risk=0.05)
+    judged, model = with_probabilities(found.evidence, 0.05)
     assert (judged.probability[judged.answerable] > 0.5).all() and (judged.probability[~judged.answerable] < 0.5).all()
     assert model.refuse_below <= EVEN
 

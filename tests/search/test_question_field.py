@@ -67,10 +67,10 @@ def test_an_answer_is_as_similar_as_itself_or_a_question_that_asks_for_it(asked,
     assert FIELD.similarities(asked[None])[0] == pytest.approx(similarities)
 
 
-def test_the_asked_text_is_left_out_wherever_it_stands():
-    """Each question leaves out its own text only. A text that the deck lacks leaves out nothing."""
+def test_the_asked_question_is_left_out_wherever_it_stands():
+    """Each card leaves out the questions in its words only."""
     asked = np.array([TOE, TOE, GOUT, GOUT])
-    left_out = ["why does my toe hurt", "what is gout", "what is gout", "absent"]
+    left_out = ["toe", "gout", "gout", "asthma"]
     assert FIELD.similarities(asked, left_out).tolist() == [[0, 0], [1, 1], [0, 0], [1, 0]]
     layperson = CARDS[2:4]
     queries = QuerySet("validation", "layperson", layperson, layperson.question.tolist(), [{"gout"}, {"asthma"}])
@@ -80,11 +80,29 @@ def test_the_asked_text_is_left_out_wherever_it_stands():
     assert FIELD.measured(corrected, np.array([TOE, TOE])).tolist() == [[0, 0], [0, 0]]
 
 
+def test_questions_in_other_forms_of_the_asked_words_are_left_out():
+    """Singular and plural, another order, and the template of the questions make no other question."""
+    asked = ["What does 'swollen joint' mean?", "Define swollen joints.", "Joints, swollen: describe", "Define joints."]
+    template = [f"{start} {word}." for start in ("What does mean", "Define", "describe") for word in WORDS]
+    cards = pd.DataFrame({"question": asked + template}).assign(concept="", query_set="own")
+    cards["card_id"] = [str(number) for number in range(len(cards))]
+    ids, tokens = cards.card_id.to_numpy(dtype=np.str_), np.ones(len(cards), dtype=np.int32)
+    units = np.eye(2 * len(cards), dtype=np.float32)
+    field = QuestionField(cards, cards, Vectors(ids, units[: len(cards)], tokens, ids, units[len(cards) :], tokens, 8))
+    found = field.similarities(units[len(cards) : len(cards) + 4], ["0"] * 4)
+    assert found.diagonal().tolist() == [0, 0, 0, 1]
+
+
+ENDS = ("um", "ax", "ole", "ix", "ed")
+WORDS = [f"{start}{end}" for start in ("gout", "ache", "cyst", "itch", "rash") for end in ENDS]
+"""25 words, so that a word of 25 questions belongs to their template."""
+
+
 def test_an_answer_whose_questions_are_all_left_out_keeps_its_own_similarity():
     asked = unit(np.array([-GOUT_ANSWER + 0.5 * ASTHMA_ANSWER]))
     alone = CARDS[:2]
     field = QuestionField(alone, alone, Vectors(IDS[:2], VECTORS.answers, TOKENS, IDS, VECTORS.questions, TOKENS, 8))
-    found = field.similarities(asked, ["what is gout"])
+    found = field.similarities(asked, ["gout"])
     assert found[0] == pytest.approx([asked[0, 0], asked[0, 1]])
 
 
@@ -128,7 +146,9 @@ def test_the_answers_own_similarities_give_the_ranking_of_the_served_system(serv
     retriever, asked, texts = retriever_of(cards, vectors), random_units(12, 6), cards.question[:12].tolist()
     similarities = asked @ vectors.answers.T
     before = similarities.copy()
-    rows, scores = retriever.rank_with_questions(texts, similarities, served)
+    found = retriever.rank_with_questions(texts, similarities, served)
+    assert set(found) - {WITH_QUESTIONS} == ({"cross_encoder"} if served.system == "hybrid_rerank" else set())
+    rows, scores = found[WITH_QUESTIONS]
     expected, expected_scores = retriever.rank(texts, asked, served, [served.system])[served.system]
     assert rows.tolist() == expected.tolist() and scores == pytest.approx(expected_scores, abs=1e-5, nan_ok=True)
     assert (similarities == before).all()
@@ -137,7 +157,8 @@ def test_the_answers_own_similarities_give_the_ranking_of_the_served_system(serv
 def test_a_deck_with_fewer_answers_than_a_ranking_is_ranked_with_questions():
     retriever = Retriever(["gout", "asthma"], VECTORS.answers, HnswIndex.build(VECTORS.answers, 8, 50, seed=1))
     served = SERVED[0].model_copy(update={"bm25_weight": 0.0})
-    rows, scores = retriever.rank_with_questions(["toe?"], np.array([[0.2, 0.2]], dtype=np.float32), served)
+    similarities = np.array([[0.2, 0.2]], dtype=np.float32)
+    rows, scores = retriever.rank_with_questions(["toe?"], similarities, served)[WITH_QUESTIONS]
     assert rows[0, :3].tolist() == [0, 1, -1]  # of equal similarities the first answer comes first
     assert scores[0, 0] > scores[0, 1] and np.isnan(scores[0, 2])
 
@@ -158,7 +179,7 @@ def test_questions_in_other_words_search_the_questions_of_the_cards_too(served, 
     if searched:
         similarities = field.measured(queries, asked)
         assert similarities[0, 57] < 0.9 and similarities[1:, 0] == pytest.approx([1, 1])
-        expected, _ = retriever.rank_with_questions(queries.questions, similarities, served)
+        expected, _ = retriever.rank_with_questions(queries.questions, similarities, served)[WITH_QUESTIONS]
         assert ranked.found[WITH_QUESTIONS][0].tolist() == expected.tolist()
         assert ranked.found[served.system][0].tolist() != expected.tolist()
 

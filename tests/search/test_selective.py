@@ -19,6 +19,7 @@ from medcards.search.selective import (
     reliability,
     risk_area,
     risk_curve,
+    risk_of,
     risks,
     selective_curves,
     selective_metrics,
@@ -98,6 +99,12 @@ def test_coverage_at_risk_is_0_where_every_threshold_has_more_risk():
     assert coverage_at_risk(PROBABILITY, np.zeros(4), 0.05, ONCE).tolist() == [0]
 
 
+def test_the_risk_of_the_answered_questions():
+    answered, correct = np.array([1, 1, 1, 0]), np.array([1, 0, 0, 0])
+    weights = np.array([[1, 1, 1, 1], [2, 1, 0, 5], [0, 0, 0, 1]])
+    assert risk_of(answered, correct, weights) == pytest.approx([2 / 3, 1 / 3, np.nan], nan_ok=True)
+
+
 def test_refused_at_a_share_of_false_refusals():
     """Of three answerable questions, a third may be refused at a share of 0.34, and none at 0.05."""
     probability, answerable = np.array([0.9, 0.7, 0.6, 0.3, 0.2]), np.array([1, 1, 0, 1, 0])
@@ -149,6 +156,8 @@ MEASURES = {
     "calibration_error",
     "false_refusals",
     "refusals",
+    "served_coverage",
+    "served_risk",
 }
 
 
@@ -164,6 +173,8 @@ def test_selective_metrics_hold_their_values_in_their_intervals():
     refused = table.probability < 0.4
     assert found["false_refusals"]["mean"] == pytest.approx(refused[table.answerable].mean())
     assert found["refusals"]["mean"] == pytest.approx(refused[~table.answerable].mean())
+    assert found["served_coverage"]["mean"] == pytest.approx(1 - refused.mean())
+    assert found["served_risk"]["mean"] == pytest.approx(1 - table.correct[~refused].mean())
     assert found["auroc"]["mean"] == pytest.approx(roc_auc_score(table.answerable, table.probability))
 
 
