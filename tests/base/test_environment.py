@@ -42,7 +42,7 @@ def installed(roots: list[Requirement]) -> dict[str, str]:
         seen.add(key)
         try:
             package = distribution(wanted.name)
-        except PackageNotFoundError:  # a package of requirements-extra.txt, which need not be installed
+        except PackageNotFoundError:  # of requirements-extra.txt or -scale.txt, which need not be installed
             continue
         found[key[0]] = package.version.split("+")[0]
         pulled = [Requirement(line) for line in package.requires or []]
@@ -59,7 +59,7 @@ def test_constraints_are_the_packages_that_the_requirements_pull_in():
     found = installed([requirement for file in REQUIREMENTS for requirement in requirements(file)])
     found = {name: version for name, version in found.items() if name in PINS or not OF_A_GPU_BUILD.match(name)}
     assert {name: PINS.get(name) for name in found} == found
-    if all(canonicalize_name(requirement.name) in found for requirement in requirements("requirements-extra.txt")):
+    if all(canonicalize_name(requirement.name) in found for file in REQUIREMENTS for requirement in requirements(file)):
         assert set(PINS) == set(found)
 
 
