@@ -2,7 +2,7 @@
 
     python -m tools.constraints    # `make constraints`
 
-pip resolves the requirements files from nothing, downloads what it needs for that, and installs nothing. The next `make`
+pip resolves the requirements from nothing, downloads what it needs for that, and installs nothing. The next `make`
 installs the new versions.
 """
 
@@ -17,9 +17,9 @@ logger = logging.getLogger(__name__)
 REQUIREMENTS = "requirements.txt", "requirements-extra.txt", "requirements-scale.txt"
 CONSTRAINTS = "constraints.txt"
 HEAD = """\
-# Every package that requirements.txt, requirements-extra.txt and requirements-scale.txt pull in, at the version that was
-# run: Python 3.11 on Linux, x86-64, with PyTorch's build for CPUs. Another build of PyTorch brings more packages, at
-# versions that it pins itself. `make constraints` writes this file.
+# Every package that requirements.txt, requirements-extra.txt and requirements-scale.txt pull in, at the version that
+# was run: Python 3.11 on Linux, x86-64, with PyTorch's build for CPUs. Another build of PyTorch brings more packages,
+# at versions that it pins itself. `make constraints` writes this file.
 """
 
 
