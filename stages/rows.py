@@ -37,6 +37,7 @@ def main() -> None:
             "train": len(train),
             "validation": len(validation),
             "with_context": int(train.context.map(bool).sum()),
+            "with_right_card": int((train.cited > 0).sum()),
         }
         write_json(folder / "metrics.json", counts)
 

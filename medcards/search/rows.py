@@ -1,8 +1,8 @@
 """Rows: the cards that a language model is trained and validated on, some of them with cards in the prompt.
 
 A share of the training rows holds cards of the training split, as the search ranks them, and the answer cites the right
-one. RAFT trains on such a mixture (Zhang et al., 2024, arXiv:2403.10131). It leaves the right card out of some prompts.
-Here none does, because the search decides whether the deck has an answer (docs/LOG.md).
+one. In some of these rows the right card can be missing, and then the answer cites none. RAFT trains on such a mixture
+(Zhang et al., 2024, arXiv:2403.10131).
 """
 
 from typing import NamedTuple
@@ -31,6 +31,7 @@ class RowsParams(Block):
     validation_cards: PositiveInt
     context_share: float = Field(ge=0, le=1)
     context_cards: PositiveInt
+    relevant_share: float = Field(ge=0, le=1)
     perturb: bool
 
 
@@ -91,9 +92,10 @@ def with_context(
     The cards stand there by their answers, which are what the search reads. With their questions, a model learns to
     find the card that repeats the asked question, and chooses worse where none does (docs/LOG.md).
 
-    The share ``params.context_share`` of all rows, drawn at random, becomes such rows. The best relevant card stands
-    where the search ranks it, and the row has its answer. All other relevant cards are left out. Only rows whose
-    relevant card is ranked high enough for a prompt are drawn; there may be too few of them.
+    The share ``params.context_share`` of all rows, drawn at random, becomes such rows. In the share
+    ``params.relevant_share`` of them, the best relevant card stands where the search ranks it, and the row has its
+    answer. These are drawn from the rows whose relevant card is ranked high enough for a prompt; there may be too few.
+    All other relevant cards are left out. In the other rows no relevant card is in the prompt.
 
     Parameters
     ----------
@@ -111,31 +113,38 @@ def with_context(
     answers = vectors.answers[pd.Index(vectors.answer_ids).get_indexer_for(searched.card_id)]
     place_of, right = pd.Series(range(len(searched)), searched.card_id), relevant_answers(rows, searched)
     relevant = [sorted(place_of[list(ids)]) for ids in right]
-    prompts = [
-        prompt_cards(answers @ question, places, params.context_cards)
-        for question, places in zip(encoder(questions), relevant, strict=True)
-    ]
-    drawn = [row for row in order if prompts[row].cited][: round(params.context_share * len(rows))]
-    read, cited = zip(*(prompts[row] for row in drawn), strict=True) if drawn else ((), ())
+    asked = encoder(questions)
+
+    def cards_of(row: int, right: bool) -> PromptCards:
+        return prompt_cards(answers @ asked[row], relevant[row], params.context_cards, right)
+
+    count = round(params.context_share * len(rows))
+    with_right = [row for row in order if cards_of(row, right=True).cited][: round(params.relevant_share * count)]
+    others = np.setdiff1d(order, with_right, assume_unique=True)[: round((1 - params.relevant_share) * count)]
+    drawn = [*with_right, *others]
+    prompts = [cards_of(row, place < len(with_right)) for place, row in enumerate(drawn)]
     return rows.iloc[drawn].assign(
         question=[questions[row] for row in drawn],
-        answer=[searched.answer[places[number - 1]] for places, number in zip(read, cited, strict=True)],
-        context=[searched.answer[places].tolist() for places in read],
-        cited=cited,
+        answer=[
+            searched.answer[places[cited - 1]] if cited else rows.answer.iloc[row]
+            for row, (places, cited) in zip(drawn, prompts, strict=True)
+        ],
+        context=[searched.answer[places].tolist() for places, _ in prompts],
+        cited=[cited for _, cited in prompts],
     )
 
 
 class PromptCards(NamedTuple):
     """The cards of a prompt, as places in the corpus, best first, and the number of the relevant one, from 1.
 
-    The number is 0 where no relevant card is ranked high enough for the prompt.
+    The number is 0 where no relevant card is in the prompt.
     """
 
     places: list[int]
     cited: int
 
 
-def prompt_cards(scores: np.ndarray, relevant: list[int], count: int) -> PromptCards:
+def prompt_cards(scores: np.ndarray, relevant: list[int], count: int, right: bool = True) -> PromptCards:
     """Choose the cards of a prompt, among them the best relevant card and no other relevant one.
 
     Parameters
@@ -143,6 +152,7 @@ def prompt_cards(scores: np.ndarray, relevant: list[int], count: int) -> PromptC
     scores : similarity of each card, shape (cards,).
     relevant : places of the relevant cards.
     count : number of cards, at most.
+    right : whether the best relevant card may be in the prompt; it is, where it is ranked high enough.
 
     Examples
     --------
@@ -150,9 +160,11 @@ def prompt_cards(scores: np.ndarray, relevant: list[int], count: int) -> PromptC
     PromptCards(places=[0, 1, 3], cited=2)
     >>> prompt_cards(np.array([0.9, 0.8, 0.7, 0.6, 0.5]), [4], 3)
     PromptCards(places=[0, 1, 2], cited=0)
+    >>> prompt_cards(np.array([0.9, 0.8, 0.7, 0.6, 0.5]), [1, 2], 3, right=False)
+    PromptCards(places=[0, 3, 4], cited=0)
     """
     allowed = scores.astype(np.float64)
-    best = relevant[int(scores[relevant].argmax())] if relevant else None
+    best = relevant[int(scores[relevant].argmax())] if relevant and right else None
     allowed[[place for place in relevant if place != best]] = -np.inf
     places = [place for place in largest(allowed, count).tolist() if np.isfinite(allowed[place])]
     return PromptCards(places, places.index(best) + 1 if best in places else 0)

@@ -168,7 +168,7 @@ METRICS = {
     },
     "rerank_train": {"model": "none", "trained": False, "steps": 0},
     "rerank_eval": retrieval_metrics(),
-    "rows": {"train": 16, "validation": 4, "with_context": 0},
+    "rows": {"train": 16, "validation": 4, "with_context": 0, "with_right_card": 0},
     "finetune": finetune_metrics(),
     "answer": {"questions": 4, "systems": 6},
     "evaluate": qa_metrics(),

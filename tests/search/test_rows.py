@@ -1,5 +1,7 @@
 """Training rows: sampled cards, their context, and their tokens."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -166,7 +168,7 @@ def rows_params(**changes):
     from medcards.search.rows import RowsParams
 
     given = {"query_sets": ["own"], "train_cards": 9, "validation_cards": 3, "context_share": 0.0, "context_cards": 2}
-    return RowsParams(**given | {"perturb": False} | changes)
+    return RowsParams(**given | {"relevant_share": 1.0, "perturb": False} | changes)
 
 
 def no_encoder(questions):
@@ -267,6 +269,30 @@ def test_a_seeded_share_of_the_rows_has_cards_and_cites_the_right_one(share, wit
     pd.testing.assert_frame_equal(rows, rows_of(encoder, context_share=share))
 
 
+def test_without_the_right_card_a_row_cites_none():
+    rows = rows_of(encoder_of(), relevant_share=0.0)
+    assert {name: names_of(row.context) for name, row in rows.iterrows()} == {
+        "gout": ["asthma", "anemia"],
+        "asthma": ["gout", "anemia"],
+        "anemia": ["asthma", "sepsis"],
+        "sepsis": ["anemia", "scurvy"],
+        "scurvy": ["sepsis", "anemia"],
+    }
+    assert not rows.cited.any() and rows.answer.tolist() == [f"{name} of train" for name in DISEASES]
+
+
+@pytest.mark.parametrize(
+    ("share", "right", "with_context", "cited"), [(0.4, 0.5, 2, 1), (1.0, 0.8, 5, 4), (1, 0, 5, 0)]
+)
+def test_a_seeded_share_of_the_rows_with_cards_has_the_right_one(share, right, with_context, cited):
+    shares = {"context_share": share, "relevant_share": right}
+    rows = rows_of(encoder_of(), **shares)
+    assert rows.context.map(bool).sum() == with_context and (rows.cited > 0).sum() == cited
+    for name, row in rows[rows.context.map(bool)].iterrows():
+        assert (name in names_of(row.context)) == (row.cited > 0) and row.answer == f"{name} of train"
+    pd.testing.assert_frame_equal(rows, rows_of(encoder_of(), **shares))
+
+
 def test_no_row_has_cards_where_the_search_finds_none_of_the_right_ones():
     rows = rows_of(encoder_of(gout="scurvy", asthma="scurvy", anemia="gout", sepsis="gout", scurvy="gout"))
     assert not rows.context.map(bool).any() and rows.answer.tolist() == [f"{name} of train" for name in DISEASES]
@@ -291,18 +317,20 @@ def test_a_card_with_the_question_of_the_row_is_right_however_the_question_is_pe
     def same_question(table):
         return table.assign(question=table.question.replace("What is sepsis?", "What is scurvy?"))
 
-    for seed in range(4):
-        rows = rows_of(lambda questions: unit(["scurvy"] * len(questions)), same_question, seed, perturb=True)
+    for right, seed in itertools.product((0.0, 1.0), range(4)):
+        changes = {"perturb": True, "relevant_share": right}
+        rows = rows_of(lambda questions: unit(["scurvy"] * len(questions)), same_question, seed, **changes)
         read = " ".join(rows.context["scurvy"] + rows.context["sepsis"])
-        assert "sepsis of train" not in read and read.count("scurvy of train") == 2
+        assert "sepsis of train" not in read and read.count("scurvy of train") == 2 * right
 
 
 def test_no_validation_or_test_card_stands_in_a_training_prompt():
     """All splits have the same questions, so that the search ranks their cards alike."""
-    rows = rows_of(encoder_of(), context_cards=15)
-    texts = [text for context in rows.context for text in context]
-    assert texts and all(text.endswith(" of train") for text in texts)
-    assert all(answer.endswith(" of train") for answer in rows.answer)
+    for right in (0.0, 0.5, 1.0):
+        rows = rows_of(encoder_of(), context_cards=15, relevant_share=right)
+        texts = [text for context in rows.context for text in context]
+        assert texts and all(text.endswith(" of train") for text in texts)
+        assert all(answer.endswith(" of train") for answer in rows.answer)
 
 
 def test_a_layperson_question_has_the_card_of_its_concept_and_stays_as_it_is():
