@@ -20,6 +20,11 @@ from medcards.search.exact import largest
 from medcards.search.perturbations import PERTURBATIONS, perturb
 from medcards.search.vectors import Vectors
 
+STREAM = 1
+"""Number of the random stream that draws the rows with cards.
+
+The seed alone gives the order of the training. Rows that are drawn in this order would come first there.
+"""
 ROW_COLUMNS = ["card_id", "question", "answer", "group", "context", "cited"]
 
 
@@ -107,7 +112,7 @@ def with_context(
     -------
     the drawn rows, with their ``question`` as it is asked, ``answer``, ``context`` and ``cited``.
     """
-    random, searched = np.random.default_rng(seed), corpus(train)
+    random, searched = np.random.default_rng([seed, STREAM]), corpus(train)
     order = random.permutation(len(rows))
     questions = perturbed(rows, random, seed) if params.perturb else rows.question.tolist()
     answers = vectors.answers[pd.Index(vectors.answer_ids).get_indexer_for(searched.card_id)]

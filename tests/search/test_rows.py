@@ -293,6 +293,26 @@ def test_a_seeded_share_of_the_rows_with_cards_has_the_right_one(share, right, w
     pd.testing.assert_frame_equal(rows, rows_of(encoder_of(), **shares))
 
 
+@pytest.mark.parametrize("seed", [1, 42, 43])
+def test_rows_with_cards_are_spread_over_the_training(seed):
+    """Half of 100 rows have cards. Drawn as the training orders them, they would all come in its first half."""
+    from medcards.llm.training import FinetuneParams, training_order
+    from medcards.search.rows import rows_with_context
+    from medcards.search.vectors import Vectors
+
+    ids = [str(number) for number in range(103)]
+    table = pd.DataFrame({"card_id": ids, "group": ids, "question": [f"Q{one}?" for one in ids], "answer": ids})
+    table = table.assign(concept="", query_set="own", split=["train"] * 100 + ["validation"] * 3)
+    units, tokens = np.eye(103, dtype=np.float32), np.ones(103, dtype=np.int32)
+    vectors = Vectors(np.array(ids), units, tokens, np.array(ids), units, tokens, 8)
+    params = rows_params(train_cards=100, context_share=0.5)
+    train, _ = rows_with_context(table, vectors, lambda asked: units[[int(one[1:-1]) for one in asked]], params, seed)
+    finetune = FinetuneParams.model_construct(epochs=1.0, batch_size=4, gradient_accumulation=1)
+    order = training_order([1] * 100, finetune, seed)
+    with_cards = train.cited.to_numpy()[order] > 0
+    assert with_cards.sum() == 50 and 15 <= with_cards[:50].sum() <= 35
+
+
 def test_no_row_has_cards_where_the_search_finds_none_of_the_right_ones():
     rows = rows_of(encoder_of(gout="scurvy", asthma="scurvy", anemia="gout", sepsis="gout", scurvy="gout"))
     assert not rows.context.map(bool).any() and rows.answer.tolist() == [f"{name} of train" for name in DISEASES]
