@@ -58,15 +58,16 @@ class Models:
         return merge_if_exact(tuned)
 
     def workers(self, tuned: bool) -> Workers | None:
-        """The workers that answer with the tuned model, or with the base model."""
+        """The workers that answer with the tuned model, or with the base model; None where this process answers."""
         from medcards.llm.loading import check_base, load_in_worker
 
         own = parse(self.llm.model).kind == "path"
         places = [SentFolder(resolve(self.llm.model))] if own else []
-        if tuned:
+        places += [SentFolder(self.adapter)] if tuned else []
+        workers = Workers.on(self.compute, partial(load_in_worker, self.llm, own, tuned), *places)
+        if workers and tuned:
             check_base(self.llm, self.adapter)
-            places.append(SentFolder(self.adapter))
-        return Workers.on(self.compute, partial(load_in_worker, self.llm, own, tuned), *places)
+        return workers
 
 
 @dataclass

@@ -8,6 +8,7 @@ import gc
 import logging
 import math
 import os
+import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ Batch, Result = TypeVar("Batch"), TypeVar("Result")
 
 FEW = 20
 """Number of batches below which this process reads them: workers take longer to start."""
+REACHED_WITHIN = 10
+"""Seconds after which a cluster that does not answer is unreachable."""
 BLOCKS_PER_WORKER = 16
 """Number of blocks that a worker gets, at least. A lost worker loses one block."""
 
@@ -205,6 +208,19 @@ class _Worker:
             return b""
 
 
+def _check_reachable(address: str) -> None:
+    """Check that something listens at ``HOST:PORT``. Ray itself would try for minutes."""
+    host, separator, port = address.rpartition(":")
+    if separator:
+        try:
+            socket.create_connection((host, int(port)), timeout=REACHED_WITHIN).close()
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"compute.address={address}: no cluster answers ({medcards.reason_of(error)}); `ray start --head` "
+                "starts one and prints its address"
+            ) from None
+
+
 def _connected(compute: ComputeParams):
     """Ray, connected to the cluster of ``compute.address``, or to one that is started on this machine.
 
@@ -219,6 +235,7 @@ def _connected(compute: ComputeParams):
             "compute.engine=ray: Ray is not installed; run `pip install -c constraints.txt -r requirements-scale.txt`"
         ) from None
     if not ray.is_initialized():
+        _check_reachable(compute.address)
         cluster = {"address": compute.address}
         if not compute.address:
             cpus, gpus = (math.ceil(compute.workers * each) for each in (compute.worker_cpus, compute.worker_gpus))

@@ -234,7 +234,7 @@ def exam(tmp_path) -> Exam:
     pd.concat(tables).to_parquet(rankings / "rankings.parquet", index=False)
     write_json(rankings / "served.json", served.model_dump())
     evidence = pd.concat([one.evidence for one in ranked], ignore_index=True)
-    judged, model = with_probabilities(evidence, risk=0.05)
+    judged, model = with_probabilities(evidence, 0.05)
     judged.to_parquet(rankings / "answerability.parquet", index=False)
     model.save(rankings)
     params = AnswerParams(

@@ -75,6 +75,13 @@ def test_a_missing_ray_is_one_line(monkeypatch):
         list(map_batches(double, 2, list(range(FEW)), Workers(ray_params(), two)))
 
 
+@needs("ray")
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:port", "nowhere.invalid:6379"])
+def test_an_unreachable_cluster_is_one_line(address):
+    with pytest.raises(InputError, match=f"^compute.address={address}: no cluster answers .*`ray start --head`"):
+        list(map_batches(double, 2, list(range(FEW)), Workers(ray_params(address), two)))
+
+
 def of_ray() -> list[str]:
     """The command lines of the processes of Ray that this process started."""
     children = psutil.Process().children(recursive=True)
