@@ -14,7 +14,7 @@ help:  ## list these commands
 
 try: override PROFILE = tiny
 try: run  ## run every stage on 400 cards (PROFILE=tiny)
-	@echo 'REPORT.md and plots/ hold the results. Next: source .venv/bin/activate; python -m medcards search "low blood sugar"'
+	@echo 'REPORT.md and plots/ hold the results. Next: source .venv/bin/activate; python -m medcards search "low blood sugar". `make reset` goes back to the full deck.'
 
 run: .venv/installed  ## run a profile on the committed parameters: PROFILE=NAME [DECK=FILE] [ARGS="-S lora.r=8"] [STAGE=NAME]
 	@test -f "profiles/$(PROFILE).args" || { echo 'PROFILE=$(PROFILE) is not a profile; profiles: $(PROFILES)' >&2; exit 2; }

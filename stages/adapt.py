@@ -25,12 +25,13 @@ from stages import DATA, figures, load_params, run
 
 def main() -> None:
     seed, params = load_params(seed=Seed, adapt=AdaptParams)
+    compute = compute_params()
     reference, model, metrics = pinned_model(DATA, "encoder"), None, {}
     if params.enabled:
         cards = card_tables.load_cards(DATA / "cards")
         vectors, model = Vectors.load(DATA / "vectors", cards), load_encoder(resolve(reference), reference)
         check_encoder(vectors, partial(encode_questions, model), cards)
-        vectors, metrics = adapt(model, cards, vectors, params, seed, scratch_root() / "adapt", compute_params())
+        vectors, metrics = adapt(model, cards, vectors, params, seed, scratch_root() / "adapt", compute)
     with atomic(DATA / "encoder") as folder:
         if model is not None:
             model.save(str(folder / "model"), create_model_card=False)

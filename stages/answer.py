@@ -23,12 +23,13 @@ from stages import DATA, figures, load_params, run
 
 def main() -> None:
     seed, llm, params = load_params(seed=Seed, llm=LlmParams, answer=AnswerParams)
+    compute = compute_params()
     systems = chosen_systems(params.systems)
     llm = llm.model_copy(update={"model": pinned_model(DATA, "llm")})
     cards = card_tables.load_cards(DATA / "cards")
     questions = params.asked(cards, seed)
     vectors = Vectors.load(DATA / "vectors", cards)
-    models = Models(llm, DATA / "adapter", compute_params())
+    models = Models(llm, DATA / "adapter", compute)
     exam = Exam(cards, questions, vectors, DATA, models, params, model_fingerprint(DATA, "llm"), seed)
     answers, open_book = all_answers(exam, open_book_sets(params, cards, seed), systems)
     with atomic(DATA / "answers") as folder:

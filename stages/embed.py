@@ -16,10 +16,11 @@ from stages import DATA, figures, load_params, run
 
 def main() -> None:
     (params,) = load_params(embed=EmbedParams)
+    compute = compute_params()
     reference = pinned_model(DATA, "encoder")
     cards = card_tables.load_cards(DATA / "cards")
     model = load_encoder(resolve(reference), reference)
-    workers = Workers.on(compute_params(), load_encoder, place_of(reference))
+    workers = Workers.on(compute, load_encoder, place_of(reference))
     vectors = embed_cards(model, cards, params.batch_tokens, workers)
     texts = {"answers": card_tables.corpus(cards).answer.tolist(), "questions": cards.question.tolist()}
 

@@ -53,7 +53,8 @@ def prepare(
 
 def main() -> None:
     seed, data, params = load_params(seed=Seed, data=DataParams, prepare=PrepareParams)
-    cards, metrics, cleaning = prepare(seed, data, params, compute_params())
+    compute = compute_params()
+    cards, metrics, cleaning = prepare(seed, data, params, compute)
     with atomic(DATA / "cards") as folder:
         save_cards(cards, folder, metrics["material"])
     with figures("prepare") as folder:

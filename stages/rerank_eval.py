@@ -54,13 +54,14 @@ from stages import DATA, figures, load_params, run
 
 def main() -> dict:
     seed, params, answer = load_params(seed=Seed, rerank_eval=RerankEvalParams, answer=AsksSplit)
+    compute = compute_params()
     cards = card_tables.load_cards(DATA / "cards")
     answers = card_tables.corpus(cards)
     vectors, model = search_vectors(DATA, cards), load_encoder(model_folder(DATA / "encoder"))
     encoder = partial(encode_questions, model, batch_tokens=params.batch_tokens)
     check_encoder(vectors, encoder, cards)
     ids, index = vectors.answer_ids, HnswIndex.load(DATA / "index", vectors.answers)
-    scorer = load_scorer(DATA / "reranker", params.batch_tokens, compute_params())
+    scorer = load_scorer(DATA / "reranker", params.batch_tokens, compute)
     retriever = Retriever(answers.answer.tolist(), vectors.answers, index, scorer and memoised(scorer))
     sets = query_sets(cards, answers, "validation", params.validation_queries, seed)
     if answer.split == "test":

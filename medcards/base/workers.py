@@ -26,6 +26,8 @@ from medcards.base.manifests import model_folder, read_manifest
 from medcards.base.params import Block, read_params
 from medcards.base.references import parse, resolve
 
+log = logging.getLogger(__name__)
+
 Batch, Result = TypeVar("Batch"), TypeVar("Result")
 
 FEW = 20
@@ -150,7 +152,10 @@ def map_batches(
     >>> dict(map_batches(pow, 2, [3, 4]))
     {0: 8, 1: 16}
     """
-    if workers is None or len(batches) < FEW:
+    if workers and len(batches) < FEW:
+        log.info("%s: %d batches, fewer than %d, are read in this process", title, len(batches), FEW)
+        workers = None
+    if workers is None:
         done = ((place, read(model, batch)) for place, batch in enumerate(batches))
     else:
         done = _by_workers(read, batches, workers)
@@ -167,7 +172,7 @@ def _by_workers(read: Callable, batches: Sequence, workers: Workers) -> Iterator
     done = data.map_batches(
         _Worker,
         fn_constructor_args=(read, workers),
-        batch_size=None,
+        batch_size=size,  # a block; Ray asks for a number where there are GPUs
         batch_format="pandas",
         compute=ray.data.ActorPoolStrategy(size=compute.workers),
         num_cpus=compute.worker_cpus,
@@ -227,6 +232,7 @@ def _connected(compute: ComputeParams):
     A cluster on this machine ends with this process.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what it logs of lost workers is no error here
     try:
         import ray
         import ray.data
@@ -238,8 +244,8 @@ def _connected(compute: ComputeParams):
         _check_reachable(compute.address)
         cluster = {"address": compute.address}
         if not compute.address:
-            cpus, gpus = (math.ceil(compute.workers * each) for each in (compute.worker_cpus, compute.worker_gpus))
-            cluster = {"address": "local", "num_cpus": cpus, "num_gpus": gpus, "include_dashboard": False}
+            cpus = compute.workers * compute.worker_cpus
+            cluster = {"address": "local", "num_cpus": cpus, "include_dashboard": False}
         package = {"py_modules": [str(Path(medcards.__file__).parent)], "excludes": ["__pycache__"]}
         try:
             ray.init(**cluster, runtime_env=package, log_to_driver=False, logging_level=logging.ERROR)

@@ -30,6 +30,7 @@ def headlines(metrics: dict[str, dict], chosen: dict[str, dict]) -> dict[str, ob
         "leak_difference": leaked_share(audit, "differences", "questions", "bi-encoder"),
         "mrr": {name: own[name]["mrr@10"] for name in dict.fromkeys(("bm25", yardstick, "dense_exact", served))},
         "served": served,
+        "layperson": ranked.get("layperson", {}).get(served, {}).get("mrr@10"),
         "served_layperson": ranked.get("layperson", {}).get(WITH_QUESTIONS, {}).get("mrr@10"),
         "yardstick": yardstick,
         "served_difference": own["differences"].get(f"{served}-{yardstick}", {}).get("mrr@10"),
@@ -37,6 +38,7 @@ def headlines(metrics: dict[str, dict], chosen: dict[str, dict]) -> dict[str, ob
         if yardstick != "dense_exact"
         else None,
         "answerable": answerable["auroc"],
+        "refusals": answerable["refusals"],
         "off_topic_refusals": answerable["off_topic_refusals"],
         "hnsw_recall": hnsw_recall(metrics),
         "hnsw_speed": metrics["cost/index"]["ratios"]["hnsw_to_exact"],

