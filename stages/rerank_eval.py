@@ -6,7 +6,7 @@ layperson together. The served system ranks every query set; other systems with 
 only. Test questions are ranked where `answer.split` is test, in place of the perturbed validation questions.
 
 On query sets in other words than the deck's own questions, the served system also searches the questions of the cards
-(`with_questions`). Users are served so if its MRR@10 is higher on the validation questions.
+(`with_questions`). Users are served so unless the validation questions are ranked measurably worse.
 
 Each question is asked of the deck without its relevant answers too, and a question that is not perturbed of the deck
 without its topic. On the validation questions that are not perturbed, a model learns the probability that the deck has
@@ -45,7 +45,7 @@ from medcards.search.index import HnswIndex
 from medcards.search.query_sets import QuerySet, query_sets
 from medcards.search.ranked_sets import SetRanker
 from medcards.search.selective import answerability_metrics, selective_curves
-from medcards.search.serving import UnadaptedSearch, choose_served, questions_help
+from medcards.search.serving import UnadaptedSearch, choose_served, serves_questions
 from medcards.search.spelling import Spelling
 from medcards.search.systems import Retriever
 from medcards.search.vectors import search_vectors
@@ -89,7 +89,7 @@ def main() -> dict:
         ranked.append(one)
     *_, own = (one for one in ranked if one.queries.name == "own")  # of the split that is asked for
     curve = recall_at_k(own.found, own.queries.relevant, ids)
-    served = served.model_copy(update={"questions": questions_help(ranked, served, ids)})
+    served = served.model_copy(update={"questions": serves_questions(ranked, served, ids, seed)})
     metrics["served"] = served.model_dump()
     evidence, share = pd.concat([one.evidence for one in ranked], ignore_index=True), params.false_refusals
     judged, answerability = with_probabilities(evidence, share)

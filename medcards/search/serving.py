@@ -95,18 +95,23 @@ def choose_served(
     return served.model_copy(update={"rerank_weights": mixtures[_best(reranked)], "system": system}), gain
 
 
-def questions_help(ranked: list[RankedSet], served: Served, answer_ids: np.ndarray) -> bool:
-    """Whether the served system has a higher MRR@10 where it searches the questions of the cards as well.
+def serves_questions(ranked: list[RankedSet], served: Served, answer_ids: np.ndarray, seed: int) -> bool:
+    """Whether users are served with the questions of the cards as well.
 
-    The validation questions in other words than the deck's own choose. False where there are none.
+    A question in the words of a card's question then finds that card. So users are served so, unless the validation
+    questions in other words are ranked measurably worse: the interval of the difference in MRR@10 lies below zero.
+    False where the deck has no such questions.
     """
+    asked = [one for one in ranked if one.queries.split == "validation" and asks_in_other_words(one.queries.name)]
+    if not asked:
+        return False
     gains = [
-        reciprocal_ranks(one.found[WITH_QUESTIONS], one.queries, answer_ids).sum()
-        - reciprocal_ranks(one.found[served.system], one.queries, answer_ids).sum()
-        for one in ranked
-        if one.queries.split == "validation" and asks_in_other_words(one.queries.name)
+        reciprocal_ranks(one.found[WITH_QUESTIONS], one.queries, answer_ids)
+        - reciprocal_ranks(one.found[served.system], one.queries, answer_ids)
+        for one in asked
     ]
-    return bool(round(sum(gains), 9) > 0)
+    groups = pd.concat([one.queries.cards.group for one in asked], ignore_index=True)
+    return Bootstrap(groups, seed).interval(pd.concat(gains, ignore_index=True))["hi"] >= 0
 
 
 def _mixture(bm25_weight: float, cross_encoder: float) -> list[float]:
