@@ -87,13 +87,12 @@ def coverage_at_risk(probability: np.ndarray, correct: np.ndarray, risk: float, 
 
 
 def risk_of(answered: np.ndarray, correct: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The share of the answered questions whose first card is not relevant; NaN where none is answered.
+    """The share of the answered questions whose first card is not relevant; 0 where none is answered.
 
     >>> risk_of(np.array([1, 1, 0]), np.array([1, 0, 0]), np.ones((1, 3))).tolist()
     [0.5]
     """
-    with np.errstate(invalid="ignore"):
-        return weights @ (answered * (1 - correct)) / (weights @ answered)
+    return weights @ (answered * (1 - correct)) / np.maximum(weights @ answered, 1)
 
 
 def refused_at(probability: np.ndarray, answerable: np.ndarray, share: float, weights: np.ndarray) -> np.ndarray:

@@ -102,7 +102,13 @@ def test_coverage_at_risk_is_0_where_every_threshold_has_more_risk():
 def test_the_risk_of_the_answered_questions():
     answered, correct = np.array([1, 1, 1, 0]), np.array([1, 0, 0, 0])
     weights = np.array([[1, 1, 1, 1], [2, 1, 0, 5], [0, 0, 0, 1]])
-    assert risk_of(answered, correct, weights) == pytest.approx([2 / 3, 1 / 3, np.nan], nan_ok=True)
+    assert risk_of(answered, correct, weights) == pytest.approx([2 / 3, 1 / 3, 0])
+
+
+def test_measures_are_numbers_where_all_questions_are_refused():
+    found = selective_metrics(asked(groups=40), refuse_below=2.0, share=0.05, seed=0)
+    assert all(np.isfinite(list(measured.values())).all() for measured in found.values())
+    assert found["served_coverage"]["mean"] == found["served_risk"]["mean"] == 0 and found["refusals"]["mean"] == 1
 
 
 def test_refused_at_a_share_of_false_refusals():
