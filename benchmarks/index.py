@@ -21,8 +21,9 @@ from benchmarks.measure import Benchmark, Way
 from medcards.base.files import sha256_of
 from medcards.base.stats import Bootstrap
 from medcards.search.exact import exact_search
-from medcards.search.index import RECALL_DEPTH, HnswIndex, recall_per_query
+from medcards.search.hnsw_index import HnswIndex
 from medcards.search.index_grid import IndexParams, build_indexes, recall_grid
+from medcards.search.vector_index import RECALL_DEPTH, recall_per_query
 
 CARDS = 8000
 
@@ -51,7 +52,7 @@ def benchmarks(cards: int) -> Iterator[Benchmark]:
         return indexes, recall_grid(indexes, params.ef_search, queries, exact, bootstrap)
 
     def quality(one: tuple, other: tuple) -> dict[str, str]:
-        files = [hashes(indexes, vectors) for indexes, _ in (one, other)]
+        files = [hashes(indexes) for indexes, _ in (one, other)]
         recalls = one[1].merge(other[1], on=["m", "ef_construction", "ef_search"])
         return {
             "equal files": f"{sum(files[0][key] == files[1][key] for key in files[0])} of {len(files[0])}",
@@ -67,13 +68,13 @@ def benchmarks(cards: int) -> Iterator[Benchmark]:
     yield Benchmark("index", f"{builds} indexes of {len(vectors):,} vectors", ways, quality)
 
 
-def hashes(indexes: dict[tuple, hnswlib.Index | HnswIndex], vectors: np.ndarray) -> dict[tuple, str]:
+def hashes(indexes: dict[tuple, hnswlib.Index | HnswIndex]) -> dict[tuple, str]:
     """The sha256 of the file of each index."""
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         for key, index in indexes.items():
             if isinstance(index, HnswIndex):
-                index.save(Path(folder), vectors)
+                index.write(Path(folder))
             else:
                 index.save_index(f"{folder}/index.bin")
             found[key] = sha256_of(f"{folder}/index.bin")

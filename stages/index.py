@@ -13,7 +13,6 @@ from medcards.base.params import Seed
 from medcards.base.stats import Bootstrap
 from medcards.deck import cards as card_tables
 from medcards.search.exact import exact_search
-from medcards.search.index import RECALL_DEPTH
 from medcards.search.index_grid import (
     MEASURED_QUERIES,
     IndexParams,
@@ -27,6 +26,7 @@ from medcards.search.index_grid import (
     speed_frontier,
     time_settings,
 )
+from medcards.search.vector_index import RECALL_DEPTH
 from medcards.search.vectors import search_vectors
 from stages import DATA, figures, load_params, run
 
@@ -53,13 +53,14 @@ def main() -> dict:
     index = indexes[grid.m[served], grid.ef_construction[served]]
     index.ef_search = int(grid.ef_search[served])
     with atomic(DATA / "index") as folder:
-        index.save(folder, vectors.answers)
+        index.save(folder, vectors)
 
     timed, exact_speed = time_settings(indexes, grid, vectors.answers, queries["validation"])
     timed = timed.merge(builds, on=["m", "ef_construction"])
     test = recall_metrics(index_recall(index, index.ef_search, *measured["test"]))
     metrics = {
         "grid": grid_metrics(grid),
+        "engine": params.engine,
         "served": index.settings
         | recall_metrics(grid.to_dict("records")[served])
         | {"test": test, "target_recall": params.target_recall, "bytes": index.bytes, "answers": len(index)},

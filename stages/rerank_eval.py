@@ -41,7 +41,7 @@ from medcards.search.evaluation import (
     time_systems,
 )
 from medcards.search.exported import search_encoder, search_scorer
-from medcards.search.index import HnswIndex
+from medcards.search.index import load_index
 from medcards.search.query_sets import QuerySet, query_sets
 from medcards.search.ranked_sets import SetRanker
 from medcards.search.selective import answerability_metrics, selective_curves
@@ -60,7 +60,7 @@ def main() -> dict:
     vectors, model = search_vectors(DATA, cards), load_encoder(model_folder(DATA / "encoder"))
     encoder = partial(encode_questions, model, batch_tokens=params.batch_tokens)
     check_encoder(vectors, encoder, cards)
-    ids, index = vectors.answer_ids, HnswIndex.load(DATA / "index", vectors.answers)
+    ids, index = vectors.answer_ids, load_index(DATA / "index", vectors)
     scorer = load_scorer(DATA / "reranker", params.batch_tokens, compute)
     retriever = Retriever(answers.answer.tolist(), vectors.answers, index, scorer and memoised(scorer))
     sets = query_sets(cards, answers, "validation", params.validation_queries, seed)

@@ -32,7 +32,7 @@ from medcards.llm.params import LlmParams
 from medcards.search.cross_encoder import load_scorer
 from medcards.search.encoder import encode_answers, load_encoder
 from medcards.search.exported import search_encoder
-from medcards.search.index import HnswIndex
+from medcards.search.hnsw_index import HnswIndex
 from medcards.search.searcher import Searcher
 from medcards.search.systems import Retriever
 from medcards.search.vectors import Vectors, search_vectors

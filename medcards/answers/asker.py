@@ -147,16 +147,15 @@ class Asker:
         Parameters
         ----------
         k : the largest number of cards.
-        read : one of :data:`READ`. ``all`` takes all cards; ``training`` keeps the training cards among the 50 best
-            cards of the deck; ``none`` keeps no card. The probability is that of the whole deck.
+        read : one of :data:`READ`. ``all`` searches all cards, ``training`` the training cards; ``none`` keeps no
+            card. The probability is that of the whole deck.
 
         Raises
         ------
         InputError : the question is empty, or ``k`` is not between 1 and 50.
         """
-        found = self.searcher.find(check_question(question, k), RANKING_DEPTH)
-        allowed = [hit for hit in found.hits if read == "all" or (read == "training" and hit.card_id in self._training)]
-        return replace(found, hits=allowed[:k])
+        found = self.searcher.find(question, k, self._training if read == "training" else None)
+        return replace(found, hits=[]) if read == "none" else found
 
     def replies(
         self, question: str, found: Found, model: str | None = None, max_new_tokens: int = 192

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
@@ -17,8 +17,9 @@ from medcards.base.parallel import side_by_side
 from medcards.base.params import Block
 from medcards.base.stats import Bootstrap
 from medcards.search.exact import exact_search
-from medcards.search.index import RECALL_DEPTH, HnswIndex, recall_per_query
+from medcards.search.index import ENGINES
 from medcards.search.latency import measure_latency
+from medcards.search.vector_index import RECALL_DEPTH, VectorIndex, recall_per_query
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +31,9 @@ RECALL_MEASURE = f"recall@{RECALL_DEPTH}"
 
 
 class IndexParams(Block):
-    """The block ``index`` of params.yaml: the grid of HNSW settings, and the recall to reach."""
+    """The block ``index`` of params.yaml: the engine, the grid of HNSW settings, and the recall to reach."""
 
+    engine: Literal[*ENGINES]
     m: list[Annotated[int, Field(ge=2)]] = Field(min_length=1)
     ef_construction: list[PositiveInt] = Field(min_length=1)
     # hnswlib finds no more rows than the search list holds.
@@ -39,7 +41,7 @@ class IndexParams(Block):
     target_recall: float = Field(gt=0, le=1)
 
 
-def build_indexes(vectors: np.ndarray, params: IndexParams, seed: int) -> tuple[dict[tuple, HnswIndex], pd.DataFrame]:
+def build_indexes(vectors: np.ndarray, params: IndexParams, seed: int) -> tuple[dict[tuple, VectorIndex], pd.DataFrame]:
     """Build an index for every pair of ``m`` and ``ef_construction``, side by side on the cores, one thread each.
 
     Returns
@@ -48,9 +50,9 @@ def build_indexes(vectors: np.ndarray, params: IndexParams, seed: int) -> tuple[
     builds : one row per index: ``m``, ``ef_construction``, ``build_seconds`` (while others are built) and ``bytes``.
     """
 
-    def build(setting: tuple[int, int]) -> tuple[HnswIndex, float]:
+    def build(setting: tuple[int, int]) -> tuple[VectorIndex, float]:
         started = time.perf_counter()
-        return HnswIndex.build(vectors, *setting, seed), time.perf_counter() - started
+        return ENGINES[params.engine].build(vectors, *setting, seed), time.perf_counter() - started
 
     settings = list(itertools.product(sorted(set(params.m)), sorted(set(params.ef_construction))))
     slow_first = settings[::-1]
@@ -64,7 +66,7 @@ def build_indexes(vectors: np.ndarray, params: IndexParams, seed: int) -> tuple[
 
 
 def index_recall(
-    index: HnswIndex, ef_search: int, queries: np.ndarray, exact: np.ndarray, bootstrap: Bootstrap
+    index: VectorIndex, ef_search: int, queries: np.ndarray, exact: np.ndarray, bootstrap: Bootstrap
 ) -> dict[str, float]:
     """Recall of an index against exact search.
 
@@ -82,12 +84,16 @@ def index_recall(
 
 
 def recall_grid(
-    indexes: dict[tuple, HnswIndex], ef_search: list[int], queries: np.ndarray, exact: np.ndarray, bootstrap: Bootstrap
+    indexes: dict[tuple, VectorIndex],
+    ef_search: list[int],
+    queries: np.ndarray,
+    exact: np.ndarray,
+    bootstrap: Bootstrap,
 ) -> pd.DataFrame:
     """:func:`index_recall` of every setting: one row per ``m``, ``ef_construction`` and ``ef_search``."""
     searched = sorted(set(ef_search))
 
-    def recalls(index: HnswIndex) -> list[dict[str, float]]:  # one thread at a time may set the ef_search of an index
+    def recalls(index: VectorIndex) -> list[dict[str, float]]:  # one thread at a time may set the ef_search of an index
         return [index_recall(index, ef, queries, exact, bootstrap) for ef in searched]
 
     done = side_by_side([partial(recalls, index) for index in indexes.values()], "HNSW recall", threads=True)
@@ -135,7 +141,7 @@ def choose_setting(grid: pd.DataFrame, target: float) -> int:
 
 
 def time_settings(
-    indexes: dict[tuple, HnswIndex], grid: pd.DataFrame, vectors: np.ndarray, queries: np.ndarray
+    indexes: dict[tuple, VectorIndex], grid: pd.DataFrame, vectors: np.ndarray, queries: np.ndarray
 ) -> tuple[pd.DataFrame, dict[str, float]]:
     """Measure the speed of every setting and of exact search, for the :data:`RECALL_DEPTH` nearest, on one thread.
 

@@ -5,7 +5,9 @@
 >>> print(hits[0].score, hits[0].card_id, hits[0].answer)  # doctest: +SKIP
 """
 
+from collections.abc import Set
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,7 @@ from medcards.search.answerability import Answerability, evidence
 from medcards.search.cross_encoder import memoised
 from medcards.search.encoder import TextEncoder, check_encoder
 from medcards.search.exported import search_encoder, search_scorer
-from medcards.search.index import HnswIndex
+from medcards.search.index import load_index
 from medcards.search.question_field import QuestionField
 from medcards.search.rankings import RANKING_DEPTH, Ranking
 from medcards.search.spelling import Spelling
@@ -108,7 +110,7 @@ class Searcher:
                 f"{data / 'rankings' / 'served.json'} is damaged: run `dvc repro -f rerank_eval`"
             ) from None
         vectors = search_vectors(data, cards)
-        index = HnswIndex.load(data / "index", vectors.answers)
+        index = load_index(data / "index", vectors)
         encoder = search_encoder(data / "encoder")
         check_encoder(vectors, encoder, cards)
         scorer = search_scorer(data / "reranker") if served.system == "hybrid_rerank" else None
@@ -133,44 +135,61 @@ class Searcher:
         """The hits of :meth:`find`."""
         return self.find(question, k).hits
 
-    def find(self, question: str, k: int = 5) -> Found:
+    def find(self, question: str, k: int = 5, among: Set[str] | None = None) -> Found:
         """Find the ``k`` best cards, fewer where fewer are found, and the probability that the deck has an answer.
 
         A question that stands in the deck, but for case and punctuation, finds its own card first, with probability 1.
         The encoder cuts a question that is longer than its limit. BM25 reads all of it.
 
+        Parameters
+        ----------
+        among : ids of the cards that may be found; all unless given. The probability is that of the whole deck.
+
         Raises
         ------
         InputError : the question is empty, or ``k`` is not between 1 and 50.
         """
-        (found,) = self.find_all([question], k)
+        (found,) = self.find_all([question], k, among)
         return found
 
-    def find_all(self, questions: list[str], k: int = 5) -> list[Found]:
+    def find_all(self, questions: list[str], k: int = 5, among: Set[str] | None = None) -> list[Found]:
         """Find the best cards of several questions, see :meth:`find`; faster than one question at a time."""
         asked = questions = [check_question(question, k) for question in questions]
         if self.spelling:
             questions = [self.spelling.corrected(question) for question in asked]
-        vectors = self._encoder(questions)
-        found = self._retriever.rank(questions, vectors, self.served, ["hybrid" if self._field else self.served.system])
-        evident = evidence(self._retriever, questions, found, self.served)
+        vectors, served, hidden = self._encoder(questions), self.served, self._all_but(among)
+        rank = partial(self._retriever.rank, questions, vectors, served, ["hybrid" if self._field else served.system])
+        found, every = rank(), hidden and [hidden] * len(questions)
+        probabilities = self.answerability.probabilities(evidence(self._retriever, questions, found, served)).tolist()
+        if hidden:
+            found = rank(every)
         if self._field:
             similarities = self._field.similarities(vectors)
-            found |= self._retriever.rank_with_questions(questions, similarities, self.served)
-        probabilities = self.answerability.probabilities(evident).tolist()
+            found |= self._retriever.rank_with_questions(questions, similarities, served, every)
         return [
-            self._found(place, asked[place], questions[place], probabilities[place], k, found)
+            self._found(place, asked[place], questions[place], probabilities[place], k, found, hidden)
             for place in range(len(asked))
         ]
 
+    def _all_but(self, among: Set[str] | None) -> set[int]:
+        """The rows of the corpus that may not be found."""
+        return set() if among is None else set(np.flatnonzero(~self._answers.card_id.isin(among)).tolist())
+
     def _found(
-        self, place: int, asked: str, searched: str, probability: float, k: int, found: dict[str, Ranking]
+        self,
+        place: int,
+        asked: str,
+        searched: str,
+        probability: float,
+        k: int,
+        found: dict[str, Ranking],
+        hidden: set[int],
     ) -> Found:
         """What was found for the question number ``place``."""
         ranked, scores = (of[place].tolist() for of in found[self.system])
         score_of = {row: None if np.isnan(score) else score for row, score in zip(ranked, scores, strict=True)}
         own = self._rows_of.get(normalise(asked), [])
-        rows = list(dict.fromkeys([*own, *(row for row in ranked if row >= 0)]))[:k]
+        rows = [row for row in dict.fromkeys([*own, *ranked]) if row >= 0 and row not in hidden][:k]
         hits = [self._hit(rank, row, score_of.get(row), place, found) for rank, row in enumerate(rows, start=1)]
         probability = 1.0 if own else probability
         return Found(hits, probability, self.answerability.refuses(probability), searched if searched != asked else "")

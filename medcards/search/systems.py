@@ -19,8 +19,8 @@ from medcards.base.params import Block
 from medcards.search.bm25 import Bm25
 from medcards.search.cross_encoder import Scorer
 from medcards.search.exact import exact_search, nearest
-from medcards.search.index import HnswIndex
 from medcards.search.rankings import RANKING_DEPTH, Ranking, reciprocal_rank_fusion, rerank
+from medcards.search.vector_index import VectorIndex
 
 RETRIEVAL_SYSTEMS = ("bm25", "dense_exact", "hnsw", "hybrid", "hnsw_rerank", "hybrid_rerank")
 SERVED_SYSTEMS = ("hybrid", "hybrid_rerank")
@@ -56,16 +56,21 @@ class Retriever:
     ----------
     answers : the searched texts.
     vectors : unit vectors of the answers, shape (answers, dimension).
-    index : the HNSW index over the vectors.
+    index : an index over the vectors.
     scorer : the cross-encoder, or None.
     """
 
-    def __init__(self, answers: list[str], vectors: np.ndarray, index: HnswIndex, scorer: Scorer | None = None):
+    def __init__(self, answers: list[str], vectors: np.ndarray, index: VectorIndex, scorer: Scorer | None = None):
         self.answers, self.vectors, self.index, self.scorer = answers, vectors, index, scorer
         self.bm25 = Bm25(answers)
 
     def rank(
-        self, questions: list[str], vectors: np.ndarray, served: Served, systems: Iterable[str] = RETRIEVAL_SYSTEMS
+        self,
+        questions: list[str],
+        vectors: np.ndarray,
+        served: Served,
+        systems: Iterable[str] = RETRIEVAL_SYSTEMS,
+        hidden: list[set[int]] | None = None,
     ) -> dict[str, Ranking]:
         """Rank the answers with the given systems, and with the systems that these are made of.
 
@@ -75,6 +80,7 @@ class Retriever:
         vectors : unit vectors of the questions, shape (questions, dimension).
         served : the weights, and the number of candidates.
         systems : names of :data:`RETRIEVAL_SYSTEMS`. The ``_rerank`` systems need the scorer.
+        hidden : row numbers of the answers that each question must not find.
 
         Returns
         -------
@@ -82,20 +88,23 @@ class Retriever:
         """
         wanted, found = set(systems), {}
         if "dense_exact" in wanted:
-            found["dense_exact"] = exact_search(vectors, self.vectors, RANKING_DEPTH)
+            found["dense_exact"] = exact_search(vectors, self.vectors, RANKING_DEPTH, hidden)
         if wanted & {"bm25", "hybrid", "hybrid_rerank"}:
-            found["bm25"] = self.bm25.search(questions)
+            found["bm25"] = self.bm25.search(questions, hidden=hidden)
         if wanted & {"hnsw", "hybrid", "hnsw_rerank", "hybrid_rerank"}:
-            found["hnsw"] = self.index.search(vectors, RANKING_DEPTH)
+            found["hnsw"] = self.index.search(vectors, RANKING_DEPTH, hidden=hidden)
         return self._combined(questions, served, wanted, found, partial(self._cosine, vectors))
 
-    def rank_with_questions(self, questions: list[str], similarities: np.ndarray, served: Served) -> dict[str, Ranking]:
+    def rank_with_questions(
+        self, questions: list[str], similarities: np.ndarray, served: Served, hidden: list[set[int]] | None = None
+    ) -> dict[str, Ranking]:
         """Rank with the served system by other similarities than those of the answers' vectors.
 
         Parameters
         ----------
         similarities : of each answer, shape (questions, answers), see
             :class:`medcards.search.question_field.QuestionField`.
+        hidden : row numbers of the answers that each question must not find.
 
         Returns
         -------
@@ -103,7 +112,7 @@ class Retriever:
         :meth:`rank`.
         """
         depth = min(RANKING_DEPTH, similarities.shape[1])
-        first = {"hnsw": nearest(similarities, depth), "bm25": self.bm25.search(questions)}
+        first = {"hnsw": nearest(similarities, depth, hidden), "bm25": self.bm25.search(questions, hidden=hidden)}
         similar = partial(np.take_along_axis, similarities, axis=1)
         found = self._combined(questions, served, {served.system}, first, similar)
         scored = {"cross_encoder": found["cross_encoder"]} if "cross_encoder" in found else {}

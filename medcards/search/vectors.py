@@ -1,6 +1,8 @@
 """The vectors of a deck, as the pipeline keeps them."""
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,8 @@ from medcards.deck.cards import corpus
 @dataclass
 class Vectors:
     """Unit vectors of the searched answers and of every card's question, with their card ids.
+
+    What :meth:`load` reads stays on disk: a part of an array comes into memory when it is used.
 
     Parameters
     ----------
@@ -31,15 +35,21 @@ class Vectors:
     question_tokens: np.ndarray
     max_tokens: int
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """The sha256 of the answers' vectors."""
+        return hashlib.sha256(np.ascontiguousarray(self.answers)).hexdigest()
+
     def save(self, folder: Path) -> None:
         """Write the arrays, then a manifest with their dimension and hashes."""
         folder.mkdir(parents=True, exist_ok=True)
-        arrays = {name: value for name, value in vars(self).items() if name != "max_tokens"}
+        arrays = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "max_tokens"}
         for name, array in arrays.items():
             np.save(folder / f"{name}.npy", array, allow_pickle=False)
         manifest = {
             "dimension": self.answers.shape[1],
             "max_tokens": self.max_tokens,
+            "fingerprint": self.fingerprint,
             "sha256": {name: sha256_of(folder / f"{name}.npy") for name in arrays},
         }
         write_json(folder / "manifest.json", manifest)
@@ -57,8 +67,12 @@ class Vectors:
         for name, sha256 in manifest["sha256"].items():
             if sha256_of(folder / f"{name}.npy") != sha256:
                 raise InputError(f"{folder / name}.npy is not what its manifest says: run `dvc repro -f adapt`")
-        arrays = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in manifest["sha256"]}
+        arrays = {
+            name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))
+            for name in manifest["sha256"]
+        }
         loaded = cls(**arrays, max_tokens=manifest["max_tokens"])
+        loaded.fingerprint = manifest["fingerprint"]  # of the arrays, which are checked: they are not read again
         for ids, wanted in ((loaded.answer_ids, corpus(cards)), (loaded.question_ids, cards)):
             if not np.array_equal(ids, wanted.card_id.to_numpy(dtype=np.str_)):
                 raise InputError(f"{folder} belongs to other cards: run `dvc repro adapt`")

@@ -25,7 +25,7 @@ from medcards.base.files import read_json, write_json
 from medcards.deck.cards import corpus
 from medcards.search.answerability import Answerability, with_probabilities
 from medcards.search.evaluation import ranking_table
-from medcards.search.index import HnswIndex
+from medcards.search.hnsw_index import HnswIndex
 from medcards.search.query_sets import QuerySet, query_sets
 from medcards.search.ranked_sets import SetRanker
 from medcards.search.systems import Retriever, Served

@@ -21,7 +21,7 @@ from medcards.search.answerability import (
     with_probabilities,
     with_shortfall,
 )
-from medcards.search.index import HnswIndex
+from medcards.search.hnsw_index import HnswIndex
 from medcards.search.query_sets import QuerySet
 from medcards.search.question_field import QuestionField
 from medcards.search.ranked_sets import RankedSet, SetRanker

@@ -1,5 +1,7 @@
 """Exact search, the HNSW index, and the choice of its setting."""
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,8 @@ from medcards import InputError
 from medcards.base.files import read_json, sha256_of, write_json
 from medcards.base.stats import Bootstrap
 from medcards.search.exact import QUERY_BLOCK, exact_search, nearest
-from medcards.search.index import HnswIndex, recall_per_query
+from medcards.search.hnsw_index import HnswIndex
+from medcards.search.index import ENGINES, load_index
 from medcards.search.index_grid import (
     IndexParams,
     build_indexes,
@@ -21,6 +24,8 @@ from medcards.search.index_grid import (
     speed_frontier,
 )
 from medcards.search.latency import measure_latency
+from medcards.search.vector_index import VectorIndex, recall_per_query
+from medcards.search.vectors import Vectors
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +33,21 @@ def vectors() -> np.ndarray:
     return random_units(300, 16)
 
 
-def build(vectors: np.ndarray) -> HnswIndex:
-    return HnswIndex.build(vectors, m=8, ef_construction=50, seed=1)
+def as_deck(answers: np.ndarray) -> Vectors:
+    """Vectors of a deck with these answers."""
+    ids, tokens = np.arange(len(answers)).astype(str), np.ones(len(answers))
+    return Vectors(ids, answers, tokens, ids, answers, tokens, max_tokens=8)
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request, tmp_path, monkeypatch) -> type[VectorIndex]:
+    """Each engine, which builds in the test's own folder."""
+    monkeypatch.setenv("MEDCARDS_SCRATCH", str(tmp_path / "scratch"))
+    return ENGINES[request.param]
+
+
+def build(engine: type[VectorIndex], vectors: np.ndarray) -> VectorIndex:
+    return engine.build(vectors, m=8, ef_construction=50, seed=1)
 
 
 def test_exact_search():
@@ -72,18 +90,17 @@ def test_recall_per_query():
     assert recall_per_query(np.array([[0.9, 0.8], [0.9, 0.7]]), exact).tolist() == [1.0, 0.5]
 
 
-def test_any_of_several_equally_near_answers_counts_for_recall():
+def test_any_of_several_equally_near_answers_counts_for_recall(engine):
     """Of 60 answers, 20 and 20 and 20 are equal. No setting can know which of them exact search names."""
     vectors = np.repeat(np.eye(3, dtype=np.float32), 20, axis=0)
-    found, similarities = build(vectors).search(vectors, 10)
-    exact_rows, exact = exact_search(vectors, vectors, 10)
-    assert recall_per_query(similarities, exact).mean() == 1
-    assert not np.array_equal(np.sort(found), np.sort(exact_rows))
+    _, similarities = build(engine, vectors).search(vectors, 10)
+    assert recall_per_query(similarities, exact_search(vectors, vectors, 10)[1]).mean() == 1
 
 
-def test_index_finds_what_exact_search_finds(vectors, tmp_path):
-    build(vectors).save(tmp_path / "index", vectors)
-    loaded = HnswIndex.load(tmp_path / "index", vectors)
+def test_index_finds_what_exact_search_finds(engine, vectors, tmp_path):
+    build(engine, vectors).save(tmp_path / "index", as_deck(vectors))
+    loaded = load_index(tmp_path / "index", as_deck(vectors))
+    assert type(loaded) is engine
     similarity = exact_search(vectors, vectors, 10)[1]
     rows, scores = loaded.search(vectors, 10)
     assert recall_per_query(scores, similarity).mean() > 0.95
@@ -95,49 +112,77 @@ def test_index_finds_what_exact_search_finds(vectors, tmp_path):
     assert narrow < recall_per_query(scores, similarity).mean()
 
 
-def test_index_is_the_same_bytes_every_time(vectors, tmp_path):
+def test_index_does_not_find_hidden_rows(engine, vectors):
+    """A query finds as many rows with hidden rows as without, until too few are left."""
+    hidden = [{place} | set(range(100 + place)) for place in range(4)] + [set(range(1, 299))]
+    rows, similarities = build(engine, vectors).search(vectors[:5], 3, ef_search=300, hidden=hidden)
+    exact_rows, exact = exact_search(vectors[:5], vectors, 3, hidden)
+    assert rows.tolist() == exact_rows.tolist() and (rows[4] == -1).sum() == 1
+    assert similarities == pytest.approx(exact, abs=1e-5, nan_ok=True)
+
+
+def test_an_index_is_the_same_every_time(engine, vectors):
+    """LanceDB names its files at random, so what the two indexes find is compared."""
+    vectors = random_units(3000, 16)
+    one, other = (build(engine, vectors).search(vectors[:300], 10, ef_search=10) for _ in range(2))
+    assert np.array_equal(one, other)
+
+
+def test_a_file_of_hnswlib_is_the_same_bytes_every_time(vectors, tmp_path):
     for name in ("a", "b"):
-        build(vectors).save(tmp_path / name, vectors)
+        build(HnswIndex, vectors).save(tmp_path / name, as_deck(vectors))
     assert sha256_of(tmp_path / "a/index.bin") == sha256_of(tmp_path / "b/index.bin")
 
 
-def test_a_damaged_index_is_never_opened(vectors, tmp_path, monkeypatch):
+def test_a_damaged_index_is_never_opened(engine, vectors, tmp_path, monkeypatch):
     """hnswlib can crash the process on such a file."""
-    import hnswlib
-
-    build(vectors).save(tmp_path, vectors)
-    file, whole = tmp_path / "index.bin", (tmp_path / "index.bin").read_bytes()
-    monkeypatch.setattr(hnswlib, "Index", None)
-    for damaged in (whole[:-100], whole[:-1] + bytes([whole[-1] ^ 1]), b""):
-        file.write_bytes(damaged)
-        with pytest.raises(InputError, match="is damaged: run `dvc repro -f index`"):
-            HnswIndex.load(tmp_path, vectors)
-    file.unlink()
-    with pytest.raises(InputError, match="is damaged"):
-        HnswIndex.load(tmp_path, vectors)
+    folder = tmp_path / "index"
+    build(engine, vectors).save(folder, as_deck(vectors))
+    monkeypatch.setattr(engine, "_open", None)
+    for file in [one for one in folder.rglob("*") if one.is_file() and one.name != "manifest.json"]:
+        whole = file.read_bytes()
+        for damaged in (whole[:-10], whole[:-1] + bytes([whole[-1] ^ 1]), b""):
+            file.write_bytes(damaged)
+            with pytest.raises(InputError, match="is damaged: run `dvc repro -f index`"):
+                load_index(folder, as_deck(vectors))
+        file.unlink()
+        with pytest.raises(InputError, match="is damaged"):
+            load_index(folder, as_deck(vectors))
+        file.write_bytes(whole)
     with pytest.raises(InputError, match="absent.*is missing"):
-        HnswIndex.load(tmp_path / "absent", vectors)
+        load_index(tmp_path / "absent", as_deck(vectors))
 
 
-def test_an_index_of_other_vectors_is_refused(vectors, tmp_path):
-    build(vectors).save(tmp_path, vectors)
+def test_an_index_of_other_vectors_is_refused(engine, vectors, tmp_path):
+    folder = tmp_path / "index"
+    build(engine, vectors).save(folder, as_deck(vectors))
     for other in (vectors[:299], vectors[:, :8], vectors[::-1], np.vstack([vectors[:299], vectors[:1]])):
         with pytest.raises(InputError, match="belongs to other vectors"):
-            HnswIndex.load(tmp_path, other)
+            load_index(folder, as_deck(other))
 
 
-def test_loading_an_index_checks_a_known_result(vectors, tmp_path):
-    build(vectors).save(tmp_path, vectors)
-    manifest = read_json(tmp_path / "manifest.json")
-    assert manifest["known_result"]["nearest"][0] == manifest["known_result"]["row"] == 0
-    manifest["known_result"]["nearest"][1:4] = [297, 298, 299]
-    write_json(tmp_path / "manifest.json", manifest)
+def test_loading_an_index_checks_a_known_result(engine, vectors, tmp_path):
+    folder = tmp_path / "index"
+    build(engine, vectors).save(folder, as_deck(vectors))
+    manifest = read_json(folder / "manifest.json")
+    assert manifest["known_result"][0] == 0
+    manifest["known_result"][1:4] = [297, 298, 299]
+    write_json(folder / "manifest.json", manifest)
     with pytest.raises(InputError, match="does not give the result"):
-        HnswIndex.load(tmp_path, vectors)
-    del manifest["sha256_of_vectors"]
-    write_json(tmp_path / "manifest.json", manifest)
-    with pytest.raises(InputError, match="lacks 'sha256_of_vectors'"):
-        HnswIndex.load(tmp_path, vectors)
+        load_index(folder, as_deck(vectors))
+    del manifest["vectors"]
+    write_json(folder / "manifest.json", manifest)
+    with pytest.raises(InputError, match="lacks 'vectors'"):
+        load_index(folder, as_deck(vectors))
+    write_json(folder / "manifest.json", manifest | {"engine": "faiss"})
+    with pytest.raises(InputError, match="names no known engine"):
+        load_index(folder, as_deck(vectors))
+
+
+def test_an_engine_that_is_not_installed_says_what_to_install(vectors, monkeypatch):
+    monkeypatch.setitem(sys.modules, "lancedb", None)
+    with pytest.raises(InputError, match="LanceDB is not installed.*requirements-scale.txt"):
+        build(ENGINES["lancedb"], vectors)
 
 
 def test_choose_setting_takes_the_cheapest_that_reaches_the_target(caplog):
@@ -178,7 +223,7 @@ def test_speed_in_batch_asks_all_queries_at_once():
 
 
 def test_recall_grid_has_one_row_per_setting(vectors):
-    params = IndexParams(m=[8, 4], ef_construction=[50], ef_search=[300, 10], target_recall=0.9)
+    params = IndexParams(engine="hnswlib", m=[8, 4], ef_construction=[50], ef_search=[300, 10], target_recall=0.9)
     indexes, builds = build_indexes(vectors, params, seed=1)
     assert builds[["m", "ef_construction"]].to_numpy().tolist() == [[4, 50], [8, 50]]
     exact = exact_search(vectors[:50], vectors, 10)[1]

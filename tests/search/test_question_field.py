@@ -7,7 +7,7 @@ from search_material import deck, random_units, unit
 
 from medcards.deck.cards import corpus
 from medcards.deck.relevance import answer_rows
-from medcards.search.index import HnswIndex
+from medcards.search.hnsw_index import HnswIndex
 from medcards.search.query_sets import QuerySet
 from medcards.search.question_field import ASKED_BLOCK, QuestionField
 from medcards.search.ranked_sets import RankedSet, SetRanker

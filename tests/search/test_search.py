@@ -21,7 +21,7 @@ from medcards.search.evaluation import (
     score_ranking,
     score_systems,
 )
-from medcards.search.index import HnswIndex
+from medcards.search.hnsw_index import HnswIndex
 from medcards.search.query_sets import QuerySet
 from medcards.search.rankings import reciprocal_rank_fusion, rerank
 from medcards.search.serving import UnadaptedSearch, choose_served

@@ -1,0 +1,58 @@
+"""The index in memory (library: hnswlib)."""
+
+from pathlib import Path
+from typing import Self
+
+import hnswlib
+import numpy as np
+
+from medcards.search.rankings import Ranking
+from medcards.search.vector_index import VectorIndex
+
+FILE = "index.bin"
+
+
+class HnswIndex(VectorIndex):
+    """An HNSW index of hnswlib, see :class:`medcards.search.vector_index.VectorIndex`. It lies in memory.
+
+    Examples
+    --------
+    >>> vectors = np.eye(3, dtype=np.float32)
+    >>> index = HnswIndex.build(vectors, m=8, ef_construction=50, seed=0)
+    >>> index.search(vectors[1:2], k=1)[0].tolist()
+    [[1]]
+    """
+
+    engine = "hnswlib"
+
+    def __init__(self, index: hnswlib.Index, ef_search: int):
+        super().__init__(index.get_current_count(), index.dim, index.M, index.ef_construction, ef_search)
+        self._index = index
+
+    @property
+    def bytes(self) -> int:
+        return self._index.index_file_size()
+
+    @classmethod
+    def build(cls, vectors: np.ndarray, m: int, ef_construction: int, seed: int) -> Self:
+        index = hnswlib.Index(space="ip", dim=vectors.shape[1])
+        index.init_index(len(vectors), M=m, ef_construction=ef_construction, random_seed=seed)
+        index.add_items(vectors, np.arange(len(vectors)), num_threads=1)
+        return cls(index, ef_search=ef_construction)
+
+    def _nearest(self, queries: np.ndarray, k: int, ef_search: int) -> Ranking | None:
+        self._index.set_ef(ef_search)  # neither a build nor a load sets it
+        try:
+            rows, distances = self._index.knn_query(queries, k=k, num_threads=1)
+        except RuntimeError:  # a query reached fewer than k rows
+            return None
+        return rows.astype(np.int64), 1 - distances
+
+    def write(self, folder: Path) -> None:
+        self._index.save_index(str(folder / FILE))
+
+    @classmethod
+    def _open(cls, folder: Path, dimension: int, settings: dict[str, int]) -> Self:
+        index = hnswlib.Index(space="ip", dim=dimension)
+        index.load_index(str(folder / FILE))
+        return cls(index, settings["ef_search"])

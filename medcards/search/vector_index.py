@@ -1,0 +1,194 @@
+"""What the engines of the index over the answers' vectors have in common."""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import ClassVar, Self
+
+import numpy as np
+
+from medcards import InputError
+from medcards.base.files import read_json, sha256_of, write_json
+from medcards.search.rankings import Ranking
+from medcards.search.vectors import Vectors
+
+RECALL_DEPTH = 10
+"""Number of nearest rows that recall and speed are measured on."""
+SAME_SIMILARITY = 1e-5
+"""Two similarities that differ by less are equal: an engine and a matrix product round in different ways."""
+
+
+class VectorIndex(ABC):
+    """An HNSW index over unit vectors, by inner product. It returns row numbers of the vectors.
+
+    Source: Malkov and Yashunin, Efficient and Robust Approximate Nearest Neighbor Search Using Hierarchical Navigable
+    Small World Graphs, 2018.
+
+    Parameters
+    ----------
+    rows, dimension : shape of the vectors.
+    m : number of links per node.
+    ef_construction : length of the search list during the build.
+    ef_search : length of the search list unless a search gives another one.
+    """
+
+    engine: ClassVar[str]
+    """The name in ``index.engine``."""
+
+    def __init__(self, rows: int, dimension: int, m: int, ef_construction: int, ef_search: int):
+        self._rows, self.dimension = rows, dimension
+        self.m, self.ef_construction, self.ef_search = m, ef_construction, ef_search
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return self._rows
+
+    @property
+    def settings(self) -> dict[str, int]:
+        """``m``, ``ef_construction`` and the default ``ef_search``."""
+        return {"m": self.m, "ef_construction": self.ef_construction, "ef_search": self.ef_search}
+
+    @property
+    @abstractmethod
+    def bytes(self) -> int:
+        """Size of the files that :meth:`save` writes, without the manifest."""
+
+    @classmethod
+    @abstractmethod
+    def build(cls, vectors: np.ndarray, m: int, ef_construction: int, seed: int) -> Self:
+        """Build an index with one thread, so that it finds the same rows every time. Its ``ef_search`` is the build's.
+
+        Parameters
+        ----------
+        vectors : float32, shape (rows, dimension), rows of length 1.
+        """
+
+    @abstractmethod
+    def _nearest(self, queries: np.ndarray, k: int, ef_search: int) -> Ranking | None:
+        """The ``k`` nearest rows of each query, by a search list of ``k`` rows at least; None where one finds fewer."""
+
+    @abstractmethod
+    def write(self, folder: Path) -> None:
+        """Write the files of the index into a folder that exists."""
+
+    @classmethod
+    @abstractmethod
+    def _open(cls, folder: Path, dimension: int, settings: dict[str, int]) -> Self:
+        """Open what :meth:`write` wrote."""
+
+    def search(
+        self, queries: np.ndarray, k: int, ef_search: int | None = None, hidden: list[set[int]] | None = None
+    ) -> Ranking:
+        """Find the ``k`` nearest rows of each query.
+
+        Parameters
+        ----------
+        queries : float32, shape (queries, dimension).
+        k : number of rows per query; all rows where there are fewer.
+        ef_search : length of the search list; the default of the index unless given. It is never less than ``k``.
+        hidden : row numbers that each query must not find. More rows are searched, until ``k`` others are found.
+
+        Returns
+        -------
+        rows : row numbers, best first, shape (queries, k); -1 where too many rows are hidden.
+        similarities : cosine similarities, shape (queries, k); NaN for row -1.
+
+        Raises
+        ------
+        InputError : the queries have another dimension, or the graph has too few links to reach ``k`` rows.
+        """
+        if queries.ndim != 2 or queries.shape[1] != self.dimension:
+            raise InputError(f"vectors of shape {queries.shape} for an index of dimension {self.dimension}")
+        k = depth = min(k, len(self))
+        enough = min(k + max(map(len, hidden or []), default=0), len(self))
+        while True:
+            rows, similarities = self._reached(queries, depth, max(ef_search or self.ef_search, depth))
+            if not hidden:
+                return rows, similarities
+            visible = np.array([~np.isin(found, list(of)) for found, of in zip(rows, hidden, strict=True)])
+            if depth == enough or (visible.sum(axis=1) >= k).all():
+                break
+            depth = min(2 * depth, enough)
+        first = np.argsort(~visible, axis=1, kind="stable")[:, :k]
+        rows, similarities, visible = (np.take_along_axis(of, first, 1) for of in (rows, similarities, visible))
+        return np.where(visible, rows, -1), np.where(visible, similarities, np.nan)
+
+    def _reached(self, queries: np.ndarray, k: int, ef_search: int) -> Ranking:
+        """The ``k`` nearest rows of each query. A search list that does not reach them is made longer."""
+        while not (found := self._nearest(queries, k, min(ef_search, len(self)))):
+            if ef_search >= len(self):
+                raise InputError(f"the graph does not reach {k} of {len(self)} rows: build it with a larger index.m")
+            ef_search *= 2
+        return found
+
+    def save(self, folder: Path, vectors: Vectors) -> None:
+        """Write the index, then the manifest that :meth:`load` checks.
+
+        Parameters
+        ----------
+        vectors : the index was built from their answers.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        self.write(folder)
+        manifest = {
+            "engine": self.engine,
+            "dimension": self.dimension,
+            "rows": len(self),
+            "settings": self.settings,
+            "sha256": {str(file.relative_to(folder)): sha256_of(file) for file in _files(folder)},
+            "vectors": vectors.fingerprint,
+            "known_result": self._of_first_row(vectors),
+        }
+        write_json(folder / "manifest.json", manifest)
+
+    @classmethod
+    def load(cls, folder: Path, vectors: Vectors) -> Self:
+        """Read what :meth:`save` wrote.
+
+        A damaged file can crash an engine, so the hash of every file is checked before it is opened. Then one query
+        with a known result is searched.
+
+        Parameters
+        ----------
+        vectors : the index was built from their answers.
+
+        Raises
+        ------
+        InputError : a file is missing or damaged, or the index belongs to other vectors.
+        """
+        manifest = read_json(folder / "manifest.json")
+        try:
+            for name, sha256 in manifest["sha256"].items():
+                if not (folder / name).exists() or sha256_of(folder / name) != sha256:
+                    raise InputError(f"{folder / name} is damaged: run `dvc repro -f index`")
+            if vectors.fingerprint != manifest["vectors"]:
+                raise InputError(f"{folder} belongs to other vectors: run `dvc repro index`")
+            index = cls._open(folder, manifest["dimension"], manifest["settings"])
+            # Another processor may round in another way, and then order equal neighbours in another way.
+            if len(set(index._of_first_row(vectors)) - set(manifest["known_result"])) > 1:
+                raise InputError(
+                    f"{folder} does not give the result that it gave when it was written: run `dvc repro -f index`"
+                )
+        except KeyError as missing:
+            raise InputError(f"{folder / 'manifest.json'} lacks {missing}: run `dvc repro -f index`") from None
+        return index
+
+    def _of_first_row(self, vectors: Vectors) -> list[int]:
+        """The nearest rows of the first vector."""
+        return self.search(vectors.answers[:1], RECALL_DEPTH)[0][0].tolist()
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.is_file())
+
+
+def recall_per_query(found: np.ndarray, exact: np.ndarray) -> np.ndarray:
+    """The share of the found rows that are as near as each query's exact neighbours.
+
+    Rows are compared by similarity, so that of several equally near rows each counts (as in Aumüller, Bernhardsson and
+    Faithfull, ANN-Benchmarks, 2020).
+
+    Parameters
+    ----------
+    found, exact : similarities of the found rows and of the exact neighbours, best first, shape (queries, k).
+    """
+    return (found >= exact[:, -1:] - SAME_SIMILARITY).mean(axis=1)
