@@ -167,11 +167,12 @@ def split_by_group(cards: pd.DataFrame, validation_share: float, test_share: flo
         lacking[chosen[row]] -= counts
     split = pd.Series(names[chosen][group], index=cards.index)
     if missing := [name for name in SPLITS if not (split == name).any()]:
-        largest = cards.question[group == sizes.argmax()].iloc[0]
+        largest, together = cards.question[group == sizes.argmax()].iloc[0], ""
+        if sizes.max() > 1:
+            together = f" (cards of one question stay together, such as the {sizes.max()} of '{largest[:80]}')"
         raise InputError(
-            f"the deck is too small to split: {len(cards)} cards in {len(content)} groups leave '{missing[0]}' empty, "
-            f"since cards of one question stay together ({sizes.max()} cards at most, such as '{largest[:80]}'); "
-            "add cards of other questions (prepare.max_cards=0 keeps all), or raise prepare.validation_share and "
-            "prepare.test_share"
+            f"the deck is too small to split: {len(cards)} cards in {len(content)} groups leave '{missing[0]}' empty"
+            f"{together}; add cards of other questions (prepare.max_cards=0 keeps all), or raise "
+            "prepare.validation_share and prepare.test_share"
         )
     return split

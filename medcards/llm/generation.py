@@ -101,11 +101,12 @@ def generate(
         tails.append(answer_ids(tokenizer, question, references[row], system_prompt) if references else [])
     lengths = [len(prompt) + max(max_new_tokens, len(tail)) for prompt, tail in zip(prompts, tails, strict=True)]
     batches = token_batches(lengths, batch_tokens)
-    asked = [
-        ([prompts[row] for row in rows], [tails[row] for row in rows], max_new_tokens, batch_tokens, steps)
-        for rows in batches
-        for steps in [[first[counts[row]] for row in rows] if citing else []]
-    ]
+    asked = []
+    for rows in batches:
+        steps = [first[counts[row]] for row in rows] if citing else []
+        asked.append(
+            ([prompts[row] for row in rows], [tails[row] for row in rows], max_new_tokens, batch_tokens, steps)
+        )
     keeper = KeptResults(kept)
     results = {place: found for place, inputs in enumerate(asked) if (found := keeper.get(inputs)) is not None}
     missing = [place for place in range(len(asked)) if place not in results]

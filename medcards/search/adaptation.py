@@ -69,8 +69,9 @@ def adapt(
     answers, facts = corpus(cards), {}
     if params.questions:
         facts["fine_tuning"] = fine_tune(model, cards, vectors, params, seed, scratch)
-        model.save(str(scratch / "fine_tuned"), create_model_card=False)
         workers = Workers.on(compute, load_encoder, SentFolder(scratch / "fine_tuned"))
+        if workers:
+            model.save(str(scratch / "fine_tuned"), create_model_card=False)
         vectors = embed_cards(model, cards, workers=workers)
     if params.projection_epochs:
         pairs = training_pairs(cards, answers, len(cards), seed)

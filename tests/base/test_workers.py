@@ -15,6 +15,7 @@ from conftest import ROOT, needs
 
 from medcards import InputError
 from medcards.base.workers import FEW, ComputeParams, SentFolder, Workers, compute_params, map_batches
+from medcards.deck import similar_sets
 
 ANSWERS = [row["output"] for row in tiny.deck(120)]
 QUESTIONS = [row["input"] for row in tiny.deck(120)]
@@ -159,6 +160,17 @@ def test_errors_of_workers_are_one_line(cluster):
     for changes, missing in (({"workers": 3}, "has 2 CPUs, and 3"), ({"worker_gpus": 1.0}, "has 0 GPUs, and 2")):
         with pytest.raises(InputError, match=f"^compute.workers=[23]: the cluster {missing} are asked for$"):
             list(map_batches(double, 2, batches, Workers(params.model_copy(update=changes), two)))
+
+
+@needs("ray")
+@pytest.mark.slow
+def test_the_near_duplicates_of_the_workers_are_equal(cluster, monkeypatch):
+    monkeypatch.setattr(similar_sets, "PAIR_BLOCK", 10_000)
+    draw = np.random.default_rng(0)
+    sets = [frozenset(f"word{number}" for number in draw.integers(12, size=6)) for _ in range(2000)]
+    assert len({one for one in sets}) > 1000
+    here, there = (similar_sets.similar_sets(sets, 0.5, 1, compute=who) for who in (None, ray_params(cluster.address)))
+    assert len(here) > 10_000 and here.equals(there)
 
 
 @needs("ray")

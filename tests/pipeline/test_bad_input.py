@@ -93,7 +93,7 @@ def test_a_refusal_is_one_line_and_exit_status_1(broken):
         ("bad.json", '[{"input": "q", "output": "\\ud800"}]', ["bad.json", "row 1", "surrogate"]),
         ("bad.parquet", "no parquet", ["bad.parquet", "could not be read as parquet"]),
         ("bad.json", '[{"input": " ", "output": "a"}, {"input": "q", "output": null}]', ["no usable row among the 2"]),
-        ("bad.json", GOOD, ["too small to split", "1 cards"]),
+        ("bad.json", GOOD, ["too small to split", "1 cards in 1 groups"]),
     ],
 )
 def test_prepare_refuses_bad_decks(broken, name, content, expected):
