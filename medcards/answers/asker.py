@@ -154,7 +154,7 @@ class Asker:
         ------
         InputError : the question is empty, or ``k`` is not between 1 and 50.
         """
-        found = self.searcher.find(question, k, self._training if read == "training" else None)
+        found = self.searcher.find(check_question(question, k), k, self._training if read == "training" else None)
         return replace(found, hits=[]) if read == "none" else found
 
     def replies(

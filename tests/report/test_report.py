@@ -82,6 +82,7 @@ def test_the_summary_is_flat(run):
         "sound_f1_base": 0.1,
         "sound_f1_lora": 0.25,
         "sound_f1_parrot": 0.05,
+        "sound_f1_search_open": 0.6,
     }
 
 
