@@ -21,7 +21,6 @@ from medcards.deck import cards as card_tables
 from medcards.deck.cards import read_material
 from medcards.llm.citations import split_citation
 from medcards.llm.params import LlmParams
-from medcards.search.rankings import RANKING_DEPTH
 from medcards.search.searcher import Found, Hit, Searcher, check_question
 
 MODELS = ("tuned", "base")
@@ -30,7 +29,7 @@ READ = ("all", "training", "none")
 """Which cards may be quoted, and read by a model before it answers."""
 NOT_ADVICE = "Not medical advice: no physician checked this."
 NO_ANSWER = "The deck probably has no answer."
-NO_CARD = f"None of the {RANKING_DEPTH} best cards is such a card."
+NO_CARD = "There is no such card."
 NO_ADAPTER = "There is no adapter yet: `dvc repro finetune` makes it."
 OTHER_DECK = "The adapter was tuned on another deck: `dvc repro finetune` tunes one on this deck."
 MAX_QUESTION_WORDS = 400

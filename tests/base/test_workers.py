@@ -168,7 +168,7 @@ def test_the_near_duplicates_of_the_workers_are_equal(cluster, monkeypatch):
     monkeypatch.setattr(similar_sets, "PAIR_BLOCK", 10_000)
     draw = np.random.default_rng(0)
     sets = [frozenset(f"word{number}" for number in draw.integers(12, size=6)) for _ in range(2000)]
-    assert len({one for one in sets}) > 1000
+    assert len(set(sets)) > 1000
     here, there = (similar_sets.similar_sets(sets, 0.5, 1, compute=who) for who in (None, ray_params(cluster.address)))
     assert len(here) > 10_000 and here.equals(there)
 
