@@ -4,7 +4,7 @@ import json
 import time
 
 import pytest
-from conftest import Repository
+from conftest import Repository, needs
 from ruamel.yaml import YAML
 
 pytestmark = pytest.mark.slow
@@ -136,6 +136,25 @@ def test_a_knob_of_rerank_eval_trains_no_model(repository):
     assert {file: file.stat().st_mtime_ns for file in made} == made
     repository.run("git", "checkout", "-q", "params.yaml")
     assert repro(repository, "answer") == []
+
+
+@needs("lancedb")
+def test_an_index_on_disk_serves_the_same_cards(repository):
+    """Through the commands that a user types. A file that is missing is an error of one line."""
+    search = ("python", "-m", "medcards", "search", "What is the first sign of gout?", "--json")
+    in_memory = json.loads(repository.run(*search).stdout)
+    repository.set_params(index__engine="lancedb")
+    assert repro(repository, "rerank_eval") == ["index", "rerank_eval"]
+    assert repository.figures("index")["engine"] == "lancedb"
+    on_disk = json.loads(repository.run(*search).stdout)
+    assert [hit["card_id"] for hit in on_disk["hits"]] == [hit["card_id"] for hit in in_memory["hits"]]
+    assert not list((repository.folder / ".scratch/index").iterdir())
+    next((repository.folder / "data/index").rglob("*.lance/data/*")).unlink()
+    done = repository.run(*search, ok=False)
+    assert done.returncode == 1 and "is damaged: run `dvc repro -f index`" in done.stderr
+    assert "Traceback" not in done.stderr
+    repository.run("git", "checkout", "-q", "params.yaml")
+    assert repro(repository, "rerank_eval") == []
 
 
 def test_a_new_score_runs_evaluate_and_report_only(repository):

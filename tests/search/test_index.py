@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import needs
 from search_material import random_units
 
 from medcards import InputError
@@ -39,7 +40,7 @@ def as_deck(answers: np.ndarray) -> Vectors:
     return Vectors(ids, answers, tokens, ids, answers, tokens, max_tokens=8)
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=["hnswlib", pytest.param("lancedb", marks=needs("lancedb"))])
 def engine(request, tmp_path, monkeypatch) -> type[VectorIndex]:
     """Each engine, which builds in the test's own folder."""
     monkeypatch.setenv("MEDCARDS_SCRATCH", str(tmp_path / "scratch"))
