@@ -93,7 +93,7 @@ def report_page(
         topic_columns=[*columns, *(["agreement with branches"] if "agreement_with_branches" in eda else [])],
         to_read=to_read,
         machines=results.machines(metrics),
-        versions=results.versions(),
+        versions=results.versions(metrics["index"]["engine"]),
         params=Path("params.yaml").read_text(encoding="utf-8"),
         costs=results.cost_rows(metrics),
     )

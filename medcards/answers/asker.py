@@ -29,7 +29,7 @@ READ = ("all", "training", "none")
 """Which cards may be quoted, and read by a model before it answers."""
 NOT_ADVICE = "Not medical advice: no physician checked this."
 NO_ANSWER = "The deck probably has no answer."
-NO_CARD = "There is no such card."
+NO_CARD = "No card was found."
 NO_ADAPTER = "There is no adapter yet: `dvc repro finetune` makes it."
 OTHER_DECK = "The adapter was tuned on another deck: `dvc repro finetune` tunes one on this deck."
 MAX_QUESTION_WORDS = 400
@@ -120,6 +120,11 @@ class Asker:
         return cls(searcher, set(cards.card_id[cards.split == "train"]), data, chosen_answer(data))
 
     @cached_property
+    def _not_training(self) -> set[int]:
+        """The rows of the cards that are no training cards."""
+        return self.searcher.rows_but(self._training)
+
+    @cached_property
     def _manifest(self) -> dict | None:
         """The adapter's manifest; None where there is no adapter."""
         adapter = self._data / "adapter"
@@ -153,7 +158,8 @@ class Asker:
         ------
         InputError : the question is empty, or ``k`` is not between 1 and 50.
         """
-        found = self.searcher.find(check_question(question, k), k, self._training if read == "training" else None)
+        hidden = self._not_training if read == "training" else frozenset()
+        found = self.searcher.find(check_question(question, k), k, hidden)
         return replace(found, hits=[]) if read == "none" else found
 
     def replies(

@@ -169,7 +169,7 @@ def split_by_group(cards: pd.DataFrame, validation_share: float, test_share: flo
     if missing := [name for name in SPLITS if not (split == name).any()]:
         largest, together = cards.question[group == sizes.argmax()].iloc[0], ""
         if sizes.max() > 1:
-            together = f" (cards of one question stay together, such as the {sizes.max()} of '{largest[:80]}')"
+            together = f" (a group of {sizes.max()} cards, such as '{largest[:80]}', stays together)"
         raise InputError(
             f"the deck is too small to split: {len(cards)} cards in {len(content)} groups leave '{missing[0]}' empty"
             f"{together}; add cards of other questions (prepare.max_cards=0 keeps all), or raise "

@@ -54,7 +54,6 @@ REPORTED_PACKAGES = (
     "trl",
     "bitsandbytes",
     "sentence-transformers",
-    "hnswlib",
     "numpy",
 )
 HEADLINE_SYSTEMS = ("dense_exact", "hybrid_rerank")
@@ -272,8 +271,8 @@ def machines(metrics: dict[str, dict]) -> str:
     return " ".join(sentences)
 
 
-def versions() -> str:
-    """The versions of Python and of the packages that the figures depend on."""
+def versions(engine: str) -> str:
+    """The versions of Python and of the packages that the figures depend on; ``engine`` is that of the index."""
     return ", ".join(
-        [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in REPORTED_PACKAGES)]
+        [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in (*REPORTED_PACKAGES, engine))]
     )

@@ -13,7 +13,7 @@ FILE = "index.bin"
 
 
 class HnswIndex(VectorIndex):
-    """An HNSW index of hnswlib, see :class:`medcards.search.vector_index.VectorIndex`. It lies in memory.
+    """An HNSW index of hnswlib, see :class:`medcards.search.vector_index.VectorIndex`. It is kept in memory.
 
     Examples
     --------

@@ -36,7 +36,7 @@ class IndexParams(Block):
     engine: Literal[*ENGINES]
     m: list[Annotated[int, Field(ge=2)]] = Field(min_length=1)
     ef_construction: list[PositiveInt] = Field(min_length=1)
-    # hnswlib finds no more rows than the search list holds.
+    # A search finds no more rows than the search list holds.
     ef_search: list[Annotated[int, Field(ge=RECALL_DEPTH)]] = Field(min_length=1)
     target_recall: float = Field(gt=0, le=1)
 

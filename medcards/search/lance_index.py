@@ -1,18 +1,20 @@
-"""The index on disk (library: LanceDB). It and its vectors may be larger than memory."""
+"""The index on disk (library: LanceDB)."""
 
-import math
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from types import ModuleType
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
+import psutil
 
-from medcards import InputError
+from medcards import InputError, reason_of
+from medcards.base.files import remove
 from medcards.base.scratch import scratch_root
 from medcards.search.rankings import Ranking
 from medcards.search.vector_index import VectorIndex
@@ -21,75 +23,78 @@ if TYPE_CHECKING:
     import pyarrow
 
 TABLE, DISTANCE = "answers", "dot"
-PARTITION = 1 << 20
-"""Largest number of rows in one HNSW graph. A larger index has several graphs, and a query searches all of them."""
-THREADS = "RAYON_NUM_THREADS"
+THREADS, BUILDING = "RAYON_NUM_THREADS", Lock()
 BATCH = 8192
 """Number of rows that are written at a time."""
 
 
 class LanceIndex(VectorIndex):
-    """An HNSW index of LanceDB, see :class:`medcards.search.vector_index.VectorIndex`. It lies on disk.
+    """An HNSW index of LanceDB, see :class:`medcards.search.vector_index.VectorIndex`. Its vectors stay on disk.
 
-    The graph holds the vectors with one byte per number. The rows of the search list are then ordered by the vectors
-    with four bytes per number, which are read from disk.
+    The graph has one byte per number of a vector, and comes into memory with the first search. The rows of the search
+    list are then ordered by the vectors with four bytes per number, which are read from disk.
 
     Parameters
     ----------
-    folder : the files, which :meth:`build` or :meth:`save` wrote.
+    folder : holds the table, which :meth:`build` or :meth:`save` wrote.
     temporary : removes the folder when the index is no longer used.
     """
 
     engine = "lancedb"
 
     def __init__(self, folder: Path, settings: dict[str, int], temporary: tempfile.TemporaryDirectory | None = None):
-        self._folder, self._temporary = folder, temporary
+        self._files, self._temporary = folder / f"{TABLE}.lance", temporary
         self._table = _lancedb().connect(folder).open_table(TABLE)
         super().__init__(self._table.count_rows(), self._table.schema.field("vector").type.list_size, **settings)
 
     @property
     def bytes(self) -> int:
-        return sum(file.stat().st_size for file in self._folder.rglob("*") if file.is_file())
+        return sum(file.stat().st_size for file in self._files.rglob("*") if file.is_file())
 
     @classmethod
     def build(cls, vectors: np.ndarray, m: int, ef_construction: int, seed: int) -> Self:
         """See :class:`medcards.search.vector_index.VectorIndex`. LanceDB has a fixed seed, and takes none."""
-        lancedb, work = _lancedb(), scratch_root() / "index"
-        work.mkdir(parents=True, exist_ok=True)
-        temporary = tempfile.TemporaryDirectory(dir=work)
-        config = lancedb.index.HnswSq(
-            distance_type=DISTANCE,
-            num_partitions=_graphs(len(vectors)),
-            m=m,
-            ef_construction=ef_construction,
-        )
+        config = _lancedb().index.HnswSq(distance_type=DISTANCE, num_partitions=1, m=m, ef_construction=ef_construction)
+        temporary = _temporary_folder()
         with _one_thread():
             batches = _batches(vectors)
-            table = lancedb.connect(temporary.name).create_table(TABLE, batches, schema=batches.schema)
+            table = _lancedb().connect(temporary.name).create_table(TABLE, batches, schema=batches.schema)
             table.create_index("vector", config=config)
         settings = {"m": m, "ef_construction": ef_construction, "ef_search": ef_construction}
         return cls(Path(temporary.name), settings, temporary)
 
     def _nearest(self, queries: np.ndarray, k: int, ef_search: int) -> Ranking | None:
         asked = self._table.search([*np.asarray(queries, dtype=np.float32)], vector_column_name="vector")
-        asked = asked.distance_type(DISTANCE).nprobes(_graphs(len(self))).ef(ef_search).refine_factor(ef_search // k)
-        found = asked.limit(k).select(["row", "_distance"]).to_arrow()
-        if len(found) < len(queries) * k:
+        asked = asked.distance_type(DISTANCE).ef(ef_search).refine_factor(1).limit(ef_search)
+        try:
+            found = asked.select(["row", "_distance"]).to_arrow()
+        except RuntimeError as error:
+            raise InputError(f"{self._files} cannot be searched: {reason_of(error)}; start again") from None
+        # Several queries are told apart by their number, and come in its order. One query has no number.
+        numbers = found["query_index"].to_numpy() if len(queries) > 1 else np.zeros(len(found), dtype=int)
+        counts = np.bincount(numbers, minlength=len(queries))
+        if counts.min() < k:
             return None
-        rows, distances = (found[name].to_numpy().reshape(len(queries), k) for name in ("row", "_distance"))
-        return rows, 1 - distances
+        first = (counts.cumsum() - counts)[:, None] + np.arange(k)
+        return found["row"].to_numpy()[first], 1 - found["_distance"].to_numpy()[first]
 
     def write(self, folder: Path) -> None:
-        shutil.copytree(self._folder, folder, dirs_exist_ok=True)
+        remove(folder / self._files.name)
+        shutil.copytree(self._files, folder / self._files.name)
 
     @classmethod
     def _open(cls, folder: Path, dimension: int, settings: dict[str, int]) -> Self:
         return cls(folder, settings)
 
 
-def _graphs(rows: int) -> int:
-    """The number of graphs of an index."""
-    return math.ceil(rows / PARTITION)
+def _temporary_folder() -> tempfile.TemporaryDirectory:
+    """A folder for an index that is built. Those of processes that were killed are removed."""
+    work = scratch_root() / "index"
+    work.mkdir(parents=True, exist_ok=True)
+    for left in work.iterdir():
+        if not psutil.pid_exists(int(left.name.split("-")[0])):
+            remove(left)
+    return tempfile.TemporaryDirectory(prefix=f"{os.getpid()}-", dir=work)
 
 
 def _batches(vectors: np.ndarray) -> "pyarrow.RecordBatchReader":
@@ -111,18 +116,19 @@ def _batches(vectors: np.ndarray) -> "pyarrow.RecordBatchReader":
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """LanceDB builds with one thread, so that the graph is the same every time.
+    """LanceDB builds one index at a time, with one thread, so that the graph is the same every time.
 
     Its thread pool (Rayon) reads the environment once in a process: before the first index is built or searched.
     """
-    before = os.environ.get(THREADS)
-    os.environ[THREADS] = "1"
-    try:
-        yield
-    finally:
-        os.environ.pop(THREADS)
-        if before is not None:
-            os.environ[THREADS] = before
+    with BUILDING:
+        before = os.environ.get(THREADS)
+        os.environ[THREADS] = "1"
+        try:
+            yield
+        finally:
+            os.environ.pop(THREADS)
+            if before is not None:
+                os.environ[THREADS] = before
 
 
 def _lancedb() -> ModuleType:

@@ -135,7 +135,7 @@ class Searcher:
         """The hits of :meth:`find`."""
         return self.find(question, k).hits
 
-    def find(self, question: str, k: int = 5, among: Set[str] | None = None) -> Found:
+    def find(self, question: str, k: int = 5, hidden: Set[int] = frozenset()) -> Found:
         """Find the ``k`` best cards, fewer where fewer are found, and the probability that the deck has an answer.
 
         A question that stands in the deck, but for case and punctuation, finds its own card first, with probability 1.
@@ -143,37 +143,37 @@ class Searcher:
 
         Parameters
         ----------
-        among : ids of the cards that may be found; all unless given. The probability is that of the whole deck.
+        hidden : rows of cards that may not be found, see :meth:`rows_but`. The probability is that of the whole deck.
 
         Raises
         ------
         InputError : the question is empty, or ``k`` is not between 1 and 50.
         """
-        (found,) = self.find_all([question], k, among)
+        (found,) = self.find_all([question], k, hidden)
         return found
 
-    def find_all(self, questions: list[str], k: int = 5, among: Set[str] | None = None) -> list[Found]:
+    def find_all(self, questions: list[str], k: int = 5, hidden: Set[int] = frozenset()) -> list[Found]:
         """Find the best cards of several questions, see :meth:`find`; faster than one question at a time."""
         asked = questions = [check_question(question, k) for question in questions]
         if self.spelling:
             questions = [self.spelling.corrected(question) for question in asked]
-        vectors, served, hidden = self._encoder(questions), self.served, self._all_but(among)
+        vectors, served = self._encoder(questions), self.served
         rank = partial(self._retriever.rank, questions, vectors, served, ["hybrid" if self._field else served.system])
-        found, every = rank(), hidden and [hidden] * len(questions)
+        found, of_each = rank(), [hidden] * len(questions) if hidden else None
         probabilities = self.answerability.probabilities(evidence(self._retriever, questions, found, served)).tolist()
         if hidden:
-            found = rank(every)
+            found = rank(of_each)
         if self._field:
             similarities = self._field.similarities(vectors)
-            found |= self._retriever.rank_with_questions(questions, similarities, served, every)
+            found |= self._retriever.rank_with_questions(questions, similarities, served, of_each)
         return [
             self._found(place, asked[place], questions[place], probabilities[place], k, found, hidden)
             for place in range(len(asked))
         ]
 
-    def _all_but(self, among: Set[str] | None) -> set[int]:
-        """The rows of the corpus that may not be found."""
-        return set() if among is None else set(np.flatnonzero(~self._answers.card_id.isin(among)).tolist())
+    def rows_but(self, card_ids: Set[str]) -> set[int]:
+        """The rows of all searched cards but these, to hide them from :meth:`find`."""
+        return set(np.flatnonzero(~self._answers.card_id.isin(card_ids)).tolist())
 
     def _found(
         self,
@@ -183,7 +183,7 @@ class Searcher:
         probability: float,
         k: int,
         found: dict[str, Ranking],
-        hidden: set[int],
+        hidden: Set[int],
     ) -> Found:
         """What was found for the question number ``place``."""
         ranked, scores = (of[place].tolist() for of in found[self.system])

@@ -89,7 +89,8 @@ class VectorIndex(ABC):
 
         Returns
         -------
-        rows : row numbers, best first, shape (queries, k); -1 where too many rows are hidden.
+        rows : row numbers, best first, shape (queries, k); -1 where too many rows are hidden, or the graph does not
+            reach the others.
         similarities : cosine similarities, shape (queries, k); NaN for row -1.
 
         Raises
@@ -98,27 +99,33 @@ class VectorIndex(ABC):
         """
         if queries.ndim != 2 or queries.shape[1] != self.dimension:
             raise InputError(f"vectors of shape {queries.shape} for an index of dimension {self.dimension}")
-        k = depth = min(k, len(self))
-        enough = min(k + max(map(len, hidden or []), default=0), len(self))
+        k, ef_search = min(k, len(self)), ef_search or self.ef_search
+        if (found := self._reached(queries, k, ef_search)) is None:
+            raise InputError(f"the graph does not reach {k} of {len(self)} rows: build it with a larger index.m")
+        return self._visible(found, queries, k, ef_search, hidden) if hidden else found
+
+    def _reached(self, queries: np.ndarray, k: int, ef_search: int) -> Ranking | None:
+        """:meth:`_nearest`, with a longer search list where a query finds fewer; None where no list is long enough."""
+        ef_search = min(max(ef_search, k), len(self))
+        while (found := self._nearest(queries, k, ef_search)) is None and ef_search < len(self):
+            ef_search = min(2 * ef_search, len(self))
+        return found
+
+    def _visible(self, found: Ranking, queries: np.ndarray, k: int, ef_search: int, hidden: list[set[int]]) -> Ranking:
+        """The ``k`` nearest rows that are not hidden, after those of ``found``."""
+        depth, enough = k, min(k + max(map(len, hidden)), len(self))
         while True:
-            rows, similarities = self._reached(queries, depth, max(ef_search or self.ef_search, depth))
-            if not hidden:
-                return rows, similarities
-            visible = np.array([~np.isin(found, list(of)) for found, of in zip(rows, hidden, strict=True)])
+            rows, similarities = found
+            visible = np.array([[row not in of for row in one] for one, of in zip(rows.tolist(), hidden, strict=True)])
             if depth == enough or (visible.sum(axis=1) >= k).all():
                 break
             depth = min(2 * depth, enough)
+            if (deeper := self._reached(queries, depth, ef_search)) is None:
+                break
+            found = deeper
         first = np.argsort(~visible, axis=1, kind="stable")[:, :k]
         rows, similarities, visible = (np.take_along_axis(of, first, 1) for of in (rows, similarities, visible))
         return np.where(visible, rows, -1), np.where(visible, similarities, np.nan)
-
-    def _reached(self, queries: np.ndarray, k: int, ef_search: int) -> Ranking:
-        """The ``k`` nearest rows of each query. A search list that does not reach them is made longer."""
-        while not (found := self._nearest(queries, k, min(ef_search, len(self)))):
-            if ef_search >= len(self):
-                raise InputError(f"the graph does not reach {k} of {len(self)} rows: build it with a larger index.m")
-            ef_search *= 2
-        return found
 
     def save(self, folder: Path, vectors: Vectors) -> None:
         """Write the index, then the manifest that :meth:`load` checks.
@@ -134,7 +141,7 @@ class VectorIndex(ABC):
             "dimension": self.dimension,
             "rows": len(self),
             "settings": self.settings,
-            "sha256": {str(file.relative_to(folder)): sha256_of(file) for file in _files(folder)},
+            "sha256": {file.relative_to(folder).as_posix(): sha256_of(file) for file in _written(folder)},
             "vectors": vectors.fingerprint,
             "known_result": self._of_first_row(vectors),
         }
@@ -177,8 +184,9 @@ class VectorIndex(ABC):
         return self.search(vectors.answers[:1], RECALL_DEPTH)[0][0].tolist()
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("*") if file.is_file())
+def _written(folder: Path) -> list[Path]:
+    """The files that :meth:`VectorIndex.write` wrote."""
+    return sorted(file for file in folder.rglob("*") if file.is_file() and file != folder / "manifest.json")
 
 
 def recall_per_query(found: np.ndarray, exact: np.ndarray) -> np.ndarray:

@@ -72,6 +72,8 @@ class Vectors:
             for name in manifest["sha256"]
         }
         loaded = cls(**arrays, max_tokens=manifest["max_tokens"])
+        if "fingerprint" not in manifest:
+            raise InputError(f"{folder / 'manifest.json'} lacks 'fingerprint': run `dvc repro`")
         loaded.fingerprint = manifest["fingerprint"]  # of the arrays, which are checked: they are not read again
         for ids, wanted in ((loaded.answer_ids, corpus(cards)), (loaded.question_ids, cards)):
             if not np.array_equal(ids, wanted.card_id.to_numpy(dtype=np.str_)):

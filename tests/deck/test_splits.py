@@ -182,7 +182,7 @@ def test_a_deck_of_stock_answers_is_split():
 
 def test_a_deck_of_one_question_is_an_error_that_names_it():
     cards = grouped(*[("What is this?", f"fact{n} of{n}") for n in range(100)])
-    with pytest.raises(InputError, match=r"100 cards in 1 groups .* such as the 100 of 'What is this\?'"):
+    with pytest.raises(InputError, match=r"100 cards in 1 groups .*a group of 100 cards, such as 'What is this\?'"):
         split_by_group(cards, 0.1, 0.1, seed=0)
 
 

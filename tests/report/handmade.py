@@ -163,8 +163,9 @@ METRICS = {
     "audit": audit_metrics(),
     "eda": eda_metrics(),
     "index": {
+        "engine": "hnswlib",
         "served": SETTING
-        | {"target_recall": 0.9, "recall@10": interval(0.9), "test": {"recall@10": interval(0.8), "recall@10_p5": 0.5}}
+        | {"target_recall": 0.9, "recall@10": interval(0.9), "test": {"recall@10": interval(0.8), "recall@10_p5": 0.5}},
     },
     "rerank_train": {"model": "none", "trained": False, "steps": 0},
     "rerank_eval": retrieval_metrics(),

@@ -476,3 +476,30 @@ def test_a_search_of_the_questions_ranks_by_them_and_the_probability_is_that_of_
     assert alone.hits[0].score == alone.hits[0].scores[searcher.system]
     assert first.score == first.scores[both.system] and first.scores["hnsw"] < 0
     assert WITH_QUESTIONS not in alone.hits[0].scores
+
+
+@pytest.mark.parametrize("questions", [False, True])
+def test_a_search_finds_cards_behind_those_that_are_hidden(searcher, questions):
+    """More cards are hidden than a ranking holds. The probability and the own card of a question do not change."""
+    angles, count = np.linspace(0, 1.5, 70), 70
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    ids, tokens = np.array([f"c{row:02}" for row in range(count)]), np.ones(count, dtype=np.int32)
+    deck = pd.DataFrame({"card_id": ids, "question": [f"q{row}" for row in range(count)], "concept": ""})
+    cards = deck.assign(answer=[f"answer {row}" for row in range(count)], source="tiny")
+    field = QuestionField(deck, deck, Vectors(ids, vectors, tokens, ids, vectors, tokens, max_tokens=8))
+    search = Searcher(
+        cards,
+        retriever_of(cards.answer.tolist(), vectors),
+        searcher._encoder,
+        HYBRID,
+        searcher.answerability,
+        field if questions else None,
+        rows_of={"own": [0]},
+    )
+    every, hidden = search.find("gout", k=3), search.rows_but({"c65", "c63", "c64"})
+    assert [hit.card_id for hit in every.hits] == ["c00", "c01", "c02"]
+    found = search.find("gout", k=5, hidden=hidden)
+    assert [hit.card_id for hit in found.hits] == ["c63", "c64", "c65"]
+    assert (found.probability, found.refused) == (every.probability, every.refused)
+    own = search.find("own", k=1, hidden=hidden)
+    assert own.hits[0].card_id == "c63" and own.probability == 1

@@ -1,5 +1,7 @@
 """Exact search, the HNSW index, and the choice of its setting."""
 
+import os
+import shutil
 import sys
 
 import numpy as np
@@ -122,6 +124,16 @@ def test_index_does_not_find_hidden_rows(engine, vectors):
     assert similarities == pytest.approx(exact, abs=1e-5, nan_ok=True)
 
 
+def test_hidden_rows_of_a_graph_with_few_links():
+    """The graph of 3,000 vectors, of which many are equal, reaches 50 rows and not all of them."""
+    vectors = np.repeat(random_units(30, 4), 100, axis=0)
+    index = HnswIndex.build(vectors, m=2, ef_construction=10, seed=1)
+    with pytest.raises(InputError, match="does not reach 3000 of 3000 rows"):
+        index.search(vectors[:1], 3000)
+    rows, _ = index.search(vectors[:1], 50, hidden=[set(range(3, 3000))])
+    assert set(rows[0].tolist()) <= {-1, 0, 1, 2}
+
+
 def test_an_index_is_the_same_every_time(engine, vectors):
     """LanceDB names its files at random, so what the two indexes find is compared."""
     vectors = random_units(3000, 16)
@@ -180,6 +192,39 @@ def test_loading_an_index_checks_a_known_result(engine, vectors, tmp_path):
         load_index(folder, as_deck(vectors))
 
 
+def test_an_index_can_be_saved_twice(engine, vectors, tmp_path):
+    folder = tmp_path / "index"
+    for _ in range(2):
+        build(engine, vectors).save(folder, as_deck(vectors))
+    loaded = load_index(folder, as_deck(vectors))
+    assert len(loaded) == 300 and loaded.bytes == sum(
+        file.stat().st_size for file in folder.rglob("*") if file.is_file() and file.name != "manifest.json"
+    )
+
+
+@needs("lancedb")
+def test_a_search_in_files_that_are_gone_is_an_error_of_one_line(vectors, tmp_path, monkeypatch):
+    """As where `dvc repro` writes another index while the page is open."""
+    monkeypatch.setenv("MEDCARDS_SCRATCH", str(tmp_path / "scratch"))
+    build(ENGINES["lancedb"], vectors).save(tmp_path / "index", as_deck(vectors))
+    index = load_index(tmp_path / "index", as_deck(vectors))
+    shutil.rmtree(tmp_path / "index/answers.lance")
+    with pytest.raises(InputError, match="cannot be searched: .*; start again$"):
+        index.search(vectors[:1], 200)
+
+
+@needs("lancedb")
+def test_folders_of_builds_that_were_killed_are_removed(vectors, tmp_path, monkeypatch):
+    monkeypatch.setenv("MEDCARDS_SCRATCH", str(tmp_path))
+    gone, here = tmp_path / "index/999999999-left", tmp_path / f"index/{os.getpid()}-used"
+    gone.mkdir(parents=True)
+    here.mkdir()
+    index = build(ENGINES["lancedb"], vectors)
+    assert not gone.exists() and here.exists() and len(list((tmp_path / "index").iterdir())) == 2
+    del index
+    assert list((tmp_path / "index").iterdir()) == [here]
+
+
 def test_an_engine_that_is_not_installed_says_what_to_install(vectors, monkeypatch):
     monkeypatch.setitem(sys.modules, "lancedb", None)
     with pytest.raises(InputError, match="LanceDB is not installed.*requirements-scale.txt"):
@@ -223,8 +268,19 @@ def test_speed_in_batch_asks_all_queries_at_once():
     assert asked == [1] * 22 + [20] and speed["queries_per_second_in_batch"] > 0
 
 
-def test_recall_grid_has_one_row_per_setting(vectors):
-    params = IndexParams(engine="hnswlib", m=[8, 4], ef_construction=[50], ef_search=[300, 10], target_recall=0.9)
+def test_indexes_are_built_side_by_side(engine, vectors):
+    """They are those that are built alone."""
+    sizes, found = {"m": [4, 8, 16], "ef_construction": [50, 100]}, vectors[:50]
+    params = IndexParams(engine=engine.engine, **sizes, ef_search=[10], target_recall=0.9)
+    indexes, builds = build_indexes(vectors, params, seed=1)
+    assert len(indexes) == len(builds) == 6
+    for (m, ef_construction), index in indexes.items():
+        alone = engine.build(vectors, m, ef_construction, seed=1)
+        assert np.array_equal(index.search(found, 10, 10), alone.search(found, 10, 10))
+
+
+def test_recall_grid_has_one_row_per_setting(engine, vectors):
+    params = IndexParams(engine=engine.engine, m=[8, 4], ef_construction=[50], ef_search=[300, 10], target_recall=0.9)
     indexes, builds = build_indexes(vectors, params, seed=1)
     assert builds[["m", "ef_construction"]].to_numpy().tolist() == [[4, 50], [8, 50]]
     exact = exact_search(vectors[:50], vectors, 10)[1]
