@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 TABLE, DISTANCE = "answers", "dot"
 THREADS, BUILDING = "RAYON_NUM_THREADS", Lock()
-BATCH = 8192
+ROWS_AT_A_TIME = 8192
 """Number of rows that are written at a time."""
 
 
@@ -98,15 +98,15 @@ def _temporary_folder() -> tempfile.TemporaryDirectory:
 
 
 def _batches(vectors: np.ndarray) -> "pyarrow.RecordBatchReader":
-    """The rows of the table, with :data:`BATCH` rows in memory at a time."""
+    """The rows of the table, with :data:`ROWS_AT_A_TIME` rows in memory at a time."""
     import pyarrow
 
     dimension = vectors.shape[1]
     schema = pyarrow.schema([("row", pyarrow.int64()), ("vector", pyarrow.list_(pyarrow.float32(), dimension))])
 
     def batches() -> Iterator[pyarrow.RecordBatch]:
-        for start in range(0, len(vectors), BATCH):
-            block = np.array(vectors[start : start + BATCH], dtype=np.float32)
+        for start in range(0, len(vectors), ROWS_AT_A_TIME):
+            block = np.array(vectors[start : start + ROWS_AT_A_TIME], dtype=np.float32)
             columns = [np.arange(start, start + len(block)), block.ravel()]
             rows = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(columns[1]), dimension)
             yield pyarrow.RecordBatch.from_arrays([pyarrow.array(columns[0]), rows], schema=schema)

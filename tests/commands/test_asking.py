@@ -13,6 +13,7 @@ import pytest
 from conftest import ROOT, Repository
 
 from medcards.base.files import read_json, sha256_of, write_json
+from medcards.search.vectors import Vectors
 
 PAGE = (ROOT / "docs/SEARCH.md").read_text()
 QUESTION = "What should a nurse know about asthma, case 10?"
@@ -308,6 +309,7 @@ def test_search_refuses_a_damaged_index_and_one_of_other_vectors(repository, tmp
     np.save(tmp_path / "data/encoder/vectors/answers.npy", answers[::-1])
     manifest = read_json(tmp_path / "data/encoder/vectors/manifest.json")
     manifest["sha256"]["answers"] = sha256_of(tmp_path / "data/encoder/vectors/answers.npy")
+    manifest["fingerprint"] = Vectors(None, answers[::-1], *[None] * 4, max_tokens=0).fingerprint
     write_json(tmp_path / "data/encoder/vectors/manifest.json", manifest)
     done = search(repository, "gout", "--data", str(tmp_path / "data"), ok=False)
     assert done.returncode == 1 and "belongs to other vectors" in done.stderr.strip().splitlines()[-1]
