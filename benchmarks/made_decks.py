@@ -1,65 +1,95 @@
 """Decks of any size: a sample of the default deck's cards, or all of them and recombined ones."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.lib.format import open_memmap
 
 from benchmarks.material import DATA, Deck, blocks
-from medcards.base.files import write_json
+from medcards.base.files import read_json, write_json
 from medcards.deck import cards as card_tables
-from medcards.search.vectors import Vectors
+from medcards.search.vectors import Vectors, save_vectors
 
 PARTS = 4
 """Number of real cards that a made card is recombined from."""
+FILE_CARDS = 50_000
+"""Number of cards in a file of the deck."""
 
 
-def made_deck(deck: Deck, size: int) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """Cards, and their arrays of :class:`medcards.search.vectors.Vectors`.
+def recombined(texts: np.ndarray, parts: np.ndarray, random: np.random.Generator) -> Iterator[str]:
+    """Texts as long as the first of their parts. The word at each place is that of any part at this place.
 
-    A made card holds words of :data:`PARTS` real cards. Its vector is the mean of theirs, with length 1.
+    Parameters
+    ----------
+    parts : rows of ``texts``, shape (made texts, :data:`PARTS`).
     """
-    cards, vectors, random = deck.corpus, deck.unadapted, np.random.default_rng(deck.seed)
-    chosen = np.sort(random.permutation(len(cards))[:size])
-    parts = random.integers(len(cards), size=(size - len(chosen), PARTS))
-    texts, arrays = cards.iloc[chosen][["question", "answer"]], {}
-    made = {name: [recombined(cards[name].iloc[rows].tolist(), random) for rows in parts] for name in texts}
-    for name, array in (("answers", vectors.answers), ("questions", vectors.questions_of(cards.card_id))):
-        means = array[parts].mean(axis=1)
-        arrays[name] = np.concatenate([array[chosen], means / np.linalg.norm(means, axis=1, keepdims=True)])
-    counts = {"answer_tokens": vectors.answer_tokens, "question_tokens": vectors.question_tokens_of(cards.card_id)}
-    arrays |= {name: np.concatenate([array[chosen], array[parts[:, 0]]]) for name, array in counts.items()}
-    return pd.concat([texts, pd.DataFrame(made, columns=texts.columns)], ignore_index=True), arrays
-
-
-def recombined(texts: list[str], random: np.random.Generator) -> str:
-    """A text as long as the first. The word at each place is that of any of the texts at this place."""
-    words = [text.split() for text in texts]
-    drawn = random.integers(len(words), size=len(words[0]))
-    return " ".join(
-        words[one][place] if place < len(words[one]) else words[0][place] for place, one in enumerate(drawn)
-    )
+    for of_text in texts[parts].tolist():
+        words = [text.split() for text in of_text]
+        drawn = random.integers(len(words), size=len(words[0])).tolist()
+        yield " ".join(
+            words[one][place] if place < len(words[one]) else words[0][place] for place, one in enumerate(drawn)
+        )
 
 
 def write_deck(size: int, folder: Path) -> None:
-    """Write a deck, its vectors, and what the first stages read of the finished run."""
+    """Write a deck as Parquet files, its vectors, and what the first stages read of the finished run.
+
+    The first cards are a sample of the default deck's. A made card holds words of :data:`PARTS` of them. Its vector is
+    the mean of theirs, with length 1.
+    """
     (seed,) = blocks()
-    deck = Deck(seed)
-    table, arrays = made_deck(deck, size)
+    deck, random = Deck(seed), np.random.default_rng(seed)
+    cards, known = deck.corpus, deck.unadapted
+    of_questions = known.question_rows(cards.card_id)
+    vectors = {"answers": np.asarray(known.answers), "questions": known.questions[of_questions]}
+    lengths = {"answer_tokens": known.answer_tokens, "question_tokens": known.question_tokens[of_questions]}
+    chosen = np.sort(random.permutation(len(cards))[:size])
     (folder / "decks").mkdir(parents=True)
-    table.to_parquet(folder / "decks" / "made.parquet", index=False)
-    np.savez(folder / "vectors.npz", max_tokens=deck.unadapted.max_tokens, **arrays)
+    written = {
+        name: open_memmap(folder / f"{name}.npy", "w+", array.dtype, (size, *array.shape[1:]))
+        for name, array in (vectors | lengths).items()
+    }
+    for start in range(0, size, FILE_CARDS):
+        rows = np.arange(start, min(start + FILE_CARDS, size))
+        copied = chosen[rows[rows < len(chosen)]]
+        made = random.integers(len(cards), size=(len(rows) - len(copied), PARTS))
+        texts = {
+            side: [*cards[side].iloc[copied], *recombined(cards[side].to_numpy(dtype=object), made, random)]
+            for side in ("question", "answer")
+        }
+        pd.DataFrame(texts).to_parquet(folder / "decks" / f"{start:09}.parquet", index=False)
+        parts = np.concatenate([np.repeat(copied[:, None], PARTS, axis=1), made])
+        for name, array in vectors.items():
+            means = array[parts].mean(axis=1)
+            written[name][rows] = means / np.linalg.norm(means, axis=1, keepdims=True)
+        for name, array in lengths.items():
+            written[name][rows] = array[parts[:, 0]]
+    write_json(folder / "max_tokens.json", known.max_tokens)
     shutil.copytree(DATA / "models", folder / "data" / "models")
     write_json(folder / "data" / "quantisation" / "bases.json", {})
 
 
 def write_vectors(folder: Path) -> None:
-    """Write data/vectors for the cards that the stage prepare kept."""
-    table, cards = pd.read_parquet(folder / "decks" / "made.parquet"), card_tables.load_cards(folder / "data" / "cards")
-    ids = [card_tables.card_id(*pair) for pair in zip(table.question, table.answer, strict=True)]
-    rows = pd.Series(range(len(ids))).groupby(np.array(ids)).first()[cards.card_id].to_numpy()
-    arrays, ids = dict(np.load(folder / "vectors.npz")), cards.card_id.to_numpy(dtype=np.str_)
-    max_tokens = int(arrays.pop("max_tokens"))
-    kept = {name: array[rows] for name, array in arrays.items()}
-    Vectors(**kept, answer_ids=ids, question_ids=ids, max_tokens=max_tokens).save(folder / "data" / "vectors")
+    """Write data/vectors for the cards that the stage prepare kept, shard by shard."""
+    ids = pd.Index(
+        [
+            card_tables.card_id(*pair)
+            for file in sorted((folder / "decks").iterdir())
+            for pair in pd.read_parquet(file).itertuples(index=False)
+        ]
+    )
+    row_of = pd.Series(np.arange(len(ids)), index=ids)[~ids.duplicated()]
+    names = ("answers", "answer_tokens", "questions", "question_tokens")
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
+    max_tokens = read_json(folder / "max_tokens.json")
+
+    def shards() -> Iterator[Vectors]:
+        for cards in card_tables.card_shards(folder / "data" / "cards"):
+            rows, of_cards = row_of[cards.card_id].to_numpy(), cards.card_id.to_numpy(dtype=np.str_)
+            kept = {name: array[rows] for name, array in arrays.items()}
+            yield Vectors(**kept, answer_ids=of_cards, question_ids=of_cards, max_tokens=max_tokens)
+
+    save_vectors(shards(), folder / "data" / "vectors")

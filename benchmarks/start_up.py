@@ -26,9 +26,9 @@ import sys
 import numpy, pandas
 from sentence_transformers import SentenceTransformer
 model = SentenceTransformer(sys.argv[1])
-cards = pandas.concat(pandas.read_parquet(f"data/cards/{split}.parquet") for split in ("train", "validation", "test"))
+cards = pandas.read_parquet("data/cards/cards-00001.parquet")
 cards = cards[cards.query_set == "own"]
-scores = numpy.load("data/vectors/answers.npy") @ model.encode(sys.argv[2], normalize_embeddings=True)
+scores = numpy.load("data/vectors/answers-00001.npy") @ model.encode(sys.argv[2], normalize_embeddings=True)
 print(cards.iloc[numpy.argsort(-scores)[:5]].answer.to_string())
 """
 

@@ -19,7 +19,7 @@ from medcards.base.workers import compute_params
 from medcards.deck import cards as card_tables
 from medcards.search.adaptation import AdaptParams, adapt
 from medcards.search.encoder import check_encoder, encode_questions, load_encoder
-from medcards.search.vectors import Vectors
+from medcards.search.vectors import Vectors, save_vectors
 from stages import DATA, figures, load_params, run
 
 
@@ -35,7 +35,7 @@ def main() -> None:
     with atomic(DATA / "encoder") as folder:
         if model is not None:
             model.save(str(folder / "model"), create_model_card=False)
-            vectors.save(folder / "vectors")
+            save_vectors(vectors, folder / "vectors")
         write_manifest(folder, reference)
     manifest = read_manifest(DATA / "encoder")
     with figures("adapt") as folder:

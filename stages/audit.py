@@ -8,6 +8,7 @@ writes  data/figures/audit: metrics.json, similarity.csv (share of test cards by
         similar pairs)
 """
 
+import numpy as np
 import pandas as pd
 
 from medcards.base.files import write_csv, write_json
@@ -31,7 +32,7 @@ def main() -> None:
     (seed,) = load_params(seed=Seed)
     cards = card_tables.load_cards(DATA / "cards")
     vectors, answers = Vectors.load(DATA / "vectors", cards), card_tables.corpus(cards)
-    sides = {"questions": (cards, vectors.questions), "answers": (answers, vectors.answers)}
+    sides = {"questions": (cards, np.asarray(vectors.questions)), "answers": (answers, np.asarray(vectors.answers))}
     splits = new_splits(cards, seed)
     similarities, shares, shares_again, closest = {}, {}, {}, []
     for name, (table, encoded) in sides.items():

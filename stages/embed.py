@@ -11,6 +11,7 @@ from medcards.base.references import resolve
 from medcards.base.workers import Workers, compute_params, place_of
 from medcards.deck import cards as card_tables
 from medcards.search.encoder import EmbedParams, embed_cards, load_encoder, unknown_share
+from medcards.search.vectors import Vectors, save_vectors
 from stages import DATA, figures, load_params, run
 
 
@@ -18,14 +19,15 @@ def main() -> None:
     (params,) = load_params(embed=EmbedParams)
     compute = compute_params()
     reference = pinned_model(DATA, "encoder")
-    cards = card_tables.load_cards(DATA / "cards")
     model = load_encoder(resolve(reference), reference)
     workers = Workers.on(compute, load_encoder, place_of(reference))
-    vectors = embed_cards(model, cards, params.batch_tokens, workers)
-    texts = {"answers": card_tables.corpus(cards).answer.tolist(), "questions": cards.question.tolist()}
-
+    shards = card_tables.card_shards(DATA / "cards")
     with atomic(DATA / "vectors") as folder:
-        vectors.save(folder)
+        save_vectors((embed_cards(model, shard, params.batch_tokens, workers) for shard in shards), folder)
+
+    cards = card_tables.load_cards(DATA / "cards")
+    vectors = Vectors.load(DATA / "vectors", cards)
+    texts = {"answers": card_tables.corpus(cards).answer, "questions": cards.question}
     metrics = {
         "model": reference,
         "dimension": vectors.answers.shape[1],

@@ -13,8 +13,8 @@ without its topic. On the validation questions that are not perturbed, a model l
 an answer.
 
 reads   data/cards, data/vectors, data/encoder, data/index, data/reranker, data/models/encoder.json
-writes  data/rankings: rankings.parquet, served.json, answerability.json (the fitted model), answerability.parquet
-        (evidence and probabilities)
+writes  data/rankings: SPLIT-QUERY_SET.parquet of every query set, served.json, answerability.json (the fitted model),
+        answerability.parquet (evidence and probabilities)
         data/figures/rerank_eval: metrics.json, recall_at_k.csv (own questions of answer.split), answerability.json,
         risk_coverage.csv and reliability.csv (questions of answer.split)
 """
@@ -44,6 +44,7 @@ from medcards.search.exported import search_encoder, search_scorer
 from medcards.search.index import load_index
 from medcards.search.query_sets import QuerySet, query_sets
 from medcards.search.ranked_sets import SetRanker
+from medcards.search.rankings import rankings_file
 from medcards.search.selective import answerability_metrics, selective_curves
 from medcards.search.serving import UnadaptedSearch, choose_served, serves_questions
 from medcards.search.spelling import Spelling
@@ -99,9 +100,9 @@ def main() -> dict:
     times = time_systems(retriever, search_encoder(DATA / "encoder", threads=1), own.queries.questions, served)
     with atomic(DATA / "rankings") as folder:
         folder.mkdir()
-        pd.concat([ranking_table(one.found, one.queries, ids) for one in ranked]).to_parquet(
-            folder / "rankings.parquet", index=False
-        )
+        for one in ranked:
+            file = rankings_file(folder, one.queries.split, one.queries.name)
+            ranking_table(one.found, one.queries, ids).to_parquet(file, index=False)
         write_json(folder / "served.json", served.model_dump())
         answerability.save(folder)
         judged.to_parquet(folder / "answerability.parquet", index=False)

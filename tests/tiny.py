@@ -61,6 +61,16 @@ def write_deck(file: Path, cards: int = 120) -> Path:
     return file
 
 
+def read_deck_files(path: Path, question: str = "auto", answer: str = "auto") -> tuple:
+    """What :func:`medcards.deck.sources.read_files` reads, as one table; and the material."""
+    import pandas as pd
+
+    from medcards.deck.sources import read_files
+
+    raw, material = read_files(path, question, answer)
+    return pd.concat(raw, ignore_index=True), material
+
+
 def _texts() -> list[str]:
     return [text for row in deck() for text in (row["input"], row["output"])]
 

@@ -19,6 +19,7 @@ from medcards.llm.params import LlmParams
 from medcards.search.context import nearest_training_cards
 from medcards.search.exact import exact_search
 from medcards.search.query_sets import QuerySet, asks_in_other_words
+from medcards.search.rankings import rankings_file
 from medcards.search.systems import WITH_QUESTIONS
 from medcards.search.vectors import Vectors
 
@@ -135,15 +136,11 @@ class Exam:
         served = read_json(self.data / "rankings" / "served.json")
         questions = served["questions"] and asks_in_other_words(self.query_set)
         system = WITH_QUESTIONS if questions else served["system"]
-        ranked = pd.read_parquet(
-            self.data / "rankings" / "rankings.parquet",
-            columns=["query", "answer", "rank"],
-            filters=[
-                ("split", "==", self.params.split),
-                ("query_set", "==", self.query_set),
-                ("system", "==", system),
-            ],
-        )
+        file = rankings_file(self.data / "rankings", self.params.split, self.query_set)
+        columns = ["query", "answer", "rank"]
+        ranked = pd.DataFrame(columns=columns)
+        if file.exists():
+            ranked = pd.read_parquet(file, columns=columns, filters=[("system", "==", system)])
         if missing := len(set(self.questions.card_id) - set(ranked["query"])):
             count = "test_questions" if self.params.split == "test" else "questions"
             raise InputError(

@@ -15,9 +15,12 @@ A table of cards has the columns:
 import hashlib
 import re
 import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 from medcards import InputError
@@ -28,6 +31,9 @@ CARD_COLUMNS = ["card_id", "question", "answer", "group", "concept", "branch", "
 SPLITS = ["train", "validation", "test"]
 AskedSplit = Literal["validation", "test"]
 """A split whose questions are asked: validation questions choose, test questions only report."""
+SPLITS_FILE = "splits.parquet"
+SHARD_CARDS = 100_000
+"""Number of cards in a file. A file is read, encoded and written as a whole."""
 CLEANING_EXAMPLES = 5
 """Number of example rows that :func:`clean` returns for each reason."""
 # Characters that no reader sees and no tokenizer expects: control characters that are not white space, soft hyphens,
@@ -35,7 +41,7 @@ CLEANING_EXAMPLES = 5
 _INVISIBLE = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u200b\u200e\u200f\u2060\ufeff]")
 
 
-def clean(raw: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int], pd.DataFrame]:
+def clean(raw: Iterable[pd.DataFrame]) -> tuple[pd.DataFrame, dict[str, int], pd.DataFrame]:
     """Clean raw cards.
 
     Pictures and sounds of flashcard programs are removed, HTML becomes text, and cloze deletions are filled in (see
@@ -44,7 +50,7 @@ def clean(raw: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int], pd.DataFrame
 
     Parameters
     ----------
-    raw : table of a reader in :mod:`medcards.deck.sources`.
+    raw : tables of a reader in :mod:`medcards.deck.sources`. One of them is in memory at a time.
 
     Returns
     -------
@@ -56,6 +62,29 @@ def clean(raw: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int], pd.DataFrame
     Raises
     ------
     InputError : no usable row is left.
+    """
+    counts, kept, examples, seen = Counter(rows_read=0), [], [], set()
+    for table in raw:
+        cards, found = _cleaned(table, seen)
+        numbered = table[["question", "answer"]].assign(row=counts["rows_read"] + np.arange(1, len(table) + 1))
+        for reason, rows in found.items():
+            lacking = max(0, CLEANING_EXAMPLES - counts[reason])
+            examples.append(numbered[rows].head(lacking).assign(reason=reason))
+            counts[reason] += int(rows.sum())
+        counts["rows_read"] += len(table)
+        kept.append(cards)
+    if not seen:
+        raise InputError(f"no usable row among the {counts['rows_read']} read: every question or answer is blank")
+    counts["kept"] = len(seen)
+    return pd.concat(kept, ignore_index=True), dict(counts), pd.concat(examples, ignore_index=True)
+
+
+def _cleaned(raw: pd.DataFrame, seen: set[str]) -> tuple[pd.DataFrame, dict[str, pd.Series]]:
+    """The cards of a raw table, and the rows that each reason changed or dropped.
+
+    Parameters
+    ----------
+    seen : the ids of earlier cards, to which those of this table are added.
     """
     steps = {
         "changed_media": without_media,
@@ -76,21 +105,14 @@ def clean(raw: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int], pd.DataFrame
     for reason, rows in reasons.items():
         found[reason] = rows & kept  # a row counts under its first reason only
         kept &= ~rows
-    found["dropped_duplicate"] = texts[kept].duplicated().reindex(raw.index, fill_value=False)
+    ids = pd.Series([card_id(*pair) for pair in zip(texts.question, texts.answer, strict=True)], index=raw.index)
+    again = ids[kept].duplicated() | ids[kept].isin(seen)
+    found["dropped_duplicate"] = again.reindex(ids.index, fill_value=False)
     kept &= ~found["dropped_duplicate"]
-
-    counts = {"rows_read": len(raw)} | {reason: int(rows.sum()) for reason, rows in found.items()}
-    counts["kept"] = int(kept.sum())
-    if not kept.any():
-        raise InputError(f"no usable row among the {len(raw)} read: every question or answer is blank")
-    numbered = raw[["question", "answer"]].rename_axis("row").reset_index().assign(row=lambda table: table.row + 1)
-    examples = pd.concat(
-        [numbered[rows].head(CLEANING_EXAMPLES).assign(reason=reason) for reason, rows in found.items()]
-    )
-    cards = raw.drop(columns="drop").assign(question=texts.question, answer=texts.answer)[kept].reset_index(drop=True)
-    pairs = zip(cards.question, cards.answer, strict=True)
-    cards.insert(0, "card_id", [card_id(question, answer) for question, answer in pairs])
-    return cards, counts, examples
+    seen.update(ids[kept])
+    cards = raw.drop(columns="drop").assign(question=texts.question, answer=texts.answer)
+    cards.insert(0, "card_id", ids)
+    return cards[kept], found
 
 
 def card_id(question: str, answer: str) -> str:
@@ -127,7 +149,9 @@ def sample(cards: pd.DataFrame, split: str, count: int, seed: int, query_set: st
 
 
 def save_cards(cards: pd.DataFrame, folder: Path, material: dict) -> None:
-    """Write one Parquet file per split, in the order of the table, and last a manifest.
+    """Write the cards in shards, in the order of the table, then their groups and splits, and last a manifest.
+
+    The shards do not hold groups and splits. So cards that are added to the end of a deck change its last shard only.
 
     Parameters
     ----------
@@ -135,22 +159,45 @@ def save_cards(cards: pd.DataFrame, folder: Path, material: dict) -> None:
     material : description of the deck, see :func:`medcards.deck.sources.read_deck`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for split in SPLITS:
-        cards.loc[cards.split == split, CARD_COLUMNS].to_parquet(folder / f"{split}.parquet", index=False)
-    write_json(folder / "manifest.json", {"material": material, "cards": len(cards)})
+    for number, shard in enumerate(in_shards(cards), start=1):
+        shard.drop(columns=["group", "split"]).to_parquet(folder / f"cards-{number:05}.parquet", index=False)
+    cards[["card_id", "group", "split"]].to_parquet(folder / SPLITS_FILE, index=False)
+    write_json(folder / "manifest.json", {"material": material, "cards": len(cards), "shards": number})
 
 
-def load_cards(folder: str | Path) -> pd.DataFrame:
-    """Read the cards of all splits as one table, with a ``split`` column.
+def in_shards(cards: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """The cards in parts of :data:`SHARD_CARDS`, in the order of the table."""
+    for start in range(0, len(cards), SHARD_CARDS):
+        yield cards[start : start + SHARD_CARDS]
+
+
+def card_shards(folder: str | Path) -> Iterator[pd.DataFrame]:
+    """Read the shards one after the other, as tables of cards without ``group`` and ``split``.
 
     Raises
     ------
     InputError : a file is missing.
     """
-    return pd.concat(
-        [pd.read_parquet(_written(folder, f"{split}.parquet")).assign(split=split) for split in SPLITS],
-        ignore_index=True,
-    )
+    manifest = _written(folder, "manifest.json")
+    shards = read_json(manifest).get("shards")
+    if shards is None:
+        raise InputError(f"{manifest} is that of an earlier version: run `dvc repro prepare`")
+    for number in range(1, shards + 1):
+        yield pd.read_parquet(_written(folder, f"cards-{number:05}.parquet"))
+
+
+def load_cards(folder: str | Path) -> pd.DataFrame:
+    """Read all cards as one table, with a ``split`` column.
+
+    Raises
+    ------
+    InputError : a file is missing, or the files do not belong together.
+    """
+    cards = pd.concat(card_shards(folder), ignore_index=True)
+    splits = pd.read_parquet(_written(folder, SPLITS_FILE))
+    if not cards.card_id.equals(splits.card_id):
+        raise InputError(f"{Path(folder) / SPLITS_FILE} belongs to other cards: run `dvc repro -f prepare`")
+    return cards.assign(group=splits.group, split=splits.split)[[*CARD_COLUMNS, "split"]]
 
 
 def read_material(folder: str | Path) -> dict:

@@ -2,7 +2,8 @@
 
 import numbers
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from operator import itemgetter
 
 import numpy as np
 import pandas as pd
@@ -21,41 +22,75 @@ CONSTANT_SHARE = 0.5
 _SPEAKERS = {"user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant", "model": "assistant"}
 
 
-def read_cards(cells: pd.DataFrame, question: str, answer: str, where: str) -> tuple[pd.DataFrame, dict]:
-    """The question and the answer of each row.
+class CardReader:
+    """Reads the question and the answer of each row of a deck, table by table.
+
+    The first table decides which columns hold them.
 
     Parameters
     ----------
-    cells : the cells of a deck as they were read.
     question, answer : names of columns; :data:`AUTO` to look for them.
     where : what an error calls the deck.
-
-    Returns
-    -------
-    cards : texts in the columns ``question`` and ``answer``; a missing value becomes an empty text.
-    facts : ``question`` and ``answer`` say which rule found them. Counts of rows: ``several_questions`` and
-        ``several_answers``, whose first text was taken; ``several_turns``, see :func:`_turn_of`.
-
-    Raises
-    ------
-    InputError : a column is missing or not found, or a cell is no text.
     """
-    names = {str(column).strip().lower(): column for column in reversed(cells.columns)}
-    chat = next((names[name] for name in CHAT_COLUMNS if name in names), None) if question == answer == AUTO else None
-    if chat is not None:
-        sides, rules = (cells[chat], cells[chat]), (f"first user's turn in '{chat}'", f"first answer in '{chat}'")
-    else:
-        asked, said = _columns(cells, names, question, answer, where)
-        texts, rule = cells[asked], f"column '{asked}'"
-        if question == AUTO and {"instruction", "input", "output"} <= set(names):
-            texts, rule = _alpaca(cells[names["instruction"]], cells[names["input"]])
-        sides, rules = (texts, cells[said]), (rule, f"column '{said}'")
-    counts: Counter = Counter()
-    cards = {}
-    for side, values in zip(("question", "answer"), sides, strict=True):
-        cards[side] = list(_texts(values, side, chat is not None, counts, f"{where}: column '{values.name}'"))
-    facts = dict(zip(("question", "answer"), rules, strict=True))
-    return pd.DataFrame(cards, dtype=object), facts | {name: count for name, count in counts.items() if count}
+
+    def __init__(self, question: str, answer: str, where: str):
+        self._question, self._answer, self._where = question, answer, where
+        self._sides: dict[str, Callable[[pd.DataFrame], pd.Series]] = {}
+        self._rules: dict[str, str] = {}
+        self._counts: Counter = Counter()
+        self._whole_chat, self._rows = False, 0
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """How the tables were read.
+
+        ``question`` and ``answer`` say which rule found them. Counts of rows: ``several_questions`` and
+        ``several_answers``, whose first text was taken; ``several_turns``, see :func:`_turn_of`.
+        """
+        return self._rules | {name: count for name, count in self._counts.items() if count}
+
+    def read(self, cells: pd.DataFrame) -> pd.DataFrame:
+        """The cards of a table: texts in the columns ``question`` and ``answer``. A missing value is an empty text.
+
+        Parameters
+        ----------
+        cells : the cells of a deck as they were read.
+
+        Raises
+        ------
+        InputError : a column is missing or not found, or a cell is no text.
+        """
+        if not self._sides:
+            self._find_sides(cells)
+        cards = {}
+        for side, of in self._sides.items():
+            values = of(cells)
+            where = f"{self._where}: column '{values.name}'"
+            cards[side] = list(_texts(values, side, self._whole_chat, self._counts, where, self._rows))
+        self._rows += len(cells)
+        return pd.DataFrame(cards, dtype=object)
+
+    def _find_sides(self, cells: pd.DataFrame) -> None:
+        """Find the columns of both sides, and the rules that found them."""
+        names = {str(column).strip().lower(): column for column in reversed(cells.columns)}
+        auto = self._question == self._answer == AUTO
+        chat = next((names[name] for name in CHAT_COLUMNS if name in names), None) if auto else None
+        if chat is not None:
+            self._whole_chat = True
+            self._sides = dict.fromkeys(("question", "answer"), itemgetter(chat))
+            self._rules = {"question": f"first user's turn in '{chat}'", "answer": f"first answer in '{chat}'"}
+            return
+        asked, said = _columns(cells, names, self._question, self._answer, self._where)
+        self._sides = {"question": itemgetter(asked), "answer": itemgetter(said)}
+        self._rules = {"question": f"column '{asked}'", "answer": f"column '{said}'"}
+        if self._question == AUTO and {"instruction", "input", "output"} <= set(names):
+            instruction, given = names["instruction"], names["input"]
+            if _repeats(cells[instruction], cells[given]):
+                self._sides["question"] = itemgetter(given)
+                self._rules["question"] = "column 'input', since 'instruction' repeats"
+            else:
+                self._sides["question"] = lambda cells: _followed(cells[instruction], cells[given])
+                self._rules["question"] = "column 'instruction', followed by 'input' where it is filled"
 
 
 def _columns(cells: pd.DataFrame, names: dict, question: str, answer: str, where: str) -> tuple[object, object]:
@@ -88,22 +123,29 @@ def _named(columns: list) -> str:
     return ", ".join(map(str, columns)) or "none"
 
 
-def _alpaca(instruction: pd.Series, given: pd.Series) -> tuple[pd.Series, str]:
-    """The questions of a deck in the format of Alpaca (Taori et al., 2023), and the rule that found them.
+def _repeats(instruction: pd.Series, given: pd.Series) -> bool:
+    """Whether a deck in the format of Alpaca (Taori et al., 2023) gives most rows the same instruction and an input.
 
-    ``instruction`` is the question, followed by ``input``. In decks that give most rows the same instruction and an
-    input, ``input`` is the question.
+    Then ``input`` is the question. In other decks, ``instruction`` is the question, followed by ``input``.
     """
-    filled = given.map(lambda cell: isinstance(cell, str) and bool(cell.strip())).astype(bool)
     texts = instruction.map(lambda cell: cell if isinstance(cell, str) else "")
-    if texts.nunique() <= CONSTANT_SHARE * len(texts) and filled.mean() > CONSTANT_SHARE:
-        return given, "column 'input', since 'instruction' repeats"
-    joined = texts.where(~filled, texts + " " + given.where(filled, "").map(str))
-    return joined.rename("instruction"), "column 'instruction', followed by 'input' where it is filled"
+    return texts.nunique() <= CONSTANT_SHARE * len(texts) and _filled(given).mean() > CONSTANT_SHARE
 
 
-def _texts(cells: pd.Series, side: str, whole_chat: bool, counts: Counter, where: str) -> Iterable[str]:
-    for number, cell in enumerate(cells, start=1):
+def _followed(instruction: pd.Series, given: pd.Series) -> pd.Series:
+    """Each instruction, followed by its input where that is filled."""
+    texts, filled = instruction.map(lambda cell: cell if isinstance(cell, str) else ""), _filled(given)
+    return texts.where(~filled, texts + " " + given.where(filled, "").map(str)).rename("instruction")
+
+
+def _filled(cells: pd.Series) -> pd.Series:
+    return cells.map(lambda cell: isinstance(cell, str) and bool(cell.strip())).astype(bool)
+
+
+def _texts(
+    cells: pd.Series, side: str, whole_chat: bool, counts: Counter, where: str, rows_before: int
+) -> Iterable[str]:
+    for number, cell in enumerate(cells, start=rows_before + 1):
         text = _text(cell, side, whole_chat, counts)
         if text is None:
             shown = repr(cell)[:60]

@@ -5,7 +5,8 @@ library: datasketch). The similarity of each proposed pair is then computed exac
 words and with the number of proposed pairs.
 """
 
-from collections.abc import Iterable
+from array import array
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,6 +18,9 @@ from medcards.base.workers import ComputeParams, Workers, map_batches
 
 NEIGHBOURS = 100
 """Number of similar sets kept per set, the most similar first. Memory then grows with the number of sets."""
+AGREEING = 1000
+"""Number of earlier sets that agree with a set in a band and are compared with it. Time then grows with the number of
+sets."""
 PERMUTATIONS = 128
 """Length of a MinHash signature."""
 PAIR_BLOCK = 50_000
@@ -26,17 +30,17 @@ SKETCH_WORDS = 8
 
 
 def similar_sets(
-    sets: list[frozenset], threshold: float, seed: int, title: str = "sets", compute: ComputeParams | None = None
+    sets: Iterable[Set[str]], threshold: float, seed: int, title: str = "sets", compute: ComputeParams | None = None
 ) -> pd.DataFrame:
     """Find pairs of sets of words with a Jaccard similarity of at least ``threshold``.
 
-    Every pair that is found is similar enough, but not every such pair is found: MinHash may not propose it, a set is
-    paired with at most :data:`NEIGHBOURS` earlier ones, and a set that repeats an earlier one is paired with that one
-    only. So the number of pairs is a lower bound.
+    Every pair that is found is similar enough, but not every such pair is found. MinHash may not propose it. In each
+    band a set is compared with :data:`AGREEING` earlier ones at most, and it is paired with :data:`NEIGHBOURS` at most.
+    A set that repeats an earlier one is paired with that one only. So the number of pairs is a lower bound.
 
     Parameters
     ----------
-    sets : sets of words, none of them empty.
+    sets : sets of words, none of them empty. They are not kept in memory.
     threshold : between 0 and 1.
     seed : seed of the MinHash permutations.
     title : what the progress bar calls the sets.
@@ -48,14 +52,15 @@ def similar_sets(
     """
     from datasketch import MinHashLSH
 
-    copy_of, distinct = pd.factorize(pd.Series(sets))
+    bags, words = _bags(sets)
+    copy_of = pd.factorize(pd.Series([row.tobytes() for row in np.split(bags.indices, bags.indptr[1:-1])]))[0]
     first = np.unique(copy_of, return_index=True)[1]
-    copies = np.flatnonzero(first[copy_of] != np.arange(len(sets)))
+    copies = np.flatnonzero(first[copy_of] != np.arange(len(copy_of)))
     found = [pd.DataFrame({"first": first[copy_of[copies]], "second": copies, "similarity": 1.0})]
-    bags, words = _bags(distinct)
+    bags = bags[first]
     # A missed pair may leak. A proposed pair below the threshold only costs time. So misses weigh nine times as much.
     lsh = MinHashLSH(threshold=threshold, num_perm=PERMUTATIONS, weights=(0.1, 0.9))
-    banded = _banded(_signatures(bags, words, seed), lsh.b, lsh.r)
+    banded = _banded(bags, _word_hashes(words, seed), lsh.b, lsh.r)
     compared = Compared(bags, _sketches(bags), *banded, threshold)
     workers = Workers.on(compute, partial(Compared, **vars(compared)))
     blocks = _blocks(compared.before)
@@ -84,46 +89,61 @@ class Compared:
     threshold: float
 
 
-def _bags(sets: Iterable[frozenset]) -> tuple[sparse.csr_array, list[str]]:
+def _bags(sets: Iterable[Set[str]]) -> tuple[sparse.csr_array, list[str]]:
     """The sets as rows of a matrix of zeros and ones, shape (sets, words); and the words."""
     numbers: dict[str, int] = {}
-    columns = np.array([numbers.setdefault(word, len(numbers)) for words in sets for word in words], dtype=np.int32)
-    ends = np.cumsum([0, *map(len, sets)], dtype=np.int32)
-    bags = sparse.csr_array((np.ones(len(columns), dtype=np.int8), columns, ends), shape=(len(sets), len(numbers)))
-    bags.sort_indices()
-    return bags, list(numbers)
+    ends = array("i", [0])
+
+    def columns() -> Iterator[int]:
+        for words in sets:
+            ends.append(ends[-1] + len(words))
+            yield from sorted([numbers.setdefault(word, len(numbers)) for word in words])
+
+    indices = np.fromiter(columns(), dtype=np.int32)
+    ones, shape = np.ones(len(indices), dtype=np.int8), (len(ends) - 1, len(numbers))
+    return sparse.csr_array((ones, indices, np.array(ends, dtype=np.int32)), shape=shape), list(numbers)
 
 
-def _signatures(bags: sparse.csr_array, words: list[str], seed: int) -> np.ndarray:
-    """MinHash signatures, shape (sets, :data:`PERMUTATIONS`).
-
-    The signature of a set is the smallest of the signatures of its words, so each word is hashed once.
-    """
+def _word_hashes(words: list[str], seed: int) -> np.ndarray:
+    """The MinHash signatures of words, shape (:data:`PERMUTATIONS`, words). datasketch's hashes have 32 bits."""
     from datasketch import MinHash
 
     hashed = MinHash.generator(([word.encode()] for word in words), num_perm=PERMUTATIONS, seed=seed)
-    of_words = np.array([word.hashvalues for word in hashed]).T.copy()
-    return np.stack([np.minimum.reduceat(values[bags.indices], bags.indptr[:-1]) for values in of_words], axis=1)
+    found = np.empty((PERMUTATIONS, len(words)), dtype=np.uint32)
+    for place, word in enumerate(hashed):
+        found[:, place] = word.hashvalues
+    return found
 
 
-def _banded(signatures: np.ndarray, bands: int, rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _banded(
+    bags: sparse.csr_array, hashes: np.ndarray, bands: int, rows: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The sets of each band sorted by what they have in the band, so that those that agree stand side by side.
+
+    A set's signature has the smallest hashes of its words, by permutation. A band is ``rows`` numbers of it.
+
+    Parameters
+    ----------
+    hashes : see :func:`_word_hashes`.
 
     Returns
     -------
     order : the sets by their place, shape (bands, sets).
     place : the place of each set, shape (bands, sets).
-    before : the number of sets that stand before a set and agree with it, shape (bands, sets).
+    before : the number of sets that stand before a set and agree with it, at most :data:`AGREEING`, shape (bands,
+        sets).
     """
-    sets, everyone = len(signatures), np.arange(len(signatures))
+    sets, everyone = bags.shape[0], np.arange(bags.shape[0])
     order, place, before = (np.empty((bands, sets), dtype=np.int32) for _ in range(3))
     mix = np.random.default_rng(0).integers(2**64, size=rows, dtype=np.uint64)  # unequal bands rarely get equal keys
     for band in range(bands):
-        keys = signatures[:, band * rows : (band + 1) * rows].astype(np.uint64) @ mix
+        keys = np.zeros(sets, dtype=np.uint64)
+        for values, factor in zip(hashes[band * rows : (band + 1) * rows], mix, strict=True):
+            keys += np.minimum.reduceat(values[bags.indices], bags.indptr[:-1]).astype(np.uint64) * factor
         order[band] = np.argsort(keys, kind="stable")
         opens = np.diff(keys[order[band]], prepend=keys[order[band, 0]]) != 0
         place[band, order[band]] = everyone
-        before[band, order[band]] = everyone - np.maximum.accumulate(opens * everyone)
+        before[band, order[band]] = np.minimum(everyone - np.maximum.accumulate(opens * everyone), AGREEING)
     return order, place, before
 
 

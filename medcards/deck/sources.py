@@ -1,12 +1,14 @@
 """Readers of a deck: the Human Phenotype Ontology, the Hugging Face hub, or files.
 
-Every reader returns a table of raw cards and a description of the material. The table has the columns ``question``,
-``answer``, ``concept``, ``branch``, ``query_set``, ``source`` and ``drop``. ``drop`` is the reason to drop the row that
-only its source knows, or empty. The readers clean and drop nothing, see :func:`medcards.deck.cards.clean`.
+Every reader returns tables of raw cards and a description of the material, which is complete when all tables were read.
+A table has the columns ``question``, ``answer``, ``concept``, ``branch``, ``query_set``, ``source`` and ``drop``.
+``drop`` is the reason to drop the row that only its source knows, or empty. The readers clean and drop nothing, see
+:func:`medcards.deck.cards.clean`.
 """
 
 import hashlib
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -16,8 +18,8 @@ from medcards import InputError
 from medcards.base.files import sha256_of
 from medcards.base.params import Block
 from medcards.base.references import ReferenceText, parse, pin, reading, resolve
-from medcards.deck.columns import read_cards
-from medcards.deck.tables import FILE_FORMATS, read_table
+from medcards.deck.columns import CardReader
+from medcards.deck.tables import FILE_FORMATS, read_tables
 
 DEFINITION_QUESTIONS = (
     "What is {}?",
@@ -26,6 +28,8 @@ DEFINITION_QUESTIONS = (
     "How would you describe {}?",
 )
 """Questions for the definition of a term. The id of the term selects one of them."""
+HUB_ROWS = 50_000
+"""Number of rows of a data set that are in memory at a time."""
 LAYPERSON_QUESTION = "What does '{}' mean?"
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _LAYPERSON = re.compile(r'"((?:[^"\\]|\\.)*)" [A-Z]+ layperson\b')
@@ -42,12 +46,12 @@ class DataParams(Block):
     answer_column: str
 
 
-def read_deck(params: DataParams) -> tuple[pd.DataFrame, dict]:
+def read_deck(params: DataParams) -> tuple[Iterable[pd.DataFrame], dict]:
     """Read the deck that ``params.source`` names.
 
     Returns
     -------
-    raw : the table that the module's docstring describes, one row per raw card.
+    raw : the tables that the module's docstring describes, one row per raw card.
     material : description of the deck: source, reference, release or hash, row counts, and the licence where the
         source states one.
 
@@ -58,12 +62,14 @@ def read_deck(params: DataParams) -> tuple[pd.DataFrame, dict]:
     if params.source == "ontology":
         if parse(params.ontology).kind != "pypi":  # DVC does not notice when a path: file changes
             raise InputError(f"data.ontology={params.ontology}: must be a pypi: reference")
-        raw, material = read_ontology(resolve(params.ontology), params.ontology)
+        table, material = read_ontology(resolve(params.ontology), params.ontology)
+        raw = [table]
     elif params.source == "hub":
         raw, material = read_hub(params.hub, params.question_column, params.answer_column)
     else:
         raw, material = read_files(Path(params.path), params.question_column, params.answer_column)
-    return raw, material | {"source": params.source}
+    material["source"] = params.source
+    return raw, material
 
 
 def read_ontology(obo: Path, reference: str = "") -> tuple[pd.DataFrame, dict]:
@@ -144,7 +150,7 @@ def _unescape(text: str) -> str:
     return re.sub(r"\\(.)", r"\1", text)
 
 
-def read_hub(reference: str, question_column: str, answer_column: str) -> tuple[pd.DataFrame, dict]:
+def read_hub(reference: str, question_column: str, answer_column: str) -> tuple[Iterator[pd.DataFrame], dict]:
     """Read cards from the ``train`` split of a data set on the Hugging Face hub (library: datasets).
 
     The material holds the reference with a branch pinned to its commit, the number of rows, a hash of the content and
@@ -162,11 +168,19 @@ def read_hub(reference: str, question_column: str, answer_column: str) -> tuple[
     pinned = pin(reference, "dataset")
     folder = resolve(pinned, "dataset")
     with reading(reference, "a data set with a train split"):
-        table = datasets.load_dataset(str(folder), split="train").to_pandas()
-    raw, columns = _raw_cards(table, question_column, answer_column, reference, f"hub:{parse(reference).name}")
-    digest = hashlib.sha256("\x1e".join(raw.question + "\x1f" + raw.answer).encode()).hexdigest()
-    facts = {"reference": pinned, "rows": len(raw), "sha256_of_content": digest, "licence": _licence(folder)}
-    return raw, facts | {"columns": columns}
+        rows = datasets.load_dataset(str(folder), split="train")
+    reader, digest = CardReader(question_column, answer_column, reference), hashlib.sha256()
+    material = {"reference": pinned, "rows": len(rows), "licence": _licence(folder)}
+
+    def raw() -> Iterator[pd.DataFrame]:
+        for cells in rows.to_pandas(batch_size=HUB_ROWS, batched=True):
+            table = _raw_cards(reader.read(cells), f"hub:{parse(reference).name}")
+            for question, answer in zip(table.question, table.answer, strict=True):
+                digest.update(f"{question}\x1f{answer}\x1e".encode())
+            yield table
+        material.update(sha256_of_content=digest.hexdigest(), columns=reader.facts)
+
+    return raw(), material
 
 
 def _licence(folder: Path) -> str:
@@ -178,15 +192,15 @@ def _licence(folder: Path) -> str:
         return str(DatasetCard.load(card).data.license or "") if card.exists() else ""
 
 
-def read_files(path: Path, question_column: str, answer_column: str) -> tuple[pd.DataFrame, dict]:
+def read_files(path: Path, question_column: str, answer_column: str) -> tuple[Iterator[pd.DataFrame], dict]:
     """Read cards from a file, or from every file of a known format in a folder.
 
     Returns
     -------
-    raw : the table that the module's docstring describes. A row whose quote is not closed holds other rows, and is
-        marked for dropping.
+    raw : the tables that the module's docstring describes, one per file; several of a large Parquet file. A row whose
+        quote is not closed holds other rows, and is marked for dropping.
     material : number of rows, and for each file ``sha256``, ``read_as`` (see :class:`medcards.deck.tables.Table`),
-        ``columns`` (see :func:`medcards.deck.columns.read_cards`) and ``open_quotes`` (row, number of rows it holds).
+        ``columns`` (see :class:`medcards.deck.columns.CardReader`) and ``open_quotes`` (row, number of rows it holds).
 
     Raises
     ------
@@ -201,25 +215,26 @@ def read_files(path: Path, question_column: str, answer_column: str) -> tuple[pd
             raise InputError(
                 f"data.path={path}: the folder holds no {', '.join(FILE_FORMATS)} file; put your deck there"
             )
-    tables, described = [], {}
-    for file in files:
-        table = read_table(file)
-        raw, columns = _raw_cards(table.cells, question_column, answer_column, str(file), f"file:{file.name}")
-        raw.loc[list(table.swallowed), "drop"] = "open_quote"
-        tables.append(raw)
-        described[file.name] = {
-            "sha256": sha256_of(file),
-            "read_as": table.read_as,
-            "columns": columns,
-            "open_quotes": {str(place + 1): rows for place, rows in table.swallowed.items()},
-        }
-    raw = pd.concat(tables, ignore_index=True)
-    return raw, {"files": described, "rows": len(raw)}
+    material: dict = {"files": {}, "rows": 0}
+
+    def raw() -> Iterator[pd.DataFrame]:
+        for file in files:
+            reader = CardReader(question_column, answer_column, str(file))
+            for table in read_tables(file):
+                cards = _raw_cards(reader.read(table.cells), f"file:{file.name}")
+                cards.loc[list(table.swallowed), "drop"] = "open_quote"
+                material["rows"] += len(cards)
+                yield cards
+            material["files"][file.name] = {
+                "sha256": sha256_of(file),
+                "read_as": table.read_as,
+                "columns": reader.facts,
+                "open_quotes": {str(place + 1): rows for place, rows in table.swallowed.items()},
+            }
+
+    return raw(), material
 
 
-def _raw_cards(
-    cells: pd.DataFrame, question_column: str, answer_column: str, where: str, source: str
-) -> tuple[pd.DataFrame, dict]:
-    """The cards of a table, and the rules that found them (see :func:`medcards.deck.columns.read_cards`)."""
-    cards, rules = read_cards(cells, question_column, answer_column, where)
-    return cards.assign(concept="", branch="", query_set="own", source=source, drop=""), rules
+def _raw_cards(cards: pd.DataFrame, source: str) -> pd.DataFrame:
+    """Cards of which no concept is known, as the module's docstring describes them."""
+    return cards.assign(concept="", branch="", query_set="own", source=source, drop="")

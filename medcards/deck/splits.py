@@ -4,6 +4,8 @@ A group holds cards with one question or one concept, few cards with one answer,
 in both the training and the test split would leak answers.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 from pydantic import Field, NonNegativeInt
@@ -62,13 +64,17 @@ def near_duplicates(
     pairs : table of ``first`` and ``second`` (positions in ``cards``, first < second) and ``similarity``, the most
         similar pair first.
     """
-    questions = [normalise(text).split() for text in cards.question]
-    template = STOP_WORDS | template_words(questions)
-    asked = [frozenset(words) - template or frozenset(words) for words in questions]
-    answers = cards.answer.map(normalise)
+    questions, answers = cards.question.map(normalise), cards.answer.map(normalise)
+    template = STOP_WORDS | template_words(text.split() for text in questions)
     told = answers.where(~stock_answers(answers), "")
-    whole = [words.union(text.split()) for words, text in zip(asked, told, strict=True)]
-    sides = (asked, "questions"), (whole, "cards")
+
+    def asked() -> Iterator[set[str]]:
+        for text in questions:
+            words = set(text.split())
+            yield words - template or words
+
+    whole = (words.union(text.split()) for words, text in zip(asked(), told, strict=True))
+    sides = (asked(), "questions"), (whole, "cards")
     found = [similar_sets(sets, threshold, seed, side, compute) for sets, side in sides]
     pairs = pd.concat(found).groupby(["first", "second"], as_index=False).similarity.max()
     return pairs.sort_values(["similarity", "first", "second"], ascending=[False, True, True], ignore_index=True)

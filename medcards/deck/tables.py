@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from html import escape
@@ -29,6 +29,8 @@ INSTEAD = {
 """What to do with a file of a format that is not read."""
 SEPARATORS = "\t;,|"
 """Separators that are tried; of those that cut equally many rows alike, the first is taken."""
+PARQUET_ROWS = 50_000
+"""Number of rows of a Parquet file that are read at a time."""
 SNIFFED_ROWS = 200
 """Number of rows that the separator is recognised by."""
 SEPARATOR_NAMES = {"comma": ",", "semicolon": ";", "tab": "\t", "space": " ", "pipe": "|", "colon": ":", "\\t": "\t"}
@@ -56,8 +58,10 @@ class Table:
     swallowed: dict[int, int] = field(default_factory=dict)
 
 
-def read_table(file: Path) -> Table:
+def read_tables(file: Path) -> Iterator[Table]:
     """Read all columns of a JSON, JSONL, CSV, TSV, Anki text or Parquet file.
+
+    A Parquet file is read in tables of :data:`PARQUET_ROWS` rows, so that it need not fit into memory.
 
     Raises
     ------
@@ -68,17 +72,29 @@ def read_table(file: Path) -> Table:
         instead = INSTEAD.get(suffix, f"a deck is one of {', '.join(FILE_FORMATS)}")
         raise InputError(f"{file}: unknown format '{suffix}'; {instead}")
     try:
+        if suffix == ".parquet" and file.stat().st_size:
+            yield from _parquet(file)
+            return
         data = file.read_bytes()
         if not data.strip():
             raise InputError(f"{file}: the file is empty")
-        if suffix == ".parquet":
-            return Table(pd.read_parquet(io.BytesIO(data)), "Parquet")
         text, encoding = decode(data)
         table = _delimited(text) if suffix in TEXT_FORMATS else _records(text, suffix == ".jsonl")
     except (ValueError, OSError, csv.Error) as error:  # pandas, pyarrow and json raise these on a malformed file
         raise InputError(f"{file}: could not be read as {suffix[1:]} ({reason_of(error)})") from None
     table.read_as += "" if encoding == "utf-8" else f", encoding {encoding}"
-    return table
+    yield table
+
+
+def _parquet(file: Path) -> Iterator[Table]:
+    """The rows of a Parquet file (library: PyArrow)."""
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(file) as parquet:
+        if not parquet.metadata.num_rows:
+            yield Table(parquet.schema_arrow.empty_table().to_pandas(), "Parquet")
+        for batch in parquet.iter_batches(PARQUET_ROWS):
+            yield Table(batch.to_pandas(), "Parquet")
 
 
 def decode(data: bytes) -> tuple[str, str]:

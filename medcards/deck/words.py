@@ -25,6 +25,7 @@ import re
 import string
 import unicodedata
 from collections import Counter
+from collections.abc import Iterable
 
 from bm25s.stopwords import STOPWORDS_EN_PLUS
 
@@ -104,14 +105,17 @@ def normalise(text: str) -> str:
     return " ".join(re.findall(r"\w+|[<>≤≥=±%]", _spaced(text.lower()))) or text
 
 
-def template_words(questions: list[list[str]]) -> set[str]:
+def template_words(questions: Iterable[list[str]]) -> set[str]:
     """The words of the template of a deck's questions, such as "what" and "define".
 
     >>> sorted(template_words([["define", str(number)] for number in range(30)]))
     ['define']
     """
-    counts = Counter(word for words in questions for word in set(words))
-    limit = max(TEMPLATE_SHARE * len(questions), TEMPLATE_QUESTIONS)
+    counts, asked = Counter(), 0
+    for words in questions:
+        counts.update(set(words))
+        asked += 1
+    limit = max(TEMPLATE_SHARE * asked, TEMPLATE_QUESTIONS)
     return {word for word, count in counts.items() if count > limit}
 
 

@@ -1,5 +1,6 @@
 """Adaptation of the bi-encoder to the deck, on training questions and their answers."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pandas as pd
 from pydantic import Field, NonNegativeInt, ValidationInfo, field_validator
 
 from medcards.base.workers import ComputeParams, SentFolder, Workers
-from medcards.deck.cards import corpus
+from medcards.deck.cards import corpus, in_shards
 from medcards.search.encoder import answer_prompt, embed_cards, load_encoder, question_prompt
 from medcards.search.encoder_training import (
     EncoderTrainingParams,
@@ -46,7 +47,7 @@ def adapt(
     seed: int,
     scratch: Path,
     compute: ComputeParams | None = None,
-) -> tuple[Vectors, dict]:
+) -> tuple[Iterable[Vectors], dict]:
     """Adapt a sentence-transformers model in place, on training cards only.
 
     If ``params.questions`` is not 0, the transformer is fine-tuned on this number of questions. If
@@ -62,7 +63,7 @@ def adapt(
 
     Returns
     -------
-    vectors : the adapted model's vectors of the cards.
+    vectors : the adapted model's vectors of the cards, shard by shard.
     facts : ``fine_tuning`` and ``projection``, each with ``questions``, ``steps``, and the mean loss of the first and
         the last tenth of the steps, in nats per question: ``first_loss`` and ``last_loss``.
     """
@@ -72,14 +73,14 @@ def adapt(
         workers = Workers.on(compute, load_encoder, SentFolder(scratch / "fine_tuned"))
         if workers:
             model.save(str(scratch / "fine_tuned"), create_model_card=False)
-        vectors = embed_cards(model, cards, workers=workers)
+        vectors = Vectors.of([embed_cards(model, shard, workers=workers) for shard in in_shards(cards)])
     if params.projection_epochs:
         pairs = training_pairs(cards, answers, len(cards), seed)
         matrix, losses = train_projection(pairs, answers, vectors, params.projection_epochs, seed)
         add_projection(model, matrix)
-        vectors = project(vectors, matrix)
         facts["projection"] = _training_facts(pairs, losses)
-    return vectors, facts
+        return (project(shard, matrix) for shard in vectors.shards()), facts
+    return vectors.shards(), facts
 
 
 def fine_tune(

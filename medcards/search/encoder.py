@@ -1,6 +1,7 @@
 """Text to unit vectors, with a sentence-transformers bi-encoder."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ TextEncoder = Callable[[list[str]], np.ndarray]
 """From questions to unit vectors, float32, shape (questions, dimension)."""
 BATCH_TOKENS = 1024
 """Largest number of tokens in a batch, padding included, where no parameter names it."""
+TOKENISED_TEXTS = 10_000
+"""Number of texts that are cut into tokens at a time. It bounds the memory."""
 _AS_UNIT_VECTORS = {"normalize_embeddings": True, "show_progress_bar": False}
 
 
@@ -36,17 +39,18 @@ def embed_cards(
 
     Parameters
     ----------
-    workers : who encodes, see :func:`medcards.base.workers.map_batches`.
+    workers : who encodes, see :func:`medcards.base.workers.map_batches`. Each of them loads the model once.
     """
     searched = corpus(cards)
     answers, questions = searched.answer.tolist(), cards.question.tolist()
+    encoded, tokens = _encode(model, _asked(questions) + _told(answers), batch_tokens, workers)
     return Vectors(
         answer_ids=searched.card_id.to_numpy(dtype=np.str_),
-        answers=encode_answers(model, answers, batch_tokens, workers),
-        answer_tokens=token_counts(model, answers, answer_prompt(model)),
+        answers=encoded[len(questions) :],
+        answer_tokens=tokens[len(questions) :],
         question_ids=cards.card_id.to_numpy(dtype=np.str_),
-        questions=encode_questions(model, questions, batch_tokens, workers),
-        question_tokens=token_counts(model, questions, question_prompt(model)),
+        questions=encoded[: len(questions)],
+        question_tokens=tokens[: len(questions)],
         max_tokens=model.max_seq_length,
     )
 
@@ -105,7 +109,7 @@ def encode_questions(
     model, questions: list[str], batch_tokens: int = BATCH_TOKENS, workers: Workers | None = None
 ) -> np.ndarray:
     """Encode questions as unit vectors, each after the model's prompt for queries, see :func:`encode_answers`."""
-    return _encode(_encoded_questions, model, question_prompt(model), questions, batch_tokens, workers)
+    return _encode(model, _asked(questions), batch_tokens, workers)[0]
 
 
 def encode_answers(
@@ -125,26 +129,40 @@ def encode_answers(
     ------
     InputError : the model gives vectors that are zero or not finite.
     """
-    return _encode(_encoded_answers, model, answer_prompt(model), answers, batch_tokens, workers)
+    return _encode(model, _told(answers), batch_tokens, workers)[0]
 
 
-def _encode(
-    read: Callable, model, prompt: str, texts: list[str], batch_tokens: int, workers: Workers | None
-) -> np.ndarray:
-    lengths = np.minimum(token_counts(model, texts, prompt), model.max_seq_length)
-    found = in_token_batches(read, model, texts, lengths, batch_tokens, workers)
-    vectors = np.asarray(found, dtype=np.float32)
+_Text = tuple[str, str]
+"""A side of a card, and its text."""
+
+
+def _asked(questions: list[str]) -> list[_Text]:
+    return [("question", text) for text in questions]
+
+
+def _told(answers: list[str]) -> list[_Text]:
+    return [("answer", text) for text in answers]
+
+
+def _encode(model, texts: list[_Text], batch_tokens: int, workers: Workers | None) -> tuple[np.ndarray, np.ndarray]:
+    """The vectors of texts, and the lengths of the texts with their prompts in tokens."""
+    tokens = token_counts(model, [_prompt(model, side) + text for side, text in texts])
+    lengths, sides = np.minimum(tokens, model.max_seq_length), [side for side, _ in texts]
+    vectors = in_token_batches(_encoded, model, texts, lengths, batch_tokens, workers, sides)
     if not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3):
         raise InputError("embed.model gives vectors without a direction (zero or not finite): use another model")
-    return vectors
+    return vectors, tokens
 
 
-def _encoded_questions(model, batch: list[str]) -> np.ndarray:
-    return model.encode_query(batch, prompt=question_prompt(model), batch_size=len(batch), **_AS_UNIT_VECTORS)
+def _prompt(model, side: str) -> str:
+    return question_prompt(model) if side == "question" else answer_prompt(model)
 
 
-def _encoded_answers(model, batch: list[str]) -> np.ndarray:
-    return model.encode_document(batch, prompt=answer_prompt(model), batch_size=len(batch), **_AS_UNIT_VECTORS)
+def _encoded(model, batch: list[_Text]) -> np.ndarray:
+    """The vectors of texts of one side."""
+    side, texts = batch[0][0], [text for _, text in batch]
+    encode = model.encode_query if side == "question" else model.encode_document
+    return encode(texts, prompt=_prompt(model, side), batch_size=len(texts), **_AS_UNIT_VECTORS)
 
 
 def in_token_batches(
@@ -154,6 +172,7 @@ def in_token_batches(
     lengths: Sequence[int],
     batch_tokens: int,
     workers: Workers | None = None,
+    kinds: Sequence[str] | None = None,
 ) -> np.ndarray:
     """Let a model read texts, or pairs of texts, in batches of similar length.
 
@@ -163,18 +182,24 @@ def in_token_batches(
     lengths : number of tokens of each text.
     batch_tokens : largest number of tokens in a batch, padding included.
     workers : who reads the batches, see :func:`medcards.base.workers.map_batches`.
+    kinds : a batch has texts of one kind. All are of one kind unless given.
 
     Returns
     -------
-    the rows, in the order of the texts.
+    the rows, in the order of the texts, float32.
     """
-    batches = token_batches(lengths, batch_tokens)
-    found = dict(map_batches(read, model, [[texts[place] for place in places] for places in batches], workers))
-    rows = np.concatenate([found[number] for number in range(len(batches))])
-    return rows[np.argsort(np.concatenate(batches))]
+    kinds = np.array(kinds if kinds is not None else [""] * len(texts))
+    places = [np.flatnonzero(kinds == kind) for kind in dict.fromkeys(kinds.tolist())]
+    batches = [of[batch] for of in places for batch in token_batches(np.asarray(lengths)[of], batch_tokens)]
+    rows = None
+    for number, found in map_batches(read, model, [[texts[place] for place in of] for of in batches], workers):
+        if rows is None:
+            rows = np.empty((len(texts), *found.shape[1:]), dtype=np.float32)
+        rows[batches[number]] = found
+    return rows
 
 
-def unknown_share(tokenizer, texts: list[str]) -> float:
+def unknown_share(tokenizer, texts: Iterable[str]) -> float:
     """Share of the texts' tokens that a tokenizer does not know, so that the model cannot tell them apart.
 
     Parameters
@@ -183,12 +208,20 @@ def unknown_share(tokenizer, texts: list[str]) -> float:
     """
     name = getattr(tokenizer.model, "unk_token", None)
     unknown = tokenizer.token_to_id(name) if name else getattr(tokenizer.model, "unk_id", None)
-    ids = np.concatenate([text.ids for text in tokenizer.encode_batch(texts, add_special_tokens=False)])
-    return float(np.mean(ids == unknown)) if unknown is not None and len(ids) else 0.0
+    unknowns = tokens = 0
+    left = iter(texts)
+    while block := list(islice(left, TOKENISED_TEXTS)):
+        found = tokenizer.encode_batch(block, add_special_tokens=False)
+        unknowns += sum(text.ids.count(unknown) for text in found)
+        tokens += sum(map(len, found))
+    return unknowns / tokens if tokens else 0.0
 
 
-def token_counts(model, texts: list[str], prompt: str = "") -> np.ndarray:
-    """The length of each text in the model's tokens before it is cut. The prompt and special tokens count."""
-    read = [prompt + text for text in texts]
-    found = model.tokenizer(read, truncation=False, padding=False, verbose=False)["input_ids"]
-    return np.array([len(ids) for ids in found], dtype=np.int32)
+def token_counts(model, texts: list[str]) -> np.ndarray:
+    """The length of each text in the model's tokens before it is cut. Special tokens count."""
+    counts = np.empty(len(texts), dtype=np.int32)
+    for start in range(0, len(texts), TOKENISED_TEXTS):
+        block = slice(start, start + TOKENISED_TEXTS)
+        found = model.tokenizer(texts[block], truncation=False, padding=False, verbose=False)["input_ids"]
+        counts[block] = [len(ids) for ids in found]
+    return counts

@@ -2,12 +2,14 @@
 
 import numpy as np
 
-QUERY_BLOCK = 256
-"""Number of queries that are compared at a time. It bounds the memory of the score matrix."""
+from medcards.base.stacked import Rows
+
+QUERY_BLOCK, ROW_BLOCK = 256, 50_000
+"""Numbers of queries and of rows that are compared at a time. They bound the memory."""
 
 
 def exact_search(
-    queries: np.ndarray, vectors: np.ndarray, k: int, hidden: list[set[int]] | None = None
+    queries: np.ndarray, vectors: Rows, k: int, hidden: list[set[int]] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the exact nearest rows by inner product. Ties are in the order of the rows.
 
@@ -24,12 +26,38 @@ def exact_search(
     similarities : their inner products, shape (queries, k); NaN for row -1.
     """
     k = min(k, len(vectors))
-    rows, similarities = np.empty((len(queries), k), dtype=np.int64), np.empty((len(queries), k), dtype=np.float32)
-    for start in range(0, len(queries), QUERY_BLOCK):
-        block = slice(start, start + QUERY_BLOCK)
-        scores = queries[block] @ vectors.T
-        rows[block], similarities[block] = nearest(scores, k, hidden and hidden[block])
-    return rows, similarities
+    rows = np.full((len(queries), k), -1, dtype=np.int64)
+    scores = np.full((len(queries), k), np.nan, dtype=np.float32)
+    for first in range(0, len(vectors), ROW_BLOCK):
+        block = vectors[first : first + ROW_BLOCK]
+        for start in range(0, len(queries), QUERY_BLOCK):
+            asked = slice(start, start + QUERY_BLOCK)
+            lacking = hidden and [_inside(of, first, len(block)) for of in hidden[asked]]
+            near, near_scores = nearest(queries[asked] @ block.T, min(k, len(block)), lacking)
+            found = np.hstack([rows[asked], np.where(near < 0, -1, near + first)])
+            found_scores = np.hstack([scores[asked], near_scores])
+            best = np.argsort(-found_scores, axis=1, kind="stable")[:, :k]  # NaN comes last
+            rows[asked] = np.take_along_axis(found, best, 1)
+            scores[asked] = np.take_along_axis(found_scores, best, 1)
+    return rows, scores
+
+
+def _inside(rows: set[int], first: int, count: int) -> set[int]:
+    """The rows of a block, numbered from its first row."""
+    return {row - first for row in rows if first <= row < first + count}
+
+
+def similarities(queries: np.ndarray, vectors: Rows) -> np.ndarray:
+    """The inner product of each query and each row, shape (queries, rows).
+
+    Parameters
+    ----------
+    queries, vectors : see :func:`exact_search`.
+    """
+    found = np.empty((len(queries), len(vectors)), dtype=np.float32)
+    for first in range(0, len(vectors), ROW_BLOCK):
+        found[:, first : first + ROW_BLOCK] = queries @ vectors[first : first + ROW_BLOCK].T
+    return found
 
 
 def nearest(scores: np.ndarray, k: int, hidden: list[set[int]] | None = None) -> tuple[np.ndarray, np.ndarray]:

@@ -6,8 +6,9 @@ from typing import Self
 import hnswlib
 import numpy as np
 
+from medcards.base.stacked import Rows
 from medcards.search.rankings import Ranking
-from medcards.search.vector_index import VectorIndex
+from medcards.search.vector_index import ROWS_AT_A_TIME, VectorIndex
 
 FILE = "index.bin"
 
@@ -34,10 +35,12 @@ class HnswIndex(VectorIndex):
         return self._index.index_file_size()
 
     @classmethod
-    def build(cls, vectors: np.ndarray, m: int, ef_construction: int, seed: int) -> Self:
+    def build(cls, vectors: Rows, m: int, ef_construction: int, seed: int) -> Self:
         index = hnswlib.Index(space="ip", dim=vectors.shape[1])
         index.init_index(len(vectors), M=m, ef_construction=ef_construction, random_seed=seed)
-        index.add_items(vectors, np.arange(len(vectors)), num_threads=1)
+        for start in range(0, len(vectors), ROWS_AT_A_TIME):
+            block = vectors[start : start + ROWS_AT_A_TIME]
+            index.add_items(block, np.arange(start, start + len(block)), num_threads=1)
         return cls(index, ef_search=ef_construction)
 
     def _nearest(self, queries: np.ndarray, k: int, ef_search: int) -> Ranking | None:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from medcards.base.parallel import side_by_side
 from medcards.base.params import Block
+from medcards.base.stacked import Rows
 from medcards.base.stats import Bootstrap
 from medcards.search.exact import exact_search
 from medcards.search.index import ENGINES
@@ -41,7 +42,7 @@ class IndexParams(Block):
     target_recall: float = Field(gt=0, le=1)
 
 
-def build_indexes(vectors: np.ndarray, params: IndexParams, seed: int) -> tuple[dict[tuple, VectorIndex], pd.DataFrame]:
+def build_indexes(vectors: Rows, params: IndexParams, seed: int) -> tuple[dict[tuple, VectorIndex], pd.DataFrame]:
     """Build an index for every pair of ``m`` and ``ef_construction``, side by side on the cores, one thread each.
 
     Returns
@@ -141,7 +142,7 @@ def choose_setting(grid: pd.DataFrame, target: float) -> int:
 
 
 def time_settings(
-    indexes: dict[tuple, VectorIndex], grid: pd.DataFrame, vectors: np.ndarray, queries: np.ndarray
+    indexes: dict[tuple, VectorIndex], grid: pd.DataFrame, vectors: Rows, queries: np.ndarray
 ) -> tuple[pd.DataFrame, dict[str, float]]:
     """Measure the speed of every setting and of exact search, for the :data:`RECALL_DEPTH` nearest, on one thread.
 

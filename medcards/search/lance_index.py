@@ -16,16 +16,17 @@ import psutil
 from medcards import InputError, reason_of
 from medcards.base.files import remove
 from medcards.base.scratch import scratch_root
+from medcards.base.stacked import Rows
 from medcards.search.rankings import Ranking
-from medcards.search.vector_index import VectorIndex
+from medcards.search.vector_index import ROWS_AT_A_TIME, VectorIndex
 
 if TYPE_CHECKING:
     import pyarrow
 
 TABLE, DISTANCE = "answers", "dot"
 THREADS, BUILDING = "RAYON_NUM_THREADS", Lock()
-ROWS_AT_A_TIME = 8192
-"""Number of rows that are written at a time."""
+QUERIES_AT_A_TIME = 16
+"""Number of queries that are searched in one call. LanceDB needs memory for each of them."""
 
 
 class LanceIndex(VectorIndex):
@@ -52,7 +53,7 @@ class LanceIndex(VectorIndex):
         return sum(file.stat().st_size for file in self._files.rglob("*") if file.is_file())
 
     @classmethod
-    def build(cls, vectors: np.ndarray, m: int, ef_construction: int, seed: int) -> Self:
+    def build(cls, vectors: Rows, m: int, ef_construction: int, seed: int) -> Self:
         """See :class:`medcards.search.vector_index.VectorIndex`. LanceDB has a fixed seed, and takes none."""
         config = _lancedb().index.HnswSq(distance_type=DISTANCE, num_partitions=1, m=m, ef_construction=ef_construction)
         temporary = _temporary_folder()
@@ -64,6 +65,11 @@ class LanceIndex(VectorIndex):
         return cls(Path(temporary.name), settings, temporary)
 
     def _nearest(self, queries: np.ndarray, k: int, ef_search: int) -> Ranking | None:
+        blocks = range(0, len(queries), QUERIES_AT_A_TIME)
+        found = [self._nearest_of_block(queries[start : start + QUERIES_AT_A_TIME], k, ef_search) for start in blocks]
+        return None if None in found else tuple(np.concatenate(of) for of in zip(*found, strict=True))
+
+    def _nearest_of_block(self, queries: np.ndarray, k: int, ef_search: int) -> Ranking | None:
         asked = self._table.search([*np.asarray(queries, dtype=np.float32)], vector_column_name="vector")
         asked = asked.distance_type(DISTANCE).ef(ef_search).refine_factor(1).limit(ef_search)
         try:
@@ -97,7 +103,7 @@ def _temporary_folder() -> tempfile.TemporaryDirectory:
     return tempfile.TemporaryDirectory(prefix=f"{os.getpid()}-", dir=work)
 
 
-def _batches(vectors: np.ndarray) -> "pyarrow.RecordBatchReader":
+def _batches(vectors: Rows) -> "pyarrow.RecordBatchReader":
     """The rows of the table, with :data:`ROWS_AT_A_TIME` rows in memory at a time."""
     import pyarrow
 

@@ -95,7 +95,7 @@ def project(vectors: Vectors, matrix: np.ndarray) -> Vectors:
         moved = rows @ matrix.T
         return moved / np.linalg.norm(moved, axis=1, keepdims=True)
 
-    return replace(vectors, answers=apply(vectors.answers), questions=apply(vectors.questions))
+    return replace(vectors, answers=apply(np.asarray(vectors.answers)), questions=apply(np.asarray(vectors.questions)))
 
 
 def add_projection(model, matrix: np.ndarray) -> None:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from medcards.deck.relevance import answer_rows
 from medcards.deck.words import stems, template_words
+from medcards.search.exact import similarities
 from medcards.search.query_sets import QuerySet
 from medcards.search.vectors import Vectors
 
@@ -32,9 +33,8 @@ class QuestionField:
         rows = answer_rows(cards, answers).to_numpy()
         order = np.argsort(rows, kind="stable")[: int(np.isfinite(rows).sum())]  # NaN comes last
         self._rows, self._first = np.unique(rows[order].astype(np.int64), return_index=True)
-        self._questions = vectors.questions_of(cards.card_id.iloc[order])
-        self._cards, self._order = cards, order
-        self._answers = vectors.answers
+        self._cards, self._order, self._vectors = cards, order, vectors
+        self._columns = vectors.question_rows(cards.card_id.iloc[order])
 
     @cached_property
     def _words(self) -> pd.Series:
@@ -56,11 +56,11 @@ class QuestionField:
         -------
         shape (questions, answers).
         """
-        found = asked @ self._answers.T
+        found = similarities(asked, self._vectors.answers)
         if left_out is not None:
             of_cards, of_asked = self._words.to_numpy()[self._order], self._words[left_out].to_numpy()
         for start in range(0, len(asked), ASKED_BLOCK):
-            block = asked[start : start + ASKED_BLOCK] @ self._questions.T
+            block = similarities(asked[start : start + ASKED_BLOCK], self._vectors.questions)[:, self._columns]
             if left_out is not None:
                 block[of_asked[start : start + ASKED_BLOCK, None] == of_cards] = -1
             best = np.maximum.reduceat(block, self._first, axis=1)

@@ -5,6 +5,7 @@ Row -1 means that fewer answers were found.
 """
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 
@@ -14,6 +15,15 @@ RRF_K = 60
 """The constant of reciprocal-rank fusion (Cormack, Clarke and Buettcher, 2009)."""
 
 Ranking = tuple[np.ndarray, np.ndarray]
+
+
+def rankings_file(folder: Path, split: str, query_set: str) -> Path:
+    """The file with the rankings of a query set.
+
+    >>> rankings_file(Path("data/rankings"), "test", "own").as_posix()
+    'data/rankings/test-own.parquet'
+    """
+    return folder / f"{split}-{query_set}.parquet"
 
 
 def padded(found: list[list[tuple[int, float]]], depth: int) -> Ranking:

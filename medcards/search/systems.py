@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 
 from medcards.base.params import Block
+from medcards.base.stacked import Rows
 from medcards.search.bm25 import Bm25
 from medcards.search.cross_encoder import Scorer
 from medcards.search.exact import exact_search, nearest
@@ -60,7 +61,7 @@ class Retriever:
     scorer : the cross-encoder, or None.
     """
 
-    def __init__(self, answers: list[str], vectors: np.ndarray, index: VectorIndex, scorer: Scorer | None = None):
+    def __init__(self, answers: list[str], vectors: Rows, index: VectorIndex, scorer: Scorer | None = None):
         self.answers, self.vectors, self.index, self.scorer = answers, vectors, index, scorer
         self.bm25 = Bm25(answers)
 

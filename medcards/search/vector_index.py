@@ -8,11 +8,14 @@ import numpy as np
 
 from medcards import InputError
 from medcards.base.files import read_json, sha256_of, write_json
+from medcards.base.stacked import Rows
 from medcards.search.rankings import Ranking
 from medcards.search.vectors import Vectors
 
 RECALL_DEPTH = 10
 """Number of nearest rows that recall and speed are measured on."""
+ROWS_AT_A_TIME = 8192
+"""Number of vectors that are read at a time while an index is built."""
 SAME_SIMILARITY = 1e-5
 """Two similarities that differ by less are equal: an engine and a matrix product round in different ways."""
 
@@ -54,7 +57,7 @@ class VectorIndex(ABC):
 
     @classmethod
     @abstractmethod
-    def build(cls, vectors: np.ndarray, m: int, ef_construction: int, seed: int) -> Self:
+    def build(cls, vectors: Rows, m: int, ef_construction: int, seed: int) -> Self:
         """Build an index with one thread, so that it finds the same rows every time. Its ``ef_search`` is the build's.
 
         Parameters

@@ -1,6 +1,7 @@
 """The vectors of a deck, as the pipeline keeps them."""
 
 import hashlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +11,7 @@ import pandas as pd
 
 from medcards import InputError
 from medcards.base.files import read_json, sha256_of, write_json
+from medcards.base.stacked import Rows, StackedArray
 from medcards.deck.cards import corpus
 
 
@@ -17,7 +19,7 @@ from medcards.deck.cards import corpus
 class Vectors:
     """Unit vectors of the searched answers and of every card's question, with their card ids.
 
-    What :meth:`load` reads stays on disk: a part of an array comes into memory when it is used.
+    What :meth:`load` reads stays on disk: rows come into memory when they are used.
 
     Parameters
     ----------
@@ -28,10 +30,10 @@ class Vectors:
     """
 
     answer_ids: np.ndarray
-    answers: np.ndarray
+    answers: Rows
     answer_tokens: np.ndarray
     question_ids: np.ndarray
-    questions: np.ndarray
+    questions: Rows
     question_tokens: np.ndarray
     max_tokens: int
 
@@ -40,23 +42,20 @@ class Vectors:
         """The sha256 of the answers' vectors."""
         return hashlib.sha256(np.ascontiguousarray(self.answers)).hexdigest()
 
+    @classmethod
+    def of(cls, shards: list["Vectors"]) -> "Vectors":
+        """The vectors of shards, one after the other. They stay where they are."""
+        arrays = {name: StackedArray([getattr(shard, name) for shard in shards]) for name in _ARRAYS}
+        arrays |= {name: np.asarray(array) for name, array in arrays.items() if name not in ("answers", "questions")}
+        return cls(**arrays, max_tokens=shards[0].max_tokens)
+
     def save(self, folder: Path) -> None:
-        """Write the arrays, then a manifest with their dimension and hashes."""
-        folder.mkdir(parents=True, exist_ok=True)
-        arrays = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "max_tokens"}
-        for name, array in arrays.items():
-            np.save(folder / f"{name}.npy", array, allow_pickle=False)
-        manifest = {
-            "dimension": self.answers.shape[1],
-            "max_tokens": self.max_tokens,
-            "fingerprint": self.fingerprint,
-            "sha256": {name: sha256_of(folder / f"{name}.npy") for name in arrays},
-        }
-        write_json(folder / "manifest.json", manifest)
+        """Write the vectors as one shard, see :func:`save_vectors`."""
+        save_vectors([self], folder)
 
     @classmethod
     def load(cls, folder: str | Path, cards: pd.DataFrame) -> "Vectors":
-        """Read what :meth:`save` wrote.
+        """Read what :func:`save_vectors` wrote.
 
         Raises
         ------
@@ -64,32 +63,81 @@ class Vectors:
         """
         folder = Path(folder)
         manifest = read_json(folder / "manifest.json")
+        if not {"sha256", "fingerprint", "shards"} <= set(manifest):
+            raise InputError(f"{folder / 'manifest.json'} is not that of this version: run `dvc repro`")
         for name, sha256 in manifest["sha256"].items():
-            if sha256_of(folder / f"{name}.npy") != sha256:
-                raise InputError(f"{folder / name}.npy is not what its manifest says: run `dvc repro -f adapt`")
-        arrays = {
-            name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))
-            for name in manifest["sha256"]
-        }
-        loaded = cls(**arrays, max_tokens=manifest["max_tokens"])
-        if "fingerprint" not in manifest:
-            raise InputError(f"{folder / 'manifest.json'} lacks 'fingerprint': run `dvc repro`")
+            file = folder / name
+            if not file.exists() or sha256_of(file) != sha256:
+                raise InputError(f"{file} is not what its manifest says: run `dvc repro -f adapt`")
+        loaded = cls.of([_read(folder, number, manifest["max_tokens"]) for number in range(1, manifest["shards"] + 1)])
         loaded.fingerprint = manifest["fingerprint"]  # of the arrays, which are checked: they are not read again
         for ids, wanted in ((loaded.answer_ids, corpus(cards)), (loaded.question_ids, cards)):
             if not np.array_equal(ids, wanted.card_id.to_numpy(dtype=np.str_)):
                 raise InputError(f"{folder} belongs to other cards: run `dvc repro adapt`")
         return loaded
 
+    def shards(self) -> Iterator["Vectors"]:
+        """The shards that :meth:`of` got; the whole where it was made in another way."""
+        if isinstance(self.answers, np.ndarray):
+            yield self
+            return
+        answer = question = 0
+        for answers, questions in zip(self.answers.parts, self.questions.parts, strict=True):
+            of_answers, of_questions = slice(answer, answer + len(answers)), slice(question, question + len(questions))
+            answer, question = of_answers.stop, of_questions.stop
+            sides = self.answer_ids[of_answers], answers, self.answer_tokens[of_answers]
+            sides += self.question_ids[of_questions], questions, self.question_tokens[of_questions]
+            yield Vectors(*sides, max_tokens=self.max_tokens)
+
     def questions_of(self, card_ids: object) -> np.ndarray:
         """The question vectors of the given cards, in the order of the ids."""
-        return self.questions[self._places(card_ids)]
+        return self.questions[self.question_rows(card_ids)]
 
     def question_tokens_of(self, card_ids: object) -> np.ndarray:
         """The question lengths of the given cards, in the order of the ids."""
-        return self.question_tokens[self._places(card_ids)]
+        return self.question_tokens[self.question_rows(card_ids)]
 
-    def _places(self, card_ids: object) -> np.ndarray:
-        return pd.Index(self.question_ids).get_indexer_for(list(card_ids))
+    def question_rows(self, card_ids: object) -> np.ndarray:
+        """The row of ``questions`` of each of the given cards."""
+        return self._place_of.get_indexer_for(list(card_ids))
+
+    @cached_property
+    def _place_of(self) -> pd.Index:
+        return pd.Index(self.question_ids)
+
+
+_ARRAYS = [field.name for field in fields(Vectors) if field.name != "max_tokens"]
+
+
+def save_vectors(shards: Iterable[Vectors], folder: Path) -> None:
+    """Write vectors shard by shard, then a manifest with their dimension and the hash of every file.
+
+    Parameters
+    ----------
+    shards : vectors of the cards one after the other. One of them is in memory at a time.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    fingerprint, number = hashlib.sha256(), 0
+    for number, shard in enumerate(shards, start=1):
+        for name in _ARRAYS:
+            np.save(folder / f"{name}-{number:05}.npy", np.asarray(getattr(shard, name)), allow_pickle=False)
+        fingerprint.update(np.ascontiguousarray(shard.answers))
+        dimension, max_tokens = shard.answers.shape[1], shard.max_tokens
+    manifest = {
+        "shards": number,
+        "dimension": dimension,
+        "max_tokens": max_tokens,
+        "fingerprint": fingerprint.hexdigest(),
+        "sha256": {file.name: sha256_of(file) for file in sorted(folder.glob("*.npy"))},
+    }
+    write_json(folder / "manifest.json", manifest)
+
+
+def _read(folder: Path, number: int, max_tokens: int) -> Vectors:
+    """A shard, whose arrays stay on disk."""
+    files = {name: folder / f"{name}-{number:05}.npy" for name in _ARRAYS}
+    arrays = {name: np.load(file, mmap_mode="r", allow_pickle=False) for name, file in files.items()}
+    return Vectors(**{name: np.asarray(array) for name, array in arrays.items()}, max_tokens=max_tokens)
 
 
 def search_vectors(data: Path, cards: pd.DataFrame) -> Vectors:

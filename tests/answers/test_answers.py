@@ -287,7 +287,7 @@ def exam(tmp_path) -> Exam:
     ranked = pd.DataFrame({"query": list("ccdd"), "answer": list("cadb"), "rank": [1, 2, 1, 2]})
     (tmp_path / "rankings").mkdir()
     ranked = ranked.assign(split="test", query_set="own", system="hybrid", hidden=False)
-    ranked.to_parquet(tmp_path / "rankings/rankings.parquet")
+    ranked.to_parquet(tmp_path / "rankings/test-own.parquet")
     write_json(tmp_path / "rankings/served.json", {"system": "hybrid", "questions": False})
     sizes = {
         "questions": 1,

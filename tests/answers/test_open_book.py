@@ -28,6 +28,7 @@ from medcards.search.evaluation import ranking_table
 from medcards.search.hnsw_index import HnswIndex
 from medcards.search.query_sets import QuerySet, query_sets
 from medcards.search.ranked_sets import SetRanker
+from medcards.search.rankings import rankings_file
 from medcards.search.systems import Retriever, Served
 from medcards.search.vectors import Vectors
 
@@ -230,8 +231,9 @@ def exam(tmp_path) -> Exam:
     ranked = [ranker.rank(queries) for queries in query_sets(cards, answers, "validation", 10, seed=0)]
     rankings = tmp_path / "rankings"
     rankings.mkdir()
-    tables = [ranking_table(one.found, one.queries, vectors.answer_ids) for one in ranked]
-    pd.concat(tables).to_parquet(rankings / "rankings.parquet", index=False)
+    for one in ranked:
+        file = rankings_file(rankings, one.queries.split, one.queries.name)
+        ranking_table(one.found, one.queries, vectors.answer_ids).to_parquet(file, index=False)
     write_json(rankings / "served.json", served.model_dump())
     evidence = pd.concat([one.evidence for one in ranked], ignore_index=True)
     judged, model = with_probabilities(evidence, 0.05)
@@ -278,10 +280,10 @@ def test_open_book_systems_answer_every_set(exam):
 
 def test_questions_in_other_words_find_the_cards_of_the_search_that_is_served(exam):
     """Where the questions of the cards are searched too, these are the cards of ``with_questions``."""
-    rankings = pd.read_parquet(exam.data / "rankings/rankings.parquet")
 
     def first_cards(queries: QuerySet, system: str) -> list[list[str]]:
-        of_set = rankings[(rankings.query_set == queries.name) & (rankings.system == system)]
+        rankings = pd.read_parquet(rankings_file(exam.data / "rankings", "validation", queries.name))
+        of_set = rankings[rankings.system == system]
         first = of_set[of_set["rank"] <= 3].sort_values("rank").groupby("query").answer.agg(list)
         return [first[card] for card in queries.cards.card_id]
 

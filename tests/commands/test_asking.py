@@ -79,7 +79,7 @@ def test_the_re_ranked_system_searches_too(repository):
         (["  "], "the question is empty"),
         (["gout", "-k", "0"], "k=0: between 1 and 50"),
         (["gout", "-k", "500"], "k=500: between 1 and 50"),
-        (["gout", "--data", "absent"], "absent/cards/train.parquet is missing"),
+        (["gout", "--data", "absent"], "absent/cards/manifest.json is missing"),
     ],
 )
 def test_search_says_what_is_wrong(repository, arguments, says):
@@ -277,7 +277,7 @@ def test_asking_reads_nothing_outside_its_data(repository, tmp_path):
     ("arguments", "says"),
     [
         ((" ",), "the question is empty"),
-        (("gout", "--data", "absent"), "absent/cards/train.parquet is missing"),
+        (("gout", "--data", "absent"), "absent/cards/manifest.json is missing"),
         (("gout", "--read", "none"), "without a card only a model can answer"),
     ],
 )

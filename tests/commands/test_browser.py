@@ -354,7 +354,7 @@ def test_app_reports_wrong_input_in_one_line(finished, address):
     """The deck is missing, or another program uses the port."""
     done = finished.run("python", "-m", "medcards", "app", "--data", "absent", ok=False)
     assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith(
-        "app: absent/cards/train.parquet is missing"
+        "app: absent/cards/manifest.json is missing"
     )
     done = finished.run("python", "-m", "medcards", "app", "--port", address.rpartition(":")[2], ok=False)
     assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("app: ") and "--port" in done.stderr

@@ -77,8 +77,8 @@ def test_write_puts_a_clean_copy_into_decks(check, deck, tmp_path, monkeypatch):
     (copy,) = (tmp_path / "decks").iterdir()
     assert f"{copy} holds 120 clean cards" in done.stdout
     assert done.stdout.splitlines()[-1].strip() == f"make run PROFILE=own_deck DECK={copy}"
-    before = clean(read_files(deck, "auto", "auto")[0])[0]
-    assert clean(read_files(copy, "auto", "auto")[0])[0][["question", "answer"]].equals(before[["question", "answer"]])
+    before, after = (clean(read_files(file, "auto", "auto")[0])[0] for file in (deck, copy))
+    assert after[["question", "answer"]].equals(before[["question", "answer"]])
     assert before.answer[5] == "Write <b> for a & b"
     rows = pd.read_csv(deck)
     rows.loc[7, "Back"] = "Another answer."

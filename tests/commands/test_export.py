@@ -402,7 +402,7 @@ DAMAGES = {
     "no base": (BASE, None, "path:.*: there is no such file or folder"),
     "base weights": (f"{BASE}/model.safetensors", "cut", "path:.*: could not be read as a causal language model"),
     "base config": (f"{BASE}/config.json", "{", "path:.* could not be read as a causal language model"),
-    "no cards": ("data/cards/test.parquet", None, "is missing: run `dvc repro prepare`"),
+    "no cards": ("data/cards/splits.parquet", None, "is missing: run `dvc repro prepare`"),
 }
 
 

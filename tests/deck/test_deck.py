@@ -4,12 +4,13 @@ import json
 
 import pandas as pd
 import pytest
+import tiny
 
 from medcards import InputError
 from medcards.deck import cards
 from medcards.deck.description import cleaning_report, count_duplicates, group_sizes, split_contents
 from medcards.deck.relevance import relevant_answers
-from medcards.deck.sources import read_files, read_ontology
+from medcards.deck.sources import read_ontology
 
 OBO = r"""format-version: 1.2
 data-version: hp/releases/2000-01-01
@@ -125,7 +126,7 @@ def test_every_file_format_gives_the_same_cards(tmp_path, suffix):
         pd.DataFrame(rows).to_csv(file, index=False)
     else:
         pd.DataFrame(rows).to_parquet(file)
-    table, material = read_files(file, "input", "output")
+    table, material = tiny.read_deck_files(file, "input", "output")
     assert table.question.tolist() == ["Is NA a number?", "007"]
     assert table.answer.tolist() == ["No, “NA”\nis not.", ""]
     assert material["rows"] == 2 and list(material["files"]) == [file.name]
@@ -135,7 +136,7 @@ def test_a_folder_of_deck_files_is_read_as_one_deck(tmp_path):
     (tmp_path / "b.csv").write_text("ask,reply\nq2,a2\n")
     (tmp_path / "a.jsonl").write_text('{"ask": "q1", "reply": "a1"}')
     (tmp_path / "README.md").write_text("not a deck")
-    table, _ = read_files(tmp_path, "ask", "reply")
+    table, _ = tiny.read_deck_files(tmp_path, "ask", "reply")
     assert table.question.tolist() == ["q1", "q2"]
     assert table.source.tolist() == ["file:a.jsonl", "file:b.csv"]
 
@@ -150,7 +151,7 @@ def test_cleaning_counts_every_change_and_drop():
         ("q\u200b", "b \x00c!"),
         ("dropped by", "the source"),
     ]
-    table, counts, examples = cards.clean(raw(*rows, drop=["", "", "", "", "", "", "by_source"]))
+    table, counts, examples = cards.clean([raw(*rows, drop=["", "", "", "", "", "", "by_source"])])
     assert table.question.tolist() == ["café?", "q", "q"]
     assert table.answer.tolist() == ["a", "b c", "b c!"]
     assert counts == {
@@ -185,12 +186,12 @@ def test_cleaning_counts_every_change_and_drop():
 
 def test_cleaning_refuses_a_deck_without_usable_rows():
     with pytest.raises(InputError, match="no usable row among the 1 read"):
-        cards.clean(raw((" ", "a")))
+        cards.clean([raw((" ", "a"))])
 
 
 def test_relevant_answers_are_all_copies_and_the_whole_concept():
     table, _, _ = cards.clean(
-        raw(("A?", "One."), ("B?", "one"), ("a", "two"), ("C?", "three"), ("D?", "x"), ("E?", "y"))
+        [raw(("A?", "One."), ("B?", "one"), ("a", "two"), ("C?", "three"), ("D?", "x"), ("E?", "y"))]
     )
     table["concept"] = ["", "", "", "", "HP:1", "HP:1"]
     table.loc[5, "query_set"] = "layperson"
@@ -203,7 +204,7 @@ def test_relevant_answers_are_all_copies_and_the_whole_concept():
 
 
 def twenty_cards() -> pd.DataFrame:
-    table, _, _ = cards.clean(raw(*[(f"q{n}", f"a{n}") for n in range(20)]))
+    table, _, _ = cards.clean([raw(*[(f"q{n}", f"a{n}") for n in range(20)])])
     return table.assign(group=table.card_id, split=["train"] * 16 + ["validation"] * 2 + ["test"] * 2)
 
 
@@ -216,7 +217,7 @@ def test_saved_cards_and_material_are_read_back(tmp_path):
 
 
 def test_missing_cards_and_manifest_name_the_stage(tmp_path):
-    with pytest.raises(InputError, match="train.parquet is missing: run `dvc repro prepare`"):
+    with pytest.raises(InputError, match="manifest.json is missing: run `dvc repro prepare`"):
         cards.load_cards(tmp_path)
     with pytest.raises(InputError, match="manifest.json is missing: run `dvc repro prepare`"):
         cards.read_material(tmp_path)

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import tiny
 
 from medcards import InputError
 from medcards.deck.cards import clean
-from medcards.deck.sources import read_files
 from medcards.deck.tables import decode
 
 CARDS = [("What is gout?", "An arthritis, with crystals."), ("What is asthma?", "A disease of the airways.")]
@@ -17,7 +17,7 @@ CARDS = [("What is gout?", "An arthritis, with crystals."), ("What is asthma?", 
 def read(file: Path, content: str | bytes, question: str = "auto", answer: str = "auto") -> tuple[list, dict]:
     """The cards of a file, and what was recognised in it."""
     file.write_bytes(content.encode() if isinstance(content, str) else content)
-    raw, material = read_files(file, question, answer)
+    raw, material = tiny.read_deck_files(file, question, answer)
     return list(zip(raw.question, raw.answer, strict=True)), material["files"][file.name]
 
 
@@ -116,9 +116,9 @@ def test_a_cell_that_swallows_rows_is_dropped_and_named(tmp_path):
     rows = [f"What is word{number}?,A disease of number {number}." for number in range(10)]
     rows[2], rows[7] = 'What is it?,"A cyst', 'What else?,a mass"'
     (tmp_path / "deck.csv").write_text("\n".join(["question,answer", *rows]))
-    raw, material = read_files(tmp_path / "deck.csv", "auto", "auto")
+    raw, material = tiny.read_deck_files(tmp_path / "deck.csv", "auto", "auto")
     assert material["files"]["deck.csv"]["open_quotes"] == {"3": 5}  # rows 4 to 8 are in row 3
-    cards, counts, _ = clean(raw)
+    cards, counts, _ = clean([raw])
     assert counts["dropped_open_quote"] == 1 and len(cards) == 4
 
 
@@ -143,8 +143,8 @@ def test_notes_of_anki_obey_their_head(tmp_path):
         'a3\tBasic\tMed\tWhat is this?\t"<img src=""x.jpg"">"\ttag\n'
     )
     (tmp_path / "notes.txt").write_text(notes)
-    raw, material = read_files(tmp_path / "notes.txt", "auto", "auto")
-    cards, counts, _ = clean(raw)
+    raw, material = tiny.read_deck_files(tmp_path / "notes.txt", "auto", "auto")
+    cards, counts, _ = clean([raw])
     assert cards.question.tolist() == ["What is gout?", "Asthma is a disease."]
     assert cards.answer.tolist() == ["An arthritis of joints. It hurts.", 'With a "wheeze"']
     assert (counts["changed_media"], counts["changed_html"], counts["changed_cloze"]) == (2, 1, 1)
@@ -171,15 +171,15 @@ def test_a_wrong_head_of_anki_is_one_line(tmp_path, notes, says):
 
 def test_notes_of_anki_without_html_keep_their_signs(tmp_path):
     cards, _ = read(tmp_path / "notes.txt", "#separator:semicolon\n#html:false\nWhat is <b>?;A tag of HTML\n")
-    raw, _ = read_files(tmp_path / "notes.txt", "auto", "auto")
-    assert clean(raw)[0].question.tolist() == ["What is <b>?"]
+    raw, _ = tiny.read_deck_files(tmp_path / "notes.txt", "auto", "auto")
+    assert clean([raw])[0].question.tolist() == ["What is <b>?"]
 
 
 def test_a_sign_of_comparison_is_no_markup(tmp_path):
     signs = [("Is p<0.05 and p > 0.01?", "Yes: x < y & y > z, a<b."), ("Power?", "10<sup>9</sup>/L")]
     signs.append(("Is x<p or y>z?", "<i>Na</i> if a<b and c>d"))
     (tmp_path / "deck.json").write_text(json.dumps([{"question": q, "answer": a} for q, a in signs]))
-    cards = clean(read_files(tmp_path / "deck.json", "auto", "auto")[0])[0]
+    cards = clean([tiny.read_deck_files(tmp_path / "deck.json", "auto", "auto")[0]])[0]
     assert cards.answer.tolist() == ["Yes: x < y & y > z, a<b.", "10⁹/L", "Na if a<b and c>d"]
     assert cards.question.tolist() == ["Is p<0.05 and p > 0.01?", "Power?", "Is x<p or y>z?"]
 
@@ -300,7 +300,7 @@ def test_a_cell_of_unknown_shape_is_refused_by_row_and_column(tmp_path, cell):
 def test_bytes_are_refused(tmp_path):
     pd.DataFrame({"question": ["What is gout?"], "answer": [b"\x00\x01"]}).to_parquet(tmp_path / "deck.parquet")
     with pytest.raises(InputError, match="column 'answer', row 1: b'"):
-        read_files(tmp_path / "deck.parquet", "auto", "auto")
+        tiny.read_deck_files(tmp_path / "deck.parquet", "auto", "auto")
 
 
 @pytest.mark.parametrize(
@@ -323,8 +323,8 @@ def test_the_notes_that_this_project_writes_are_read(tmp_path):
     cards = [("What is <b>gout</b>?", 'Pain, "arthritis" & more.'), ("Is p < 0.05?", "Yes,\tso it is.")]
     notes = [(f"id{place}", as_html(one), as_html(other), "test") for place, (one, other) in enumerate(cards)]
     write_notes(notes, "My deck", tmp_path / "notes.txt")
-    raw, material = read_files(tmp_path / "notes.txt", "auto", "auto")
-    assert clean(raw)[0][["question", "answer"]].to_numpy().tolist() == [
+    raw, material = tiny.read_deck_files(tmp_path / "notes.txt", "auto", "auto")
+    assert clean([raw])[0][["question", "answer"]].to_numpy().tolist() == [
         list(cards[0]),
         ["Is p < 0.05?", "Yes, so it is."],
     ]
@@ -334,5 +334,5 @@ def test_the_notes_that_this_project_writes_are_read(tmp_path):
 def test_a_list_in_a_parquet_file_of_one_row(tmp_path):
     row = {"question": ["What is gout?"], "answer": [["An arthritis.", "A disease of joints."]]}
     pd.DataFrame(row).to_parquet(tmp_path / "deck.parquet")
-    raw, _ = read_files(tmp_path / "deck.parquet", "auto", "auto")
+    raw, _ = tiny.read_deck_files(tmp_path / "deck.parquet", "auto", "auto")
     assert raw.answer.tolist() == ["An arthritis."]

@@ -29,7 +29,7 @@ FILLER = [(f"What is thing{n}?", f"It is explained by fact{n} alone.") for n in 
 
 def grouped(*rows, threshold=0.6, join_share=0.005, **columns) -> pd.DataFrame:
     """Clean cards of the given rows, with their groups."""
-    cards, _, _ = clean(raw(*rows, **columns))
+    cards, _, _ = clean([raw(*rows, **columns)])
     pairs = near_duplicates(cards, threshold, seed=0)
     return cards.assign(group=group_cards(cards, pairs, join_share))
 
@@ -80,7 +80,7 @@ def test_answers_alone_make_near_duplicates():
 
 def test_similarity_is_exact_and_at_least_the_threshold():
     cards, _, _ = clean(
-        raw(*FILLER, ("red blue green white", "1"), ("red blue green pink", "2"), ("red blue green white grey", "3"))
+        [raw(*FILLER, ("red blue green white", "1"), ("red blue green pink", "2"), ("red blue green white grey", "3"))]
     )
     pairs = near_duplicates(cards, 0.6, seed=0)
     found = {(cards.question[i], cards.question[j]): s for i, j, s in pairs.itertuples(index=False)}
@@ -121,6 +121,16 @@ def test_similar_sets_in_small_blocks(families, monkeypatch):
         similar_sets(families, 0.5, 0).sort_values(order, ignore_index=True),
         whole.sort_values(order, ignore_index=True),
     )
+
+
+def test_a_set_is_compared_with_few_that_agree(monkeypatch):
+    """60 sets of the words a and b, and one more word each: each similarity is 0.5. One band may agree in all."""
+    sets = [{"a", "b", f"w{number}"} for number in range(60)]
+    monkeypatch.setattr("medcards.deck.similar_sets.AGREEING", 1)
+    found = similar_sets(sets, 0.5, 0)
+    assert 59 <= len(found) < 60 * 59 / 2 and set(found.similarity) == {0.5}
+    monkeypatch.setattr("medcards.deck.similar_sets.AGREEING", 60)
+    assert len(similar_sets(sets, 0.5, 0)) > len(found)
 
 
 def test_similar_sets_keeps_the_most_similar(families, monkeypatch):
@@ -255,7 +265,7 @@ TEXTS = st.lists(
 def test_any_deck_is_cleaned_grouped_and_split(rows, seed):
     """For any deck, counts add up, cards are clean, and each group and each question lies in one split."""
     try:
-        cards, counts, examples = clean(raw(*rows))
+        cards, counts, examples = clean([raw(*rows)])
     except InputError:
         blank = " \n\x00\u200b"
         assert all(not question.strip(blank) or not answer.strip(blank) for question, answer in rows)

@@ -106,7 +106,8 @@ def adapted(folder, cards, scratch, **changes):
     params = AdaptParams(enabled=True, learning_rate=0.003, frozen_layers=0, max_tokens=64, **given)
     encoder = load_encoder(folder)
     before = embed_cards(encoder, cards)
-    after, facts = adapt(encoder, cards, before, params, 1, scratch)
+    shards, facts = adapt(encoder, cards, before, params, 1, scratch)
+    (after,) = shards
     encoder.save(str(scratch / "model"), create_model_card=False)
     return before, after, facts
 

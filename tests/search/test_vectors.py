@@ -43,7 +43,7 @@ def test_vectors_are_saved_and_checked(tmp_path):
     assert Vectors.load(tmp_path / "saved", table).answer_ids.tolist() == list("abcde")
     with pytest.raises(InputError, match="belongs to other cards"):
         Vectors.load(tmp_path / "saved", table[:4])
-    np.save(tmp_path / "saved/answers.npy", vectors.answers + 1)
+    np.save(tmp_path / "saved/answers-00001.npy", vectors.answers + 1)
     with pytest.raises(InputError, match="not what its manifest says"):
         Vectors.load(tmp_path / "saved", table)
 
