@@ -64,12 +64,12 @@ def exponent(cards: Iterable[float], seconds: Iterable[float]) -> float:
     return float(np.polyfit(np.log(list(cards)), np.log(list(seconds)), 1)[0])
 
 
-def write_params(folder: Path) -> None:
-    """Write params.yaml with the changes of :data:`SETTINGS`."""
+def write_params(folder: Path, **changes: dict) -> None:
+    """Write params.yaml with the changes of :data:`SETTINGS`, and others."""
     yaml = YAML()
     params = yaml.load(Path("params.yaml").read_text(encoding="utf-8"))
-    for block, changes in SETTINGS.items():
-        params[block].update(changes)
+    for block, values in (SETTINGS | changes).items():
+        params[block].update(values)
     yaml.dump(params, folder / "params.yaml")
 
 
