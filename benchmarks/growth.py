@@ -1,22 +1,23 @@
-"""Seconds and memory of every stage on decks of 2,000 to 64,000 cards, with the exponent of the growth.
+"""Seconds, memory and disk space of every stage on decks of 2,000 to 1,000,000 cards, with the exponent of the growth.
 
     python -m benchmarks.growth
-    python -m benchmarks.growth --largest 16000 --limit 60
+    python -m benchmarks.growth --largest 32000 --limit 60
 
-Run it in the root folder after `dvc repro`: it reads data/ and params.yaml. It writes benchmarks/growth.md, and takes
-about a quarter of an hour.
+Run it in the root folder after `dvc repro`: it reads data/ and params.yaml. It writes benchmarks/growth.md and
+benchmarks/growth.json, which benchmarks/cost_model.py reads, and takes about an hour and a half.
 
 Each stage runs as `dvc repro` runs it, in a process of its own, in a temporary folder with a deck of that size. A deck
 is a sample of the default deck's own cards. A larger deck holds all of them, and cards that are made by recombining the
 words of four real cards each; the vector of such a card is the mean of the four vectors. Stages that try several
 settings try one. The samples of rerank_train, rerank_eval, rows, finetune and answer are small, and do not depend on
-the deck; finetune, answer and evaluate run on every second deck. A stage is left out where twice its last time exceeds
-the limit.
+the deck; finetune, answer and evaluate run on every second deck. A stage is left out where its last time, times the
+growth of the deck, exceeds the limit.
 """
 
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -28,12 +29,21 @@ import numpy as np
 import pandas as pd
 from ruamel.yaml import YAML
 
+from benchmarks.flops import forward_flops
 from benchmarks.made_decks import write_deck, write_vectors
+from benchmarks.material import DATA, Deck, blocks
 from benchmarks.run import FOLDER, in_own_process
 from medcards import InputError
-from medcards.base.files import read_json
+from medcards.base.cost import peak_memory
+from medcards.base.files import read_json, write_json
+from medcards.base.manifests import pinned_model
+from medcards.base.references import resolve
+from medcards.deck import cards as card_tables
+from medcards.search.encoder import load_encoder
+from medcards.search.latency import measure_latency
+from medcards.search.searcher import Searcher
 
-SIZES = (2000, 4000, 8000, 16000, 32000, 64000)
+SIZES = (2000, 8000, 32_000, 128_000, 256_000, 1_000_000)
 STAGES = (
     *("prepare", "embed", "adapt", "audit", "eda", "index", "rerank_train", "rerank_eval"),
     *("rows", "finetune", "answer", "evaluate"),
@@ -51,6 +61,20 @@ SETTINGS = {
 """What differs from params.yaml: one setting where the default run tries several, and small samples."""
 ENDS = ("embed", "audit", "eda")
 """Stages whose outs no later stage reads here; the vectors are given."""
+OUTS = {
+    "prepare": "cards",
+    "embed": "vectors",
+    "adapt": "encoder",
+    "audit": "figures/audit",
+    "rerank_train": "reranker",
+    "rerank_eval": "rankings",
+    "finetune": "adapter",
+    "answer": "answers",
+    "evaluate": "scores",
+}
+"""The folder in data/ of a stage, where it has another name."""
+SEARCHED = 50
+"""Number of questions that the search is timed on."""
 BOUNDED = ("finetune", "answer", "evaluate")
 """Stages whose samples do not grow with the deck. They run on every second deck."""
 
@@ -74,7 +98,7 @@ def write_params(folder: Path, **changes: dict) -> None:
 
 
 def run_stage(name: str, folder: Path, limit: float) -> dict[str, float] | None:
-    """Seconds and peak memory of a stage; None where it takes more than twice the limit."""
+    """Seconds, peak memory and disk space of a stage; None where it takes twice the limit or is killed."""
     environment = os.environ | {"PYTHONPATH": str(FOLDER.parent)}
     try:
         done = subprocess.run(
@@ -87,13 +111,39 @@ def run_stage(name: str, folder: Path, limit: float) -> dict[str, float] | None:
         )
     except subprocess.TimeoutExpired:
         return None
+    if done.returncode == -signal.SIGKILL:
+        return None
     if done.returncode:
         raise InputError(f"the stage {name} fails on {folder.name} cards: {done.stderr.strip()[-300:]}")
-    return read_json(folder / "data" / "figures" / name / "cost.json")
+    cost = read_json(folder / "data" / "figures" / name / "cost.json")
+    written = folder / "data" / OUTS.get(name, name)
+    size = sum(file.stat().st_size for file in written.rglob("*") if file.is_file()) / 1e6
+    return {"seconds": cost["seconds"], "peak_memory_mb": cost["peak_memory_mb"], "disk_mb": size}
+
+
+def embed_flops_per_card() -> float:
+    """Floating-point operations that embed takes per card of the default deck, without padding."""
+    (seed,) = blocks()
+    vectors = Deck(seed).unadapted
+    tokens = np.minimum(np.concatenate([vectors.answer_tokens, vectors.question_tokens]), vectors.max_tokens)
+    return forward_flops(load_encoder(resolve(pinned_model(DATA, "encoder"))), tokens) / len(vectors.answers)
+
+
+def search_costs(folder: Path) -> list[dict]:
+    """Seconds until the search is loaded, the median of a question, and the peak memory."""
+    os.chdir(folder)
+    started = time.perf_counter()
+    searcher = Searcher.load("data")
+    loaded = time.perf_counter() - started
+    questions = card_tables.sample(card_tables.load_cards("data/cards"), "test", SEARCHED, 0).question
+    asked = measure_latency(lambda question: searcher.find(question[0]), questions.tolist())
+    memory = round(peak_memory() / 1e6)
+    seconds = {"search, to start": loaded, "search, a question": asked["p50_ms"] / 1000}
+    return [{"stage": name, "seconds": of, "peak_memory_mb": memory, "disk_mb": 0} for name, of in seconds.items()]
 
 
 def measure_growth(sizes: list[int], limit: float) -> pd.DataFrame:
-    """Seconds and peak memory, one row per stage and size."""
+    """Seconds, peak memory and disk space, one row per stage and size."""
     rows, last = [], {}
     with tempfile.TemporaryDirectory() as scratch:
         for place, size in enumerate(sizes):
@@ -103,17 +153,20 @@ def measure_growth(sizes: list[int], limit: float) -> pd.DataFrame:
             for stage in STAGES:
                 if stage in BOUNDED and place % 2:
                     continue
-                cost = run_stage(stage, folder, limit) if 2 * last.get(stage, 0) <= limit else None
+                expected = last[stage][1] * size / last[stage][0] if stage in last else 0
+                cost = run_stage(stage, folder, limit) if expected <= limit else None
                 print(size, stage, cost and cost["seconds"], file=sys.stderr, flush=True)
                 if cost:
-                    last[stage] = cost["seconds"]
+                    last[stage] = size, cost["seconds"]
                     rows.append({"stage": stage, "cards": size} | cost)
                 elif stage not in ENDS:
                     break  # the later stages read its outs
                 if stage == "embed":
                     in_own_process(write_vectors, folder)  # made vectors, so that all decks have such
+                if stage == "rerank_eval":
+                    rows += [row | {"cards": size} for row in in_own_process(search_costs, folder)]
             shutil.rmtree(folder)
-    return pd.DataFrame(rows)[["stage", "cards", "seconds", "peak_memory_mb"]]
+    return pd.DataFrame(rows)
 
 
 def growth_table(rows: pd.DataFrame, sizes: list[int]) -> list[str]:
@@ -139,7 +192,7 @@ def main() -> None:
     parser.add_argument(
         "--largest", type=int, default=SIZES[-1], help=f"cards of the largest deck (default {SIZES[-1]})"
     )
-    parser.add_argument("--limit", type=float, default=60, help="seconds that a stage may take (default 60)")
+    parser.add_argument("--limit", type=float, default=1200, help="seconds that a stage may take (default 1200)")
     given = parser.parse_args()
     if given.largest < SIZES[0] or given.limit <= 0:
         parser.error(f"--largest: at least {SIZES[0]}; --limit: above 0")
@@ -152,9 +205,12 @@ def main() -> None:
     from benchmarks.measure import gemm_rates
     from benchmarks.page import machine
 
+    rates = gemm_rates()
     table, minutes = growth_table(rows, sizes), (time.perf_counter() - started) / 60
     origin = f"Written by `python -m benchmarks.growth` in {minutes:.0f} minutes."
-    page = ["# Growth", "", origin, "", *__doc__.strip().split("\n\n")[-1:], "", *machine(gemm_rates()), "", *table]
+    page = ["# Growth", "", origin, "", *__doc__.strip().split("\n\n")[-1:], "", *machine(rates), "", *table]
+    measured = {"gflops": max(rates.values()) / 1e9, "embed_flops_per_card": in_own_process(embed_flops_per_card)}
+    write_json(FOLDER / "growth.json", measured | {"rows": rows.to_dict("records")})
     (FOLDER / "growth.md").write_text("\n".join(page) + "\n", encoding="utf-8")
     print("\n".join(table))
 

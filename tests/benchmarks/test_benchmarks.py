@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
+from benchmarks import cost_model
 from benchmarks.flops import forward_flops, output_flops, training_flops
 from benchmarks.growth import exponent, growth_table
 from benchmarks.made_decks import recombined
@@ -165,9 +166,43 @@ def test_growth_has_seconds_and_memory_by_deck_and_the_exponent():
     ]
 
 
+def measured_stages() -> pd.DataFrame:
+    """prepare takes 2 s and 1e-8 s per pair of cards; embed 1 ms per card. Memory and disk space are linear."""
+    rows = []
+    for cards in (2000, 8000, 32_000, 128_000, 256_000):
+        costs = {"cards": cards, "peak_memory_mb": 100 + cards / 1000, "disk_mb": cards / 500}
+        rows += [
+            costs | {"stage": "prepare", "seconds": 2 + 1e-8 * cards**2},
+            costs | {"stage": "embed", "seconds": cards / 1000},
+        ]
+    rows[4]["seconds"] = 24.48  # prepare of 32,000 cards took twice as long as its law says
+    return pd.DataFrame(rows)
+
+
+def test_the_cost_model_extrapolates_its_laws():
+    """A million cards take 2 + 10,000 s and 1,000 s. embed on a machine that is 10 times as fast takes 100 s."""
+    model = cost_model.fit(measured_stages())
+    *lines, total = cost_model.cost_table(model, 1_000_000, speed_up=10, price=2, flops=5e12)
+    assert lines[2:4] == ["| prepare | 10,002.0 | 1,100 | 2,000 |", "| embed | 100.0 | 1,100 | 2,000 |"]
+    assert total == "2.8 hours, 5.61 in price. embed takes 5 TFLOP."
+
+
+def test_the_cost_model_is_checked_on_decks_that_it_does_not_know():
+    rows = measured_stages()
+    table = cost_model.check_table(cost_model.fit(rows), rows)
+    assert table[2:] == [
+        "| 32,000 | prepare | 24.5 | 12.2 | -50% |",
+        "| 32,000 | embed | 32.0 | 32.0 | +0% |",
+        "| 32,000 | all of them | 56.5 | 44.2 | -22% |",
+        "| 256,000 | prepare | 657.4 | 657.4 | +0% |",
+        "| 256,000 | embed | 256.0 | 256.0 | +0% |",
+        "| 256,000 | all of them | 913.4 | 913.4 | +0% |",
+    ]
+
+
 def test_a_made_text_takes_the_word_at_each_place_from_any_text():
-    texts = ["a b c", "d e"]
-    made = {recombined(texts, np.random.default_rng(seed)) for seed in range(50)}
+    texts, parts = np.array(["a b c", "d e"], dtype=object), np.array([[0, 1]] * 50)
+    made = set(recombined(texts, parts, np.random.default_rng(0)))
     assert made == {"a b c", "a e c", "d b c", "d e c"}
 
 
