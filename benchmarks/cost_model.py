@@ -76,10 +76,9 @@ def check_table(model: dict, rows: pd.DataFrame) -> list[str]:
         found = of_deck.assign(predicted=[predicted(model[stage]["seconds"], cards) for stage in of_deck.stage])
         total = {"stage": "all of them", "seconds": found.seconds.sum(), "predicted": found.predicted.sum()}
         for row in [*found.to_dict("records"), total]:
-            error = row["predicted"] / row["seconds"] - 1
-            lines.append(
-                f"| {cards:,} | {row['stage']} | {row['seconds']:.1f} | {row['predicted']:.1f} | {error:+.0%} |"
-            )
+            seconds, expected = row["seconds"], row["predicted"]
+            error = round(100 * (expected / seconds - 1))
+            lines.append(f"| {cards:,} | {row['stage']} | {seconds:.1f} | {expected:.1f} | {error:+d}% |")
     return lines
 
 
