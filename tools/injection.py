@@ -86,7 +86,7 @@ def first_cards(served: Searcher, cards: pd.DataFrame, changed: dict[str, str], 
     corpus, vectors = card_tables.corpus(cards), search_vectors(DATA, cards)
     corpus["answer"] = corpus.card_id.map(changed).fillna(corpus.answer)
     if (places := np.flatnonzero(corpus.card_id.isin(changed))).size:
-        vectors = replace(vectors, answers=vectors.answers.copy())
+        vectors = replace(vectors, answers=np.array(vectors.answers))
         encoder = load_encoder(model_folder(DATA / "encoder"))
         vectors.answers[places] = encode_answers(encoder, corpus.answer.iloc[places].tolist())
     index = HnswIndex.build(vectors.answers, m=32, ef_construction=200, seed=0)

@@ -162,7 +162,9 @@ def _similar_in_block(compared: Compared, block: np.ndarray) -> pd.DataFrame:
     counts = compared.before[:, block].ravel()
     ends = (compared.place[:, block] + sets * np.arange(bands)[:, None]).ravel()
     places = np.repeat(ends - counts.cumsum(), counts) + np.arange(counts.sum())
-    pairs = np.unique(np.repeat(np.tile(block, bands), counts) * sets + compared.order.ravel()[places])
+    one, other = compared.order.ravel()[places], np.repeat(np.tile(block, bands), counts)
+    possible = _possible(compared, one, other)
+    pairs = np.unique(other[possible] * sets + one[possible])  # once, where several bands agree
     found = _verified(compared, pairs % sets, pairs // sets)
     return found.sort_values(["similarity", "first"], ascending=[False, True]).groupby("second").head(NEIGHBOURS)
 
@@ -174,17 +176,21 @@ def _sketches(bags: sparse.csr_array) -> np.ndarray:
     return np.stack([np.bitwise_xor.reduceat(lane, bags.indptr[:-1]) for lane in flips], axis=1)
 
 
-def _verified(compared: Compared, one: np.ndarray, other: np.ndarray) -> pd.DataFrame:
-    """The pairs of sets with a Jaccard similarity of at least the threshold.
+def _possible(compared: Compared, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Which pairs of sets may be similar, by their sketches. Most pairs are refused, and their words are not read.
 
     Two sets differ in at least as many words as their sketches differ in bits (Sandes, Teodoro and Melo, Bitmap Filter,
-    Information Systems, 2020). Most pairs are refused by their sketches, and their words are not read.
+    Information Systems, 2020).
     """
-    bags, sketches, threshold = compared.bags, compared.sketches, compared.threshold
-    sizes = np.diff(bags.indptr)
-    both, different = sizes[one] + sizes[other], np.bitwise_count(sketches[one] ^ sketches[other]).sum(axis=1)
-    possible = different <= (1 - threshold) / (1 + threshold) * both + 1e-6  # similarity = (both - d) / (both + d)
-    one, other, both = one[possible], other[possible], both[possible]
+    sizes, sketches, threshold = np.diff(compared.bags.indptr), compared.sketches, compared.threshold
+    different = np.bitwise_count(sketches[one] ^ sketches[other]).sum(axis=1)
+    both = sizes[one] + sizes[other]
+    return different <= (1 - threshold) / (1 + threshold) * both + 1e-6  # similarity = (both - d) / (both + d)
+
+
+def _verified(compared: Compared, one: np.ndarray, other: np.ndarray) -> pd.DataFrame:
+    """The pairs of sets with a Jaccard similarity of at least the threshold."""
+    bags, sizes = compared.bags, np.diff(compared.bags.indptr)
     shared = bags[one].multiply(bags[other]).sum(axis=1)
-    pairs = pd.DataFrame({"first": one, "second": other, "similarity": shared / (both - shared)})
-    return pairs[pairs.similarity >= threshold]
+    pairs = pd.DataFrame({"first": one, "second": other, "similarity": shared / (sizes[one] + sizes[other] - shared)})
+    return pairs[pairs.similarity >= compared.threshold]
