@@ -8,10 +8,10 @@ benchmarks/growth.json, which benchmarks/cost_model.py reads, and takes about an
 
 Each stage runs as `dvc repro` runs it, in a process of its own, in a temporary folder with a deck of that size. A deck
 is a sample of the default deck's own cards. A larger deck holds all of them, and cards that are made by recombining the
-words of four real cards each; the vector of such a card is the mean of the four vectors. Stages that try several
-settings try one. The samples of rerank_train, rerank_eval, rows, finetune and answer are small, and do not depend on
-the deck; finetune, answer and evaluate run on every second deck. A stage is left out where its last time, times the
-growth of the deck, exceeds the limit.
+words of four real cards each. The vectors of such a card are weighted means of those of the first and of three among
+the 100 that are most similar to them. Stages that try several settings try one. The samples of rerank_train,
+rerank_eval, rows, finetune and answer are small, and do not depend on the deck; finetune, answer and evaluate run on
+every second deck. A stage is left out where its last time, times the growth of the deck, exceeds the limit.
 """
 
 import argparse

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.made_decks import mixed, nearest_others
 from benchmarks.material import Deck, blocks
 from benchmarks.run import FOLDER, at_least_one, in_own_process
 from medcards import InputError
@@ -31,8 +32,7 @@ from medcards.search.latency import measure_latency
 from medcards.search.vector_index import RECALL_DEPTH, recall_per_query
 from medcards.search.vectors import Vectors
 
-NEAR, PARTS, BLOCK = 100, 4, 20_000
-QUERIES = 1000
+BLOCK, QUERIES = 20_000, 1000
 
 
 def make_material(rows: int, folder: Path) -> None:
@@ -40,15 +40,11 @@ def make_material(rows: int, folder: Path) -> None:
     (seed,) = blocks()
     deck, random = Deck(seed), np.random.default_rng(seed)
     real = np.array(deck.vectors.answers)
-    near = exact_search(real, real, NEAR + 1)[0][:, 1:]  # the first one is the answer itself
+    near = nearest_others(real)
     made = np.lib.format.open_memmap(folder / "answers.npy", mode="w+", dtype=np.float32, shape=(rows, real.shape[1]))
     for start in range(0, rows, BLOCK):
         block = made[start : start + BLOCK]
-        first = random.integers(len(real), size=len(block))
-        parts = np.column_stack([first, near[first[:, None], random.integers(NEAR, size=(len(block), PARTS - 1))]])
-        weights = random.dirichlet(np.ones(PARTS), size=len(block)).astype(np.float32)
-        means = np.einsum("np,npd->nd", weights, real[parts])
-        block[:] = means / np.linalg.norm(means, axis=1, keepdims=True)
+        block[:] = mixed(real, near, random.integers(len(real), size=len(block)), random)
     asked = [deck.questions(QUERIES // 2, split).card_id for split in ("validation", "test")]
     queries = np.concatenate([deck.vectors.questions_of(ids) for ids in asked])
     best = [

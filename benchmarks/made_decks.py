@@ -11,12 +11,32 @@ from numpy.lib.format import open_memmap
 from benchmarks.material import DATA, Deck, blocks
 from medcards.base.files import read_json, write_json
 from medcards.deck import cards as card_tables
+from medcards.search.exact import exact_search
 from medcards.search.vectors import Vectors, save_vectors
 
-PARTS = 4
-"""Number of real cards that a made card is recombined from."""
+PARTS, NEAR = 4, 100
+"""Number of real cards that a made card is recombined from, and of similar vectors that its own is mixed from."""
 FILE_CARDS = 50_000
 """Number of cards in a file of the deck."""
+
+
+def nearest_others(vectors: np.ndarray) -> np.ndarray:
+    """The rows of the :data:`NEAR` most similar other vectors, shape (vectors, :data:`NEAR`)."""
+    return exact_search(vectors, vectors, NEAR + 1)[0][:, 1:]  # the first one is the vector itself
+
+
+def mixed(vectors: np.ndarray, near: np.ndarray, first: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Vectors of length 1, each a weighted mean of a vector and of random ones among those that are similar to it.
+
+    Parameters
+    ----------
+    near : see :func:`nearest_others`.
+    first : the row of a vector for each mean. The weights are drawn from a Dirichlet distribution.
+    """
+    others = near[first[:, None], random.integers(NEAR, size=(len(first), PARTS - 1))]
+    weights = random.dirichlet(np.ones(PARTS), size=len(first)).astype(np.float32)
+    means = np.einsum("np,npd->nd", weights, vectors[np.column_stack([first, others])])
+    return means / np.linalg.norm(means, axis=1, keepdims=True)
 
 
 def recombined(texts: np.ndarray, parts: np.ndarray, random: np.random.Generator) -> Iterator[str]:
@@ -37,8 +57,8 @@ def recombined(texts: np.ndarray, parts: np.ndarray, random: np.random.Generator
 def write_deck(size: int, folder: Path) -> None:
     """Write a deck as Parquet files, its vectors, and what the first stages read of the finished run.
 
-    The first cards are a sample of the default deck's. A made card holds words of :data:`PARTS` of them. Its vector is
-    the mean of theirs, with length 1.
+    The first cards are a sample of the default deck's. A made card holds words of :data:`PARTS` of them. Its vectors are
+    :func:`mixed` from that of the first.
     """
     (seed,) = blocks()
     deck, random = Deck(seed), np.random.default_rng(seed)
@@ -46,6 +66,7 @@ def write_deck(size: int, folder: Path) -> None:
     of_questions = known.question_rows(cards.card_id)
     vectors = {"answers": np.asarray(known.answers), "questions": known.questions[of_questions]}
     lengths = {"answer_tokens": known.answer_tokens, "question_tokens": known.question_tokens[of_questions]}
+    near = {name: nearest_others(array) for name, array in vectors.items()} if size > len(cards) else {}
     chosen = np.sort(random.permutation(len(cards))[:size])
     (folder / "decks").mkdir(parents=True)
     written = {
@@ -61,12 +82,11 @@ def write_deck(size: int, folder: Path) -> None:
             for side in ("question", "answer")
         }
         pd.DataFrame(texts).to_parquet(folder / "decks" / f"{start:09}.parquet", index=False)
-        parts = np.concatenate([np.repeat(copied[:, None], PARTS, axis=1), made])
         for name, array in vectors.items():
-            means = array[parts].mean(axis=1)
-            written[name][rows] = means / np.linalg.norm(means, axis=1, keepdims=True)
+            of_made = [mixed(array, near[name], made[:, 0], random)] if len(made) else []
+            written[name][rows] = np.concatenate([array[copied], *of_made])
         for name, array in lengths.items():
-            written[name][rows] = array[parts[:, 0]]
+            written[name][rows] = array[np.concatenate([copied, made[:, 0]])]
     write_json(folder / "max_tokens.json", known.max_tokens)
     shutil.copytree(DATA / "models", folder / "data" / "models")
     write_json(folder / "data" / "quantisation" / "bases.json", {})
