@@ -15,7 +15,6 @@ hour of a machine.
 
 import argparse
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -62,6 +61,10 @@ def fit(rows: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
     """The factors of each stage and cost, without the decks of :data:`HELD_OUT`."""
     rows, model = rows[~rows.cards.isin(HELD_OUT)], {}
     for stage, of_stage in rows.groupby("stage", sort=False):
+        if len(of_stage) < len(LAWS.get(stage, LINEAR)):
+            raise InputError(
+                f"growth.json has {len(of_stage)} decks of {stage} to fit: run `python -m benchmarks.growth`"
+            )
         cards, laws = of_stage.cards.to_numpy(dtype=float), {"seconds": LAWS.get(stage, LINEAR)}
         model[stage] = {
             cost: fitted(cards, of_stage[cost].clip(lower=0.001).to_numpy(), laws.get(cost, LINEAR)) for cost in COSTS
@@ -112,15 +115,15 @@ def main() -> None:
     parser.add_argument("--price", type=float, default=0.0, help="price of an hour of a machine (default 0)")
     parser.add_argument("--check", action="store_true", help="compare with the decks that were not fitted")
     given = parser.parse_args()
-    file = Path(FOLDER / "growth.json")
+    file = FOLDER / "growth.json"
     try:
         if not file.exists():
             raise InputError(f"{file} is missing: run `python -m benchmarks.growth`")
         growth = read_json(file)
+        rows = pd.DataFrame(growth["rows"])
+        model = fit(rows)
     except InputError as error:
         sys.exit(f"cost_model: {error}")
-    rows = pd.DataFrame(growth["rows"])
-    model = fit(rows)
     if given.check:
         print("\n".join(check_table(model, rows)))
         return

@@ -9,7 +9,7 @@ writes benchmarks/engines.md, and takes about half an hour.
 Each stage runs as `dvc repro` runs it, in a process of its own with two threads of computation: one process with two
 threads, or two workers of Ray with one thread each. Processor time and memory are those of the whole machine, less
 what it used before. The first table is the default deck, whose results with Ray are compared with those of one process.
-The second table is a large deck, see benchmarks/growth.md, whose vectors are made. There, embed encodes a share of it.
+The second table is a large deck, see benchmarks/growth.md, whose vectors are made; embed encodes a smaller deck.
 """
 
 import argparse
@@ -34,6 +34,7 @@ from benchmarks.material import DATA
 from benchmarks.run import FOLDER, at_least_one, in_own_process
 from medcards import InputError
 from medcards.answers.records import read_answers
+from medcards.base.files import read_json
 from medcards.base.scratch import scratch_root
 from medcards.deck.cards import load_cards
 from medcards.search.vectors import Vectors
@@ -48,7 +49,7 @@ MEMORY_EVERY = 0.5
 """Seconds between two readings of the machine's memory."""
 
 
-def run_stage(name: str, folder: Path) -> dict[str, float]:
+def run_stage(name: str, folder: Path, engine: str) -> dict[str, float]:
     """Seconds, processor seconds and megabytes of memory of a stage."""
     used = psutil.virtual_memory().used
     before, started, peak, done = psutil.cpu_times(), time.perf_counter(), [used], threading.Event()
@@ -60,7 +61,9 @@ def run_stage(name: str, folder: Path) -> dict[str, float]:
     watching = threading.Thread(target=watch)
     watching.start()
     command = [sys.executable, "-m", f"stages.{name}"]
-    environment = os.environ | {"PYTHONPATH": str(FOLDER.parent)}
+    environment = os.environ | {"PYTHONPATH": str(FOLDER.parent), "MEDCARDS_SCRATCH": str(folder / ".scratch")}
+    if engine == "local":  # Ray gives each worker as many threads as it has cores
+        environment |= {"OMP_NUM_THREADS": str(WORKERS)}
     ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     done.set()
     watching.join()
@@ -81,9 +84,14 @@ def measure_stages(stages: tuple[str, ...], folder: Path, engine: str) -> Iterat
     params["compute"].update(engine=engine, workers=WORKERS, worker_cpus=1)
     yaml.dump(params, folder / "params.yaml")
     for stage in stages:
-        cost = run_stage(stage, folder)
+        cost = run_stage(stage, folder, engine)
         print(engine, stage, {name: round(value, 1) for name, value in cost.items()}, file=sys.stderr, flush=True)
-        yield {"stage": stage, "engine": engine} | cost
+        yield {"stage": stage, "cards": count_cards(folder), "engine": engine} | cost
+
+
+def count_cards(folder: Path) -> int:
+    """The number of cards of a run."""
+    return read_json(folder / "data" / "cards" / "manifest.json")["cards"]
 
 
 def differences(one: Path, other: Path) -> list[str]:
@@ -137,10 +145,10 @@ def measure_large(cards: int, embedded: int, scratch: Path) -> list[dict]:
 
 def cost_table(rows: list[dict]) -> list[str]:
     """One row per stage: seconds, processor seconds and memory of both engines, and the ratio of processor time."""
-    lines = ["| stage | engine | seconds | processor seconds | memory (MB) |", "|---|---|---:|---:|---:|"]
+    lines = ["| stage | cards | engine | seconds | processor seconds | memory (MB) |", "|---|---:|---|---:|---:|---:|"]
     lines += [
-        f"| {row['stage']} | {row['engine']} | {row['seconds']:.1f} | {row['processor_seconds']:.1f} | "
-        f"{row['memory_mb']:,.0f} |"
+        f"| {row['stage']} | {row['cards']:,} | {row['engine']} | {row['seconds']:.1f} | "
+        f"{row['processor_seconds']:.1f} | {row['memory_mb']:,.0f} |"
         for row in rows
     ]
     total = pd.DataFrame(rows).groupby("engine").processor_seconds.sum()
@@ -156,6 +164,8 @@ def main() -> None:
         "--embedded", type=at_least_one, default=20_000, help="cards that embed encodes (default 20000)"
     )
     given = parser.parse_args()
+    if given.embedded >= given.cards:
+        parser.error("--embedded: fewer than --cards")
     work = scratch_root() / "engines"
     work.mkdir(parents=True, exist_ok=True)
     try:
@@ -170,7 +180,7 @@ def main() -> None:
 
     page = ["# Engines", "", "Written by `python -m benchmarks.engines`.", "", *__doc__.strip().split("\n\n")[-1:], ""]
     page += [*machine(gemm_rates()), "", "## Default deck", "", *cost_table(default), "", *compared, ""]
-    page += [f"## {given.cards:,} cards", "", f"embed encodes {given.embedded:,} of them.", "", *cost_table(large)]
+    page += [f"## {given.cards:,} cards", "", *cost_table(large)]
     (FOLDER / "engines.md").write_text("\n".join(page) + "\n", encoding="utf-8")
 
 

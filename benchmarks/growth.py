@@ -10,8 +10,8 @@ Each stage runs as `dvc repro` runs it, in a process of its own, in a temporary 
 is a sample of the default deck's own cards. A larger deck holds all of them, and cards that are made by recombining the
 words of four real cards each. The vectors of such a card are weighted means of those of the first and of three among
 the 100 that are most similar to them. Stages that try several settings try one. The samples of rerank_train,
-rerank_eval, rows, finetune and answer are small, and do not depend on the deck; finetune, answer and evaluate run on
-every second deck. A stage is left out where its last time, times the growth of the deck, exceeds the limit.
+rerank_eval, rows, finetune and answer are small, and do not depend on the deck. A stage is left out where its last
+time, times the growth of the deck, exceeds the limit.
 """
 
 import argparse
@@ -75,8 +75,6 @@ OUTS = {
 """The folder in data/ of a stage, where it has another name."""
 SEARCHED = 50
 """Number of questions that the search is timed on."""
-BOUNDED = ("finetune", "answer", "evaluate")
-"""Stages whose samples do not grow with the deck. They run on every second deck."""
 
 
 def exponent(cards: Iterable[float], seconds: Iterable[float]) -> float:
@@ -124,8 +122,10 @@ def run_stage(name: str, folder: Path, limit: float) -> dict[str, float] | None:
 def embed_flops_per_card() -> float:
     """Floating-point operations that embed takes per card of the default deck, without padding."""
     (seed,) = blocks()
-    vectors = Deck(seed).unadapted
-    tokens = np.minimum(np.concatenate([vectors.answer_tokens, vectors.question_tokens]), vectors.max_tokens)
+    deck = Deck(seed)
+    vectors = deck.unadapted
+    asked = vectors.question_tokens_of(deck.corpus.card_id)
+    tokens = np.minimum(np.concatenate([vectors.answer_tokens, asked]), vectors.max_tokens)
     return forward_flops(load_encoder(resolve(pinned_model(DATA, "encoder"))), tokens) / len(vectors.answers)
 
 
@@ -146,13 +146,11 @@ def measure_growth(sizes: list[int], limit: float) -> pd.DataFrame:
     """Seconds, peak memory and disk space, one row per stage and size."""
     rows, last = [], {}
     with tempfile.TemporaryDirectory() as scratch:
-        for place, size in enumerate(sizes):
+        for size in sizes:
             folder = Path(scratch) / str(size)
             in_own_process(write_deck, size, folder)
             write_params(folder)
             for stage in STAGES:
-                if stage in BOUNDED and place % 2:
-                    continue
                 expected = last[stage][1] * size / last[stage][0] if stage in last else 0
                 cost = run_stage(stage, folder, limit) if expected <= limit else None
                 print(size, stage, cost and cost["seconds"], file=sys.stderr, flush=True)

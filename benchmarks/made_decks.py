@@ -57,8 +57,8 @@ def recombined(texts: np.ndarray, parts: np.ndarray, random: np.random.Generator
 def write_deck(size: int, folder: Path) -> None:
     """Write a deck as Parquet files, its vectors, and what the first stages read of the finished run.
 
-    The first cards are a sample of the default deck's. A made card holds words of :data:`PARTS` of them. Its vectors are
-    :func:`mixed` from that of the first.
+    The first cards are a sample of the default deck's. A made card holds words of :data:`PARTS` of them. Its vectors
+    are :func:`mixed` from that of the first.
     """
     (seed,) = blocks()
     deck, random = Deck(seed), np.random.default_rng(seed)

@@ -32,10 +32,11 @@ def main() -> None:
     (seed,) = load_params(seed=Seed)
     cards = card_tables.load_cards(DATA / "cards")
     vectors, answers = Vectors.load(DATA / "vectors", cards), card_tables.corpus(cards)
-    sides = {"questions": (cards, np.asarray(vectors.questions)), "answers": (answers, np.asarray(vectors.answers))}
+    sides = {"questions": (cards, vectors.questions), "answers": (answers, vectors.answers)}
     splits = new_splits(cards, seed)
     similarities, shares, shares_again, closest = {}, {}, {}, []
-    for name, (table, encoded) in sides.items():
+    for name, (table, on_disk) in sides.items():
+        encoded = np.asarray(on_disk)
         side = name.removesuffix("s")
         encoders = {"bi-encoder": encoded, "characters": character_vectors(table[side])}
         similarities[name], nearest = similarity_to_training(table, encoders, seed)

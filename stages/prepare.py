@@ -1,7 +1,8 @@
 """prepare: read the deck, clean it, group near-duplicates, and split the cards by group.
 
 reads   the deck that data.source names
-writes  data/cards/{train,validation,test}.parquet, data/cards/manifest.json (the material and the number of cards)
+writes  data/cards/cards-NUMBER.parquet, data/cards/splits.parquet (the group and the split of every card),
+        data/cards/manifest.json (the material and the number of cards)
         data/figures/prepare: metrics.json, cleaning.md (the first rows that cleaning changed or dropped, by reason)
 """
 

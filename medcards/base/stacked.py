@@ -31,15 +31,27 @@ class StackedArray:
         return self.shape[0]
 
     def __array__(self, dtype: object = None, copy: bool | None = None) -> np.ndarray:
-        return np.concatenate(self.parts, dtype=dtype)
+        if copy is False and len(self.parts) > 1:
+            raise ValueError("several parts cannot be one array without a copy")
+        one = self.parts[0] if len(self.parts) == 1 else np.concatenate(self.parts)
+        return np.array(one, dtype=dtype, copy=copy if len(self.parts) == 1 else None)
 
     def __getitem__(self, rows: object) -> np.ndarray:
-        """The rows of a slice without step, or those of one or several numbers. Negative numbers count from the end."""
+        """The rows of a slice without step, or those of one or several numbers. Negative numbers count from the end.
+
+        Raises
+        ------
+        IndexError : a number is that of no row, or the rows are given in another way.
+        """
         if isinstance(rows, slice):
-            start, stop, _ = rows.indices(len(self))
+            start, stop, step = rows.indices(len(self))
+            if step != 1:
+                raise IndexError(f"a slice with a step of {step}")
             found = [part for _, part in self.blocks(start, stop)]
             return found[0] if len(found) == 1 else np.concatenate(found or [self.parts[0][:0]])
-        rows = np.asarray(rows)
+        if isinstance(rows, tuple) or (rows := np.asarray(rows)).dtype.kind not in "iu" and rows.size:
+            raise IndexError("rows are given by a slice or by their numbers")
+        rows = rows.astype(np.int64)
         rows = np.where(rows < 0, rows + len(self), rows)
         if ((rows < 0) | (rows >= len(self))).any():
             raise IndexError(f"a row outside an array of {len(self)} rows")

@@ -50,7 +50,7 @@ def clean(raw: Iterable[pd.DataFrame]) -> tuple[pd.DataFrame, dict[str, int], pd
 
     Parameters
     ----------
-    raw : tables of a reader in :mod:`medcards.deck.sources`. One of them is in memory at a time.
+    raw : tables of a reader in :mod:`medcards.deck.sources`, one after the other.
 
     Returns
     -------
@@ -76,7 +76,8 @@ def clean(raw: Iterable[pd.DataFrame]) -> tuple[pd.DataFrame, dict[str, int], pd
     if not seen:
         raise InputError(f"no usable row among the {counts['rows_read']} read: every question or answer is blank")
     counts["kept"] = len(seen)
-    return pd.concat(kept, ignore_index=True), dict(counts), pd.concat(examples, ignore_index=True)
+    shown = pd.concat(examples).sort_values("reason", key=lambda of: of.map(list(counts).index), kind="stable")
+    return pd.concat(kept, ignore_index=True), dict(counts), shown.reset_index(drop=True)
 
 
 def _cleaned(raw: pd.DataFrame, seen: set[str]) -> tuple[pd.DataFrame, dict[str, pd.Series]]:

@@ -2,7 +2,8 @@
 
 import numbers
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from operator import itemgetter
 
 import numpy as np
@@ -25,20 +26,24 @@ _SPEAKERS = {"user": "user", "human": "user", "assistant": "assistant", "gpt": "
 class CardReader:
     """Reads the question and the answer of each row of a deck, table by table.
 
-    The first table decides which columns hold them.
-
     Parameters
     ----------
+    tables : the cells of the deck as they were read. The first table tells the columns. A deck in the format of Alpaca
+        is read to its end, see :func:`_repeats`.
     question, answer : names of columns; :data:`AUTO` to look for them.
     where : what an error calls the deck.
+
+    Raises
+    ------
+    InputError : a column is missing or not found.
     """
 
-    def __init__(self, question: str, answer: str, where: str):
-        self._question, self._answer, self._where = question, answer, where
+    def __init__(self, tables: Iterable[pd.DataFrame], question: str, answer: str, where: str):
+        self._where, self._rows, self._counts = where, 0, Counter()
+        self._whole_chat = False
         self._sides: dict[str, Callable[[pd.DataFrame], pd.Series]] = {}
         self._rules: dict[str, str] = {}
-        self._counts: Counter = Counter()
-        self._whole_chat, self._rows = False, 0
+        self._find_sides(iter(tables), question, answer)
 
     @property
     def facts(self) -> dict[str, object]:
@@ -50,18 +55,12 @@ class CardReader:
         return self._rules | {name: count for name, count in self._counts.items() if count}
 
     def read(self, cells: pd.DataFrame) -> pd.DataFrame:
-        """The cards of a table: texts in the columns ``question`` and ``answer``. A missing value is an empty text.
-
-        Parameters
-        ----------
-        cells : the cells of a deck as they were read.
+        """The cards of the next table: texts in the columns ``question`` and ``answer``, empty for a missing value.
 
         Raises
         ------
-        InputError : a column is missing or not found, or a cell is no text.
+        InputError : a cell is no text.
         """
-        if not self._sides:
-            self._find_sides(cells)
         cards = {}
         for side, of in self._sides.items():
             values = of(cells)
@@ -70,22 +69,24 @@ class CardReader:
         self._rows += len(cells)
         return pd.DataFrame(cards, dtype=object)
 
-    def _find_sides(self, cells: pd.DataFrame) -> None:
+    def _find_sides(self, tables: Iterator[pd.DataFrame], question: str, answer: str) -> None:
         """Find the columns of both sides, and the rules that found them."""
+        cells = next(tables, None)
+        if cells is None:
+            raise InputError(f"{self._where}: holds no row")
         names = {str(column).strip().lower(): column for column in reversed(cells.columns)}
-        auto = self._question == self._answer == AUTO
-        chat = next((names[name] for name in CHAT_COLUMNS if name in names), None) if auto else None
-        if chat is not None:
+        chats = [names[name] for name in CHAT_COLUMNS if name in names and question == answer == AUTO]
+        if chats:
             self._whole_chat = True
-            self._sides = dict.fromkeys(("question", "answer"), itemgetter(chat))
-            self._rules = {"question": f"first user's turn in '{chat}'", "answer": f"first answer in '{chat}'"}
+            self._sides = dict.fromkeys(("question", "answer"), itemgetter(chats[0]))
+            self._rules = {"question": f"first user's turn in '{chats[0]}'", "answer": f"first answer in '{chats[0]}'"}
             return
-        asked, said = _columns(cells, names, self._question, self._answer, self._where)
+        asked, said = _columns(cells, names, question, answer, self._where)
         self._sides = {"question": itemgetter(asked), "answer": itemgetter(said)}
         self._rules = {"question": f"column '{asked}'", "answer": f"column '{said}'"}
-        if self._question == AUTO and {"instruction", "input", "output"} <= set(names):
+        if question == AUTO and {"instruction", "input", "output"} <= set(names):
             instruction, given = names["instruction"], names["input"]
-            if _repeats(cells[instruction], cells[given]):
+            if _repeats((table[instruction], table[given]) for table in chain([cells], tables)):
                 self._sides["question"] = itemgetter(given)
                 self._rules["question"] = "column 'input', since 'instruction' repeats"
             else:
@@ -123,13 +124,17 @@ def _named(columns: list) -> str:
     return ", ".join(map(str, columns)) or "none"
 
 
-def _repeats(instruction: pd.Series, given: pd.Series) -> bool:
+def _repeats(tables: Iterable[tuple[pd.Series, pd.Series]]) -> bool:
     """Whether a deck in the format of Alpaca (Taori et al., 2023) gives most rows the same instruction and an input.
 
     Then ``input`` is the question. In other decks, ``instruction`` is the question, followed by ``input``.
     """
-    texts = instruction.map(lambda cell: cell if isinstance(cell, str) else "")
-    return texts.nunique() <= CONSTANT_SHARE * len(texts) and _filled(given).mean() > CONSTANT_SHARE
+    different, filled, rows = set(), 0, 0
+    for instruction, given in tables:
+        different.update(instruction.map(lambda cell: hash(cell) if isinstance(cell, str) else 0))
+        filled += _filled(given).sum()
+        rows += len(given)
+    return len(different) <= CONSTANT_SHARE * rows and filled > CONSTANT_SHARE * rows
 
 
 def _followed(instruction: pd.Series, given: pd.Series) -> pd.Series:

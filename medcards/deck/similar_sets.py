@@ -61,7 +61,7 @@ def similar_sets(
     # A missed pair may leak. A proposed pair below the threshold only costs time. So misses weigh nine times as much.
     lsh = MinHashLSH(threshold=threshold, num_perm=PERMUTATIONS, weights=(0.1, 0.9))
     banded = _banded(bags, _word_hashes(words, seed), lsh.b, lsh.r)
-    compared = Compared(bags, _sketches(bags), *banded, threshold)
+    compared = Compared(bags, np.diff(bags.indptr), _sketches(bags), *banded, threshold)
     workers = Workers.on(compute, partial(Compared, **vars(compared)))
     blocks = _blocks(compared.before)
     pairs = dict(map_batches(_similar_in_block, compared, blocks, workers, f"near-duplicate {title}"))
@@ -77,11 +77,13 @@ class Compared:
     Parameters
     ----------
     bags, sketches : see :func:`_bags` and :func:`_sketches`.
+    sizes : number of words of each set.
     order, place, before : see :func:`_banded`.
     threshold : the smallest similarity of a pair.
     """
 
     bags: sparse.csr_array
+    sizes: np.ndarray
     sketches: np.ndarray
     order: np.ndarray
     place: np.ndarray
@@ -92,7 +94,7 @@ class Compared:
 def _bags(sets: Iterable[Set[str]]) -> tuple[sparse.csr_array, list[str]]:
     """The sets as rows of a matrix of zeros and ones, shape (sets, words); and the words."""
     numbers: dict[str, int] = {}
-    ends = array("i", [0])
+    ends = array("q", [0])
 
     def columns() -> Iterator[int]:
         for words in sets:
@@ -101,7 +103,7 @@ def _bags(sets: Iterable[Set[str]]) -> tuple[sparse.csr_array, list[str]]:
 
     indices = np.fromiter(columns(), dtype=np.int32)
     ones, shape = np.ones(len(indices), dtype=np.int8), (len(ends) - 1, len(numbers))
-    return sparse.csr_array((ones, indices, np.array(ends, dtype=np.int32)), shape=shape), list(numbers)
+    return sparse.csr_array((ones, indices, np.array(ends)), shape=shape), list(numbers)
 
 
 def _word_hashes(words: list[str], seed: int) -> np.ndarray:
@@ -182,7 +184,7 @@ def _possible(compared: Compared, one: np.ndarray, other: np.ndarray) -> np.ndar
     Two sets differ in at least as many words as their sketches differ in bits (Sandes, Teodoro and Melo, Bitmap Filter,
     Information Systems, 2020).
     """
-    sizes, sketches, threshold = np.diff(compared.bags.indptr), compared.sketches, compared.threshold
+    sizes, sketches, threshold = compared.sizes, compared.sketches, compared.threshold
     different = np.bitwise_count(sketches[one] ^ sketches[other]).sum(axis=1)
     both = sizes[one] + sizes[other]
     return different <= (1 - threshold) / (1 + threshold) * both + 1e-6  # similarity = (both - d) / (both + d)
@@ -190,7 +192,7 @@ def _possible(compared: Compared, one: np.ndarray, other: np.ndarray) -> np.ndar
 
 def _verified(compared: Compared, one: np.ndarray, other: np.ndarray) -> pd.DataFrame:
     """The pairs of sets with a Jaccard similarity of at least the threshold."""
-    bags, sizes = compared.bags, np.diff(compared.bags.indptr)
+    bags, sizes = compared.bags, compared.sizes
     shared = bags[one].multiply(bags[other]).sum(axis=1)
     pairs = pd.DataFrame({"first": one, "second": other, "similarity": shared / (sizes[one] + sizes[other] - shared)})
     return pairs[pairs.similarity >= compared.threshold]

@@ -19,7 +19,7 @@ from medcards.base.files import sha256_of
 from medcards.base.params import Block
 from medcards.base.references import ReferenceText, parse, pin, reading, resolve
 from medcards.deck.columns import CardReader
-from medcards.deck.tables import FILE_FORMATS, read_tables
+from medcards.deck.tables import FILE_FORMATS, cells_of, read_tables
 
 DEFINITION_QUESTIONS = (
     "What is {}?",
@@ -168,16 +168,21 @@ def read_hub(reference: str, question_column: str, answer_column: str) -> tuple[
     pinned = pin(reference, "dataset")
     folder = resolve(pinned, "dataset")
     with reading(reference, "a data set with a train split"):
-        rows = datasets.load_dataset(str(folder), split="train")
-    reader, digest = CardReader(question_column, answer_column, reference), hashlib.sha256()
+        rows = datasets.load_dataset(str(folder), split="train").with_format("arrow")
+
+    def tables() -> Iterator[pd.DataFrame]:
+        with reading(reference, "a data set with a train split"):
+            yield from map(cells_of, rows.iter(HUB_ROWS))
+
+    reader = CardReader(tables(), question_column, answer_column, reference)
     material = {"reference": pinned, "rows": len(rows), "licence": _licence(folder)}
 
     def raw() -> Iterator[pd.DataFrame]:
-        for cells in rows.to_pandas(batch_size=HUB_ROWS, batched=True):
-            table = _raw_cards(reader.read(cells), f"hub:{parse(reference).name}")
-            for question, answer in zip(table.question, table.answer, strict=True):
-                digest.update(f"{question}\x1f{answer}\x1e".encode())
-            yield table
+        digest = hashlib.sha256()
+        for number, cells in enumerate(tables()):
+            cards = _raw_cards(reader.read(cells), f"hub:{parse(reference).name}")
+            digest.update(("\x1e" * bool(number) + "\x1e".join(cards.question + "\x1f" + cards.answer)).encode())
+            yield cards
         material.update(sha256_of_content=digest.hexdigest(), columns=reader.facts)
 
     return raw(), material
@@ -219,8 +224,9 @@ def read_files(path: Path, question_column: str, answer_column: str) -> tuple[It
 
     def raw() -> Iterator[pd.DataFrame]:
         for file in files:
-            reader = CardReader(question_column, answer_column, str(file))
-            for table in read_tables(file):
+            tables = read_tables(file)
+            reader = CardReader((table.cells for table in tables), question_column, answer_column, str(file))
+            for table in tables:
                 cards = _raw_cards(reader.read(table.cells), f"file:{file.name}")
                 cards.loc[list(table.swallowed), "drop"] = "open_quote"
                 material["rows"] += len(cards)

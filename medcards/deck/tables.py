@@ -5,16 +5,20 @@ import io
 import json
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from html import escape
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from medcards import InputError, reason_of
 from medcards.deck.markup import is_html
+
+if TYPE_CHECKING:
+    import pyarrow
 
 TEXT_FORMATS = (".csv", ".tsv", ".txt")
 """Endings of files with one card per line: CSV, TSV, and the export of Anki as text."""
@@ -58,10 +62,12 @@ class Table:
     swallowed: dict[int, int] = field(default_factory=dict)
 
 
-def read_tables(file: Path) -> Iterator[Table]:
+def read_tables(file: Path) -> Iterable[Table]:
     """Read all columns of a JSON, JSONL, CSV, TSV, Anki text or Parquet file.
 
-    A Parquet file is read in tables of :data:`PARQUET_ROWS` rows, so that it need not fit into memory.
+    Returns
+    -------
+    one table; of a Parquet file those of :class:`ParquetTables`.
 
     Raises
     ------
@@ -71,30 +77,55 @@ def read_tables(file: Path) -> Iterator[Table]:
     if suffix not in FILE_FORMATS:
         instead = INSTEAD.get(suffix, f"a deck is one of {', '.join(FILE_FORMATS)}")
         raise InputError(f"{file}: unknown format '{suffix}'; {instead}")
-    try:
-        if suffix == ".parquet" and file.stat().st_size:
-            yield from _parquet(file)
-            return
-        data = file.read_bytes()
-        if not data.strip():
-            raise InputError(f"{file}: the file is empty")
+    if suffix == ".parquet":
+        return ParquetTables(file)
+    with _malformed(file):
+        data = _with_content(file).read_bytes()
         text, encoding = decode(data)
         table = _delimited(text) if suffix in TEXT_FORMATS else _records(text, suffix == ".jsonl")
-    except (ValueError, OSError, csv.Error) as error:  # pandas, pyarrow and json raise these on a malformed file
-        raise InputError(f"{file}: could not be read as {suffix[1:]} ({reason_of(error)})") from None
     table.read_as += "" if encoding == "utf-8" else f", encoding {encoding}"
-    yield table
+    return [table]
 
 
-def _parquet(file: Path) -> Iterator[Table]:
-    """The rows of a Parquet file (library: PyArrow)."""
-    import pyarrow.parquet
+class ParquetTables:
+    """The rows of a Parquet file in tables of :data:`PARQUET_ROWS`, one in memory at a time (library: PyArrow).
 
-    with pyarrow.parquet.ParquetFile(file) as parquet:
-        if not parquet.metadata.num_rows:
-            yield Table(parquet.schema_arrow.empty_table().to_pandas(), "Parquet")
-        for batch in parquet.iter_batches(PARQUET_ROWS):
-            yield Table(batch.to_pandas(), "Parquet")
+    They can be read several times.
+    """
+
+    def __init__(self, file: Path):
+        self._file = file
+
+    def __iter__(self) -> Iterator[Table]:
+        import pyarrow.parquet
+
+        with _malformed(self._file), pyarrow.parquet.ParquetFile(_with_content(self._file)) as parquet:
+            if not parquet.metadata.num_rows:
+                yield Table(parquet.schema_arrow.empty_table().to_pandas(), "Parquet")
+            for batch in parquet.iter_batches(PARQUET_ROWS):
+                yield Table(cells_of(batch), "Parquet")
+
+
+def cells_of(rows: "pyarrow.RecordBatch | pyarrow.Table") -> pd.DataFrame:
+    """Rows as a table in which a whole number stays one, whether or not its column has empty cells."""
+    return rows.to_pandas(integer_object_nulls=True)
+
+
+@contextmanager
+def _malformed(file: Path) -> Iterator[None]:
+    """Turn a library's error on a malformed file into one line."""
+    try:
+        yield
+    except (ValueError, OSError, csv.Error) as error:  # pandas, pyarrow and json raise these
+        raise InputError(f"{file}: could not be read as {file.suffix.lower()[1:]} ({reason_of(error)})") from None
+
+
+def _with_content(file: Path) -> Path:
+    """The file, if it holds anything but white space."""
+    with file.open("rb") as opened:
+        if not any(part.strip() for part in iter(lambda: opened.read(2**20), b"")):
+            raise InputError(f"{file}: the file is empty")
+    return file
 
 
 def decode(data: bytes) -> tuple[str, str]:

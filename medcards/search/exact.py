@@ -1,5 +1,7 @@
 """Exact nearest-neighbour search, which compares a query with every vector."""
 
+from collections.abc import Collection, Sequence
+
 import numpy as np
 
 from medcards.base.stacked import Rows
@@ -26,13 +28,14 @@ def exact_search(
     similarities : their inner products, shape (queries, k); NaN for row -1.
     """
     k = min(k, len(vectors))
+    ordered = hidden and [np.sort(np.fromiter(of, dtype=np.int64, count=len(of))) for of in hidden]
     rows = np.full((len(queries), k), -1, dtype=np.int64)
     scores = np.full((len(queries), k), np.nan, dtype=np.float32)
     for first in range(0, len(vectors), ROW_BLOCK):
         block = vectors[first : first + ROW_BLOCK]
         for start in range(0, len(queries), QUERY_BLOCK):
             asked = slice(start, start + QUERY_BLOCK)
-            lacking = hidden and [_inside(of, first, len(block)) for of in hidden[asked]]
+            lacking = ordered and [_inside(of, first, len(block)) for of in ordered[asked]]
             near, near_scores = nearest(queries[asked] @ block.T, min(k, len(block)), lacking)
             found = np.hstack([rows[asked], np.where(near < 0, -1, near + first)])
             found_scores = np.hstack([scores[asked], near_scores])
@@ -42,9 +45,10 @@ def exact_search(
     return rows, scores
 
 
-def _inside(rows: set[int], first: int, count: int) -> set[int]:
-    """The rows of a block, numbered from its first row."""
-    return {row - first for row in rows if first <= row < first + count}
+def _inside(rows: np.ndarray, first: int, count: int) -> np.ndarray:
+    """Those of rows in order that lie in a block, numbered from its first row."""
+    start, stop = np.searchsorted(rows, [first, first + count])
+    return rows[start:stop] - first
 
 
 def similarities(queries: np.ndarray, vectors: Rows) -> np.ndarray:
@@ -60,7 +64,9 @@ def similarities(queries: np.ndarray, vectors: Rows) -> np.ndarray:
     return found
 
 
-def nearest(scores: np.ndarray, k: int, hidden: list[set[int]] | None = None) -> tuple[np.ndarray, np.ndarray]:
+def nearest(
+    scores: np.ndarray, k: int, hidden: Sequence[Collection[int]] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the ``k`` largest scores of each query, and these scores. Ties are in the order of the rows.
 
     Parameters
@@ -74,7 +80,7 @@ def nearest(scores: np.ndarray, k: int, hidden: list[set[int]] | None = None) ->
     """
     rows, found = np.empty((len(scores), k), dtype=np.int64), np.empty((len(scores), k), dtype=scores.dtype)
     for place, of_query in enumerate(scores):
-        if hidden and hidden[place]:
+        if hidden and len(hidden[place]):
             of_query = of_query.copy()  # one row at a time, since all scores may be large
             of_query[list(hidden[place])] = -np.inf
         rows[place] = largest(of_query, k)

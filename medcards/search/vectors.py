@@ -49,10 +49,6 @@ class Vectors:
         arrays |= {name: np.asarray(array) for name, array in arrays.items() if name not in ("answers", "questions")}
         return cls(**arrays, max_tokens=shards[0].max_tokens)
 
-    def save(self, folder: Path) -> None:
-        """Write the vectors as one shard, see :func:`save_vectors`."""
-        save_vectors([self], folder)
-
     @classmethod
     def load(cls, folder: str | Path, cards: pd.DataFrame) -> "Vectors":
         """Read what :func:`save_vectors` wrote.
@@ -65,11 +61,11 @@ class Vectors:
         manifest = read_json(folder / "manifest.json")
         if not {"sha256", "fingerprint", "shards"} <= set(manifest):
             raise InputError(f"{folder / 'manifest.json'} is not that of this version: run `dvc repro`")
-        for name, sha256 in manifest["sha256"].items():
-            file = folder / name
-            if not file.exists() or sha256_of(file) != sha256:
+        numbers = range(1, manifest["shards"] + 1)
+        for file in (file for number in numbers for file in _files(folder, number).values()):
+            if not file.exists() or sha256_of(file) != manifest["sha256"].get(file.name):
                 raise InputError(f"{file} is not what its manifest says: run `dvc repro -f adapt`")
-        loaded = cls.of([_read(folder, number, manifest["max_tokens"]) for number in range(1, manifest["shards"] + 1)])
+        loaded = cls.of([_read(folder, number, manifest["max_tokens"]) for number in numbers])
         loaded.fingerprint = manifest["fingerprint"]  # of the arrays, which are checked: they are not read again
         for ids, wanted in ((loaded.answer_ids, corpus(cards)), (loaded.question_ids, cards)):
             if not np.array_equal(ids, wanted.card_id.to_numpy(dtype=np.str_)):
@@ -114,30 +110,40 @@ def save_vectors(shards: Iterable[Vectors], folder: Path) -> None:
 
     Parameters
     ----------
-    shards : vectors of the cards one after the other. One of them is in memory at a time.
+    shards : vectors of the cards, one after the other. They are made one at a time, where this is an iterator.
     """
     folder.mkdir(parents=True, exist_ok=True)
     fingerprint, number = hashlib.sha256(), 0
-    for number, shard in enumerate(shards, start=1):
-        for name in _ARRAYS:
-            np.save(folder / f"{name}-{number:05}.npy", np.asarray(getattr(shard, name)), allow_pickle=False)
+    for shard in shards:
+        number += 1
+        for name, file in _files(folder, number).items():
+            np.save(file, np.asarray(getattr(shard, name)), allow_pickle=False)
         fingerprint.update(np.ascontiguousarray(shard.answers))
         dimension, max_tokens = shard.answers.shape[1], shard.max_tokens
+        del shard  # before the next one is made
+    files = [file for shard in range(1, number + 1) for file in _files(folder, shard).values()]
     manifest = {
         "shards": number,
         "dimension": dimension,
         "max_tokens": max_tokens,
         "fingerprint": fingerprint.hexdigest(),
-        "sha256": {file.name: sha256_of(file) for file in sorted(folder.glob("*.npy"))},
+        "sha256": {file.name: sha256_of(file) for file in files},
     }
     write_json(folder / "manifest.json", manifest)
 
 
+def _files(folder: Path, number: int) -> dict[str, Path]:
+    """The file of every array of a shard."""
+    return {name: folder / f"{name}-{number:05}.npy" for name in _ARRAYS}
+
+
 def _read(folder: Path, number: int, max_tokens: int) -> Vectors:
-    """A shard, whose arrays stay on disk."""
-    files = {name: folder / f"{name}-{number:05}.npy" for name in _ARRAYS}
-    arrays = {name: np.load(file, mmap_mode="r", allow_pickle=False) for name, file in files.items()}
-    return Vectors(**{name: np.asarray(array) for name, array in arrays.items()}, max_tokens=max_tokens)
+    """A shard, whose vectors stay on disk."""
+    arrays = {}
+    for name, file in _files(folder, number).items():
+        on_disk = "r" if name in ("answers", "questions") else None
+        arrays[name] = np.asarray(np.load(file, mmap_mode=on_disk, allow_pickle=False))
+    return Vectors(**arrays, max_tokens=max_tokens)
 
 
 def search_vectors(data: Path, cards: pd.DataFrame) -> Vectors:

@@ -303,12 +303,12 @@ def test_search_refuses_a_damaged_index_and_one_of_other_vectors(repository, tmp
     done = search(repository, "gout", "--data", str(tmp_path / "data"), ok=False)
     assert done.returncode == 1 and "index.bin is damaged" in done.stderr.strip().splitlines()[-1]
     index.write_bytes(whole)
-    (tmp_path / "data/encoder/vectors/answers.npy").chmod(0o644)
+    (tmp_path / "data/encoder/vectors/answers-00001.npy").chmod(0o644)
     (tmp_path / "data/encoder/vectors/manifest.json").chmod(0o644)
-    answers = np.load(tmp_path / "data/encoder/vectors/answers.npy")
-    np.save(tmp_path / "data/encoder/vectors/answers.npy", answers[::-1])
+    answers = np.load(tmp_path / "data/encoder/vectors/answers-00001.npy")
+    np.save(tmp_path / "data/encoder/vectors/answers-00001.npy", answers[::-1])
     manifest = read_json(tmp_path / "data/encoder/vectors/manifest.json")
-    manifest["sha256"]["answers"] = sha256_of(tmp_path / "data/encoder/vectors/answers.npy")
+    manifest["sha256"]["answers-00001.npy"] = sha256_of(tmp_path / "data/encoder/vectors/answers-00001.npy")
     manifest["fingerprint"] = Vectors(None, answers[::-1], *[None] * 4, max_tokens=0).fingerprint
     write_json(tmp_path / "data/encoder/vectors/manifest.json", manifest)
     done = search(repository, "gout", "--data", str(tmp_path / "data"), ok=False)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet
 import pytest
 import tiny
 from conftest import Repository
@@ -10,6 +11,7 @@ from medcards import InputError
 from medcards.base.files import read_json, sha256_of
 from medcards.base.stacked import StackedArray
 from medcards.deck.cards import clean, load_cards
+from medcards.deck.description import cleaning_report
 from medcards.deck.sources import read_files
 from medcards.search.vectors import search_vectors
 
@@ -92,7 +94,6 @@ def test_cards_that_are_added_to_the_end_change_the_last_shard_only(deck, monkey
 
 
 def test_a_parquet_file_is_read_in_tables(tmp_path, monkeypatch):
-    """The first table decides which columns are read. Rows are numbered through the file."""
     rows = pd.DataFrame({"instruction": ["Answer."] * 4 + ["Other?"], "input": list("abcde"), "output": list("vwxyz")})
     rows.to_parquet(tmp_path / "deck.parquet")
     monkeypatch.setattr("medcards.deck.tables.PARQUET_ROWS", 2)
@@ -103,8 +104,34 @@ def test_a_parquet_file_is_read_in_tables(tmp_path, monkeypatch):
     assert cards.question.tolist() == list("abcde")
     assert material["rows"] == 5
     assert material["files"]["deck.parquet"]["columns"]["question"] == "column 'input', since 'instruction' repeats"
-    rows.astype({"output": object}).assign(output=[b"1", b"2", b"3", b"4", b"5"]).to_parquet(tmp_path / "deck.parquet")
-    with pytest.raises(InputError, match="row 1: b'1' is neither a text"):
+
+
+def test_all_tables_decide_whether_the_instruction_is_the_question(tmp_path, monkeypatch):
+    """The first two rows repeat their instruction, and most of the four do not."""
+    rows = {"instruction": ["Answer.", "Answer.", "What is gout?", "What is fever?"], "input": ["a", "b", "", ""]}
+    pd.DataFrame(rows | {"output": list("wxyz")}).to_parquet(tmp_path / "deck.parquet")
+    monkeypatch.setattr("medcards.deck.tables.PARQUET_ROWS", 2)
+    cards, _, _ = clean(read_files(tmp_path / "deck.parquet", "auto", "auto")[0])
+    assert cards.question.tolist() == ["Answer. a", "Answer. b", "What is gout?", "What is fever?"]
+
+
+def test_a_number_is_one_text_in_all_tables(tmp_path, monkeypatch):
+    """The second table has an empty cell. Row 3 repeats row 1."""
+    answers = pd.array([7, 8, 7, None], dtype="Int64")
+    pd.DataFrame({"question": list("abac"), "answer": answers}).to_parquet(tmp_path / "deck.parquet")
+    monkeypatch.setattr("medcards.deck.tables.PARQUET_ROWS", 2)
+    cards, counts, _ = clean(read_files(tmp_path / "deck.parquet", "auto", "auto")[0])
+    assert cards.answer.tolist() == ["7", "8"]
+    assert counts["dropped_duplicate"] == counts["dropped_blank_answer"] == 1
+
+
+def test_a_bad_cell_is_named_by_its_row_in_the_file(tmp_path, monkeypatch):
+    answers = [["a"], ["b"], ["c"], [], ["e"]]
+    table = pyarrow.table({"question": list("abcde"), "answer": answers})
+    bad = pyarrow.array([[], [], [], [{"x": 1}], []], pyarrow.list_(pyarrow.struct([("x", pyarrow.int64())])))
+    pyarrow.parquet.write_table(table.set_column(1, "answer", bad), tmp_path / "deck.parquet")
+    monkeypatch.setattr("medcards.deck.tables.PARQUET_ROWS", 2)
+    with pytest.raises(InputError, match="row 4: .* is neither a text"):
         clean(read_files(tmp_path / "deck.parquet", "auto", "auto")[0])
 
 
@@ -116,8 +143,8 @@ def test_examples_and_duplicates_are_counted_over_all_tables():
     (cards, counts, examples), (cards_again, counts_again, examples_again) = clean(whole), clean(parts)
     assert counts_again == counts and counts["dropped_duplicate"] == 1 and counts["kept"] == 8
     assert cards_again.equals(cards)
+    assert cleaning_report(counts_again, examples_again) == cleaning_report(counts, examples)
     shown = examples_again.groupby("reason").row.agg(list).to_dict()
-    assert shown == examples.groupby("reason").row.agg(list).to_dict()
     assert shown == {"changed_whitespace": [1, 3, 4, 5, 7], "dropped_duplicate": [6]}
 
 
@@ -129,6 +156,7 @@ def test_a_stacked_array_reads_like_an_array():
     for rows in (3, -1, [0, 11, 5], [[4, 5], [-1, -12]], [], slice(2, 9), slice(5, 6), slice(4, 4), slice(-3, None)):
         rows = np.array(rows, dtype=int) if isinstance(rows, list) else rows
         assert np.array_equal(stacked[rows], whole[rows]), rows
-    for rows in (12, -13, [0, 12]):
+    assert np.array_equal(np.array(StackedArray([whole])), whole)
+    for rows in (12, -13, [0, 12], slice(0, 9, 2), (1, 0), np.ones(12, dtype=bool)):
         with pytest.raises(IndexError):
             stacked[rows]

@@ -19,7 +19,7 @@ from medcards.search.encoder import (
     load_encoder,
     token_counts,
 )
-from medcards.search.vectors import Vectors, search_vectors
+from medcards.search.vectors import Vectors, save_vectors, search_vectors
 
 
 def test_vectors_are_saved_and_checked(tmp_path):
@@ -39,7 +39,7 @@ def test_vectors_are_saved_and_checked(tmp_path):
     counted = embed_cards(encoder, long, batch_tokens=64)
     assert counted.answer_tokens.tolist() == [502] * 5  # one token per word, and the two special tokens
 
-    vectors.save(tmp_path / "saved")
+    save_vectors([vectors], tmp_path / "saved")
     assert Vectors.load(tmp_path / "saved", table).answer_ids.tolist() == list("abcde")
     with pytest.raises(InputError, match="belongs to other cards"):
         Vectors.load(tmp_path / "saved", table[:4])
@@ -87,10 +87,10 @@ def test_search_vectors_are_the_adapted_ones_where_there_are_any(tmp_path):
     cards = deck()
     unadapted = embed_cards(load_encoder(tiny.make_encoder(tmp_path / "one")), cards)
     adapted = embed_cards(load_encoder(tiny.make_encoder(tmp_path / "other", seed=1)), cards)
-    unadapted.save(tmp_path / "data/vectors")
+    save_vectors([unadapted], tmp_path / "data/vectors")
     write_manifest(tmp_path / "data/encoder", f"path:{tmp_path}/one")
     assert np.array_equal(search_vectors(tmp_path / "data", cards).answers, unadapted.answers)
     tiny.make_encoder(tmp_path / "data/encoder/model", seed=1)
-    adapted.save(tmp_path / "data/encoder/vectors")
+    save_vectors([adapted], tmp_path / "data/encoder/vectors")
     write_manifest(tmp_path / "data/encoder", f"path:{tmp_path}/one")
     assert np.array_equal(search_vectors(tmp_path / "data", cards).answers, adapted.answers)
