@@ -49,10 +49,16 @@ MEMORY_EVERY = 0.5
 """Seconds between two readings of the machine's memory."""
 
 
+def processor_seconds() -> float:
+    """Processor time of the machine so far. The workers of Ray run with a low priority, so theirs is ``nice``."""
+    times = psutil.cpu_times()
+    return times.user + times.system + getattr(times, "nice", 0.0)
+
+
 def run_stage(name: str, folder: Path, engine: str) -> dict[str, float]:
     """Seconds, processor seconds and megabytes of memory of a stage."""
     used = psutil.virtual_memory().used
-    before, started, peak, done = psutil.cpu_times(), time.perf_counter(), [used], threading.Event()
+    before, started, peak, done = processor_seconds(), time.perf_counter(), [used], threading.Event()
 
     def watch() -> None:
         while not done.wait(MEMORY_EVERY):
@@ -69,10 +75,9 @@ def run_stage(name: str, folder: Path, engine: str) -> dict[str, float]:
     watching.join()
     if ended.returncode:
         raise InputError(f"the stage {name} fails: {ended.stderr.strip()[-300:]}")
-    after = psutil.cpu_times()
     return {
         "seconds": time.perf_counter() - started,
-        "processor_seconds": after.user + after.system - before.user - before.system,
+        "processor_seconds": processor_seconds() - before,
         "memory_mb": (max(peak) - used) / 1e6,
     }
 
