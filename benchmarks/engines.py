@@ -13,9 +13,7 @@ The second table is a large deck, see benchmarks/growth.md, whose vectors are ma
 """
 
 import argparse
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import threading
@@ -31,7 +29,7 @@ from ruamel.yaml import YAML
 from benchmarks.growth import write_params
 from benchmarks.made_decks import write_deck, write_vectors
 from benchmarks.material import DATA
-from benchmarks.run import FOLDER, at_least_one, in_own_process
+from benchmarks.run import FOLDER, at_least_one, in_own_process, run_stage
 from medcards import InputError
 from medcards.answers.records import read_answers
 from medcards.base.files import read_json
@@ -55,7 +53,7 @@ def processor_seconds() -> float:
     return times.user + times.system + getattr(times, "nice", 0.0)
 
 
-def run_stage(name: str, folder: Path, engine: str) -> dict[str, float]:
+def measure_stage(name: str, folder: Path, engine: str) -> dict[str, float]:
     """Seconds, processor seconds and megabytes of memory of a stage."""
     used = psutil.virtual_memory().used
     before, started, peak, done = processor_seconds(), time.perf_counter(), [used], threading.Event()
@@ -66,15 +64,14 @@ def run_stage(name: str, folder: Path, engine: str) -> dict[str, float]:
 
     watching = threading.Thread(target=watch)
     watching.start()
-    command = [sys.executable, "-m", f"stages.{name}"]
-    environment = os.environ | {"PYTHONPATH": str(FOLDER.parent), "MEDCARDS_SCRATCH": str(folder / ".scratch")}
+    variables = {"MEDCARDS_SCRATCH": str(folder / ".scratch")}
     if engine == "local":  # Ray gives each worker as many threads as it has cores
-        environment |= {"OMP_NUM_THREADS": str(WORKERS)}
-    ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    done.set()
-    watching.join()
-    if ended.returncode:
-        raise InputError(f"the stage {name} fails: {ended.stderr.strip()[-300:]}")
+        variables["OMP_NUM_THREADS"] = str(WORKERS)
+    try:
+        run_stage(name, folder, **variables)
+    finally:
+        done.set()
+        watching.join()
     return {
         "seconds": time.perf_counter() - started,
         "processor_seconds": processor_seconds() - before,
@@ -83,13 +80,13 @@ def run_stage(name: str, folder: Path, engine: str) -> dict[str, float]:
 
 
 def measure_stages(stages: tuple[str, ...], folder: Path, engine: str) -> Iterator[dict]:
-    """:func:`run_stage` of several stages, with an engine."""
+    """:func:`measure_stage` of several stages, with an engine."""
     yaml = YAML()
     params = yaml.load((folder / "params.yaml").read_text(encoding="utf-8"))
     params["compute"].update(engine=engine, workers=WORKERS, worker_cpus=1)
     yaml.dump(params, folder / "params.yaml")
     for stage in stages:
-        cost = run_stage(stage, folder, engine)
+        cost = measure_stage(stage, folder, engine)
         print(engine, stage, {name: round(value, 1) for name, value in cost.items()}, file=sys.stderr, flush=True)
         yield {"stage": stage, "cards": count_cards(folder), "engine": engine} | cost
 

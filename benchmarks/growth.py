@@ -17,7 +17,6 @@ time, times the growth of the deck, exceeds the limit.
 import argparse
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -32,7 +31,7 @@ from ruamel.yaml import YAML
 from benchmarks.flops import forward_flops
 from benchmarks.made_decks import write_deck, write_vectors
 from benchmarks.material import DATA, Deck, blocks
-from benchmarks.run import FOLDER, in_own_process
+from benchmarks.run import FOLDER, in_own_process, run_stage
 from medcards import InputError
 from medcards.base.cost import peak_memory
 from medcards.base.files import read_json, write_json
@@ -95,24 +94,12 @@ def write_params(folder: Path, **changes: dict) -> None:
     yaml.dump(params, folder / "params.yaml")
 
 
-def run_stage(name: str, folder: Path, limit: float) -> dict[str, float] | None:
+def measure_stage(name: str, folder: Path, limit: float) -> dict[str, float] | None:
     """Seconds, peak memory and disk space of a stage; None where it takes twice the limit or is killed."""
-    environment = os.environ | {"PYTHONPATH": str(FOLDER.parent)}
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", f"stages.{name}"],
-            cwd=folder,
-            env=environment,
-            timeout=2 * limit,
-            capture_output=True,
-            text=True,
-        )
-    except subprocess.TimeoutExpired:
+        run_stage(name, folder, timeout=2 * limit)
+    except (subprocess.TimeoutExpired, MemoryError):
         return None
-    if done.returncode == -signal.SIGKILL:
-        return None
-    if done.returncode:
-        raise InputError(f"the stage {name} fails on {folder.name} cards: {done.stderr.strip()[-300:]}")
     cost = read_json(folder / "data" / "figures" / name / "cost.json")
     written = folder / "data" / OUTS.get(name, name)
     size = sum(file.stat().st_size for file in written.rglob("*") if file.is_file()) / 1e6
@@ -152,7 +139,7 @@ def measure_growth(sizes: list[int], limit: float) -> pd.DataFrame:
             write_params(folder)
             for stage in STAGES:
                 expected = last[stage][1] * size / last[stage][0] if stage in last else 0
-                cost = run_stage(stage, folder, limit) if expected <= limit else None
+                cost = measure_stage(stage, folder, limit) if expected <= limit else None
                 print(size, stage, cost and cost["seconds"], file=sys.stderr, flush=True)
                 if cost:
                     last[stage] = size, cost["seconds"]

@@ -13,6 +13,8 @@ import argparse
 import ast
 import importlib
 import os
+import signal
+import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -52,6 +54,31 @@ def in_own_process(function, *arguments: object) -> object:
     """The result of a function that runs in a new process, which frees its memory and leaves no setting behind."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
+
+
+def run_stage(name: str, folder: Path, timeout: float | None = None, **variables: str) -> None:
+    """Run a stage as `dvc repro` does: in a process of its own, with the data and the parameters of a folder.
+
+    Parameters
+    ----------
+    timeout : seconds that it may take.
+    variables : of its environment, beside those of this process.
+
+    Raises
+    ------
+    InputError : it fails, with the end of its message.
+    MemoryError : the system kills it.
+    subprocess.TimeoutExpired : it takes longer.
+    """
+    environment = os.environ | {"PYTHONPATH": str(FOLDER.parent)} | variables
+    command = [sys.executable, "-m", f"stages.{name}"]
+    ended = subprocess.run(command, cwd=folder, env=environment, timeout=timeout, capture_output=True, text=True)
+    if ended.returncode == -signal.SIGKILL:
+        raise MemoryError(f"the stage {name} is killed on the deck of {folder.name}")
+    if ended.returncode:
+        from medcards import InputError
+
+        raise InputError(f"the stage {name} fails on the deck of {folder.name}: {ended.stderr.strip()[-300:]}")
 
 
 def at_least_one(text: str) -> int:
