@@ -4,7 +4,7 @@
     python -m benchmarks.growth --largest 32000 --limit 60
 
 Run it in the root folder after `dvc repro`: it reads data/ and params.yaml. It writes benchmarks/growth.md and
-benchmarks/growth.json, which benchmarks/cost_model.py reads, and takes about an hour and a half.
+benchmarks/growth.json, which benchmarks/cost_model.py reads, after each deck, and takes about an hour and a half.
 
 Each stage runs as `dvc repro` runs it, in a process of its own, in a temporary folder with a deck of that size. A deck
 is a sample of the default deck's own cards. A larger deck holds all of them, and cards that are made by recombining the
@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -129,14 +129,15 @@ def search_costs(folder: Path) -> list[dict]:
     return [{"stage": name, "seconds": of, "peak_memory_mb": memory, "disk_mb": 0} for name, of in seconds.items()]
 
 
-def measure_growth(sizes: list[int], limit: float) -> pd.DataFrame:
-    """Seconds, peak memory and disk space, one row per stage and size."""
+def measure_growth(sizes: list[int], limit: float) -> Iterator[pd.DataFrame]:
+    """Seconds, peak memory and disk space, one row per stage and size. It yields those so far after each size."""
     rows, last = [], {}
     with tempfile.TemporaryDirectory() as scratch:
         for size in sizes:
             folder = Path(scratch) / str(size)
             in_own_process(write_deck, size, folder)
             write_params(folder)
+            (folder / "docs").symlink_to(Path("docs").resolve())  # evaluate reads the judged answers
             for stage in STAGES:
                 expected = last[stage][1] * size / last[stage][0] if stage in last else 0
                 cost = measure_stage(stage, folder, limit) if expected <= limit else None
@@ -151,7 +152,7 @@ def measure_growth(sizes: list[int], limit: float) -> pd.DataFrame:
                 if stage == "rerank_eval":
                     rows += [row | {"cards": size} for row in in_own_process(search_costs, folder)]
             shutil.rmtree(folder)
-    return pd.DataFrame(rows)
+            yield pd.DataFrame(rows)
 
 
 def growth_table(rows: pd.DataFrame, sizes: list[int]) -> list[str]:
@@ -177,26 +178,25 @@ def main() -> None:
     parser.add_argument(
         "--largest", type=int, default=SIZES[-1], help=f"cards of the largest deck (default {SIZES[-1]})"
     )
-    parser.add_argument("--limit", type=float, default=1200, help="seconds that a stage may take (default 1200)")
+    parser.add_argument("--limit", type=float, default=900, help="seconds that a stage may take (default 900)")
     given = parser.parse_args()
     if given.largest < SIZES[0] or given.limit <= 0:
         parser.error(f"--largest: at least {SIZES[0]}; --limit: above 0")
     sizes = [size for size in SIZES if size <= given.largest]
-    started = time.perf_counter()
-    try:
-        rows = measure_growth(sizes, given.limit)
-    except InputError as error:
-        sys.exit(f"growth: {error}")
     from benchmarks.measure import gemm_rates
     from benchmarks.page import machine
 
-    rates = gemm_rates()
-    table, minutes = growth_table(rows, sizes), (time.perf_counter() - started) / 60
-    origin = f"Written by `python -m benchmarks.growth` in {minutes:.0f} minutes."
-    page = ["# Growth", "", origin, "", *__doc__.strip().split("\n\n")[-1:], "", *machine(rates), "", *table]
+    started, rates = time.perf_counter(), gemm_rates()
     measured = {"gflops": max(rates.values()) / 1e9, "embed_flops_per_card": in_own_process(embed_flops_per_card)}
-    write_json(FOLDER / "growth.json", measured | {"rows": rows.to_dict("records")})
-    (FOLDER / "growth.md").write_text("\n".join(page) + "\n", encoding="utf-8")
+    try:
+        for rows in measure_growth(sizes, given.limit):
+            table, minutes = growth_table(rows, sizes), (time.perf_counter() - started) / 60
+            origin = f"Written by `python -m benchmarks.growth` in {minutes:.0f} minutes."
+            page = ["# Growth", "", origin, "", *__doc__.strip().split("\n\n")[-1:], "", *machine(rates), "", *table]
+            write_json(FOLDER / "growth.json", measured | {"rows": rows.to_dict("records")})
+            (FOLDER / "growth.md").write_text("\n".join(page) + "\n", encoding="utf-8")
+    except InputError as error:
+        sys.exit(f"growth: {error}")
     print("\n".join(table))
 
 
