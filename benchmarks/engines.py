@@ -175,7 +175,7 @@ def main() -> None:
             default, compared = measure_default(Path(scratch))
         with tempfile.TemporaryDirectory(dir=work) as scratch:
             large = measure_large(given.cards, given.embedded, Path(scratch))
-    except InputError as error:
+    except (InputError, MemoryError) as error:
         sys.exit(f"engines: {error}")
     from benchmarks.measure import gemm_rates
     from benchmarks.page import machine
