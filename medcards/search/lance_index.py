@@ -1,10 +1,12 @@
 """The index on disk (library: LanceDB)."""
 
+import math
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from threading import Lock
 from types import ModuleType
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
 TABLE, DISTANCE = "answers", "dot"
 THREADS, BUILDING = "RAYON_NUM_THREADS", Lock()
+GRAPH_ROWS = 100_000
+"""Largest number of rows of a graph. A larger table has several graphs of equal size, and a search reads each of them.
+Several small graphs need less memory than a large one while they are built, and while they are opened."""
 QUERIES_AT_A_TIME = 16
 """Number of queries that are searched in one call. LanceDB needs memory for each of them."""
 
@@ -32,8 +37,9 @@ QUERIES_AT_A_TIME = 16
 class LanceIndex(VectorIndex):
     """An HNSW index of LanceDB, see :class:`medcards.search.vector_index.VectorIndex`. Its vectors stay on disk.
 
-    The graph has one byte per number of a vector, and comes into memory with the first search. The rows of the search
-    list are then ordered by the vectors with four bytes per number, which are read from disk.
+    A graph has one byte per number of a vector, and comes into memory with the first search. The best rows of all
+    graphs, as many as the search list is long, are then ordered by the vectors with four bytes per number, which are
+    read from disk.
 
     Parameters
     ----------
@@ -58,9 +64,12 @@ class LanceIndex(VectorIndex):
         config = _lancedb().index.HnswSq(distance_type=DISTANCE, num_partitions=1, m=m, ef_construction=ef_construction)
         temporary = _temporary_folder()
         with _one_thread():
-            batches = _batches(vectors)
-            table = _lancedb().connect(temporary.name).create_table(TABLE, batches, schema=batches.schema)
+            first, *others = _parts(vectors)
+            table = _lancedb().connect(temporary.name).create_table(TABLE, first, schema=first.schema)
             table.create_index("vector", config=config)
+            for part in others:
+                table.add(part)
+                table.optimize()  # builds a graph of the rows that have none
         settings = {"m": m, "ef_construction": ef_construction, "ef_search": ef_construction}
         return cls(Path(temporary.name), settings, temporary)
 
@@ -103,21 +112,23 @@ def _temporary_folder() -> tempfile.TemporaryDirectory:
     return tempfile.TemporaryDirectory(prefix=f"{os.getpid()}-", dir=work)
 
 
-def _batches(vectors: Rows) -> "pyarrow.RecordBatchReader":
-    """The rows of the table, with :data:`ROWS_AT_A_TIME` rows in memory at a time."""
+def _parts(vectors: Rows) -> Iterator["pyarrow.RecordBatchReader"]:
+    """The rows of each graph, with :data:`ROWS_AT_A_TIME` rows in memory at a time."""
     import pyarrow
 
     dimension = vectors.shape[1]
     schema = pyarrow.schema([("row", pyarrow.int64()), ("vector", pyarrow.list_(pyarrow.float32(), dimension))])
 
-    def batches() -> Iterator[pyarrow.RecordBatch]:
-        for start in range(0, len(vectors), ROWS_AT_A_TIME):
-            block = np.array(vectors[start : start + ROWS_AT_A_TIME], dtype=np.float32)
-            columns = [np.arange(start, start + len(block)), block.ravel()]
+    def batches(start: int, stop: int) -> Iterator[pyarrow.RecordBatch]:
+        for first in range(start, stop, ROWS_AT_A_TIME):
+            block = np.array(vectors[first : min(first + ROWS_AT_A_TIME, stop)], dtype=np.float32)
+            columns = [np.arange(first, first + len(block)), block.ravel()]
             rows = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(columns[1]), dimension)
             yield pyarrow.RecordBatch.from_arrays([pyarrow.array(columns[0]), rows], schema=schema)
 
-    return pyarrow.RecordBatchReader.from_batches(schema, batches())
+    graphs = math.ceil(len(vectors) / GRAPH_ROWS)
+    for start, stop in pairwise(len(vectors) * graph // graphs for graph in range(graphs + 1)):
+        yield pyarrow.RecordBatchReader.from_batches(schema, batches(start, stop))
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from search_material import random_units
 from medcards import InputError
 from medcards.base.files import read_json, sha256_of, write_json
 from medcards.base.stats import Bootstrap
+from medcards.search import lance_index
 from medcards.search.exact import QUERY_BLOCK, exact_search, nearest, similarities
 from medcards.search.hnsw_index import HnswIndex
 from medcards.search.index import ENGINES, load_index
@@ -27,7 +28,7 @@ from medcards.search.index_grid import (
     speed_frontier,
 )
 from medcards.search.latency import measure_latency
-from medcards.search.vector_index import VectorIndex, recall_per_query
+from medcards.search.vector_index import RECALL_DEPTH, VectorIndex, recall_per_query
 from medcards.search.vectors import Vectors
 
 
@@ -212,6 +213,21 @@ def test_an_index_can_be_saved_twice(engine, vectors, tmp_path):
     assert len(loaded) == 300 and loaded.bytes == sum(
         file.stat().st_size for file in folder.rglob("*") if file.is_file() and file.name != "manifest.json"
     )
+
+
+@needs("lancedb")
+def test_a_table_of_several_graphs_finds_the_rows_of_all(vectors, monkeypatch):
+    monkeypatch.setattr(lance_index, "GRAPH_ROWS", 120)  # 300 rows: three graphs of 100
+    index = build(ENGINES["lancedb"], vectors)
+    (built,) = index._table.list_indices()
+    stats = index._table.index_stats(built.name)
+    assert (stats.num_indices, stats.num_indexed_rows, stats.num_unindexed_rows) == (3, 300, 0)
+    found, similarities = index.search(vectors, RECALL_DEPTH, ef_search=50)
+    exact, best = exact_search(vectors, vectors, RECALL_DEPTH)
+    assert recall_per_query(similarities, best).mean() > 0.99
+    assert found[:, 0].tolist() == exact[:, 0].tolist()
+    again = build(ENGINES["lancedb"], vectors).search(vectors, RECALL_DEPTH, ef_search=50)
+    assert np.array_equal(found, again[0]) and np.array_equal(similarities, again[1])
 
 
 @needs("lancedb")
