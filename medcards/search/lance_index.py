@@ -155,6 +155,7 @@ def _lancedb() -> ModuleType:
     ------
     InputError : it is not installed.
     """
+    os.environ.setdefault("LANCE_INCLUDE_VECTOR_CENTROIDS", "false")  # LanceDB warns where it is not set
     try:
         import lancedb
         import lancedb.index
