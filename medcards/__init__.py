@@ -5,7 +5,14 @@ It has no fixed path, and imports no DVC but in :mod:`medcards.commands.compare`
 
 
 class InputError(Exception):
-    """Something the user gave us is wrong: the message is one line that names it and says what to do."""
+    """Something the user gave us is wrong: the message is one line that names it and says what to do.
+
+    >>> str(InputError("deck.csv: no column '\\n'"))
+    "deck.csv: no column ' '"
+    """
+
+    def __str__(self) -> str:
+        return " ".join(super().__str__().splitlines())
 
 
 def reason_of(error: BaseException, limit: int = 200) -> str:

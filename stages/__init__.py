@@ -21,7 +21,7 @@ from contextlib import contextmanager  # noqa: E402
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-from medcards import InputError  # noqa: E402
+from medcards import InputError, reason_of  # noqa: E402
 from medcards.base import params  # noqa: E402
 from medcards.base.cost import cost  # noqa: E402
 from medcards.base.files import atomic, write_json  # noqa: E402
@@ -31,6 +31,17 @@ DATA = Path("data")
 FIGURES = DATA / "figures"
 """What a stage measured, in a folder per stage. Only the stage report reads it."""
 NO_ROOM = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
+NO_ACCESS = errno.EACCES, errno.EPERM, errno.EROFS
+LESS_MEMORY = {
+    "embed": "embed.batch_tokens",
+    "adapt": "adapt.batch_size",
+    "rerank_train": "reranker.batch_size",
+    "rerank_eval": "rerank_eval.batch_tokens",
+    "finetune": "finetune.batch_size",
+    "answer": "answer.batch_tokens",
+    "quantise_eval": "answer.batch_tokens",
+}
+"""The parameter of a stage whose smaller value takes less memory. In the other stages it is ``prepare.max_cards``."""
 
 
 def load_params(**blocks: object) -> list:
@@ -68,7 +79,19 @@ def run(name: str, main: Callable[[], dict | None]) -> None:
                 write_json(FIGURES / name / "cost.json", cost() | measured)
     except InputError as error:
         sys.exit(f"{name}: {error}")
-    except OSError as error:
-        if error.errno not in NO_ROOM:
+    except (OSError, MemoryError, RuntimeError) as error:
+        if not (advice := _advice(name, error)):
             raise
-        sys.exit(f"{name}: {error}; outputs that were whole are kept: free space, then run this again")
+        reason = reason_of(error) or "not enough memory"
+        sys.exit(f"{name}: {reason}; outputs that were whole are kept: {advice}, then run this again")
+
+
+def _advice(name: str, error: Exception) -> str:
+    """What a user can do about an error of the machine; empty for another error."""
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        return "free space"
+    if isinstance(error, OSError) and error.errno in NO_ACCESS:
+        return "make the file or its folder writable"
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):  # PyTorch's
+        return f"lower {LESS_MEMORY.get(name, 'prepare.max_cards')}, or free memory"
+    return ""

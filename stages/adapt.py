@@ -1,7 +1,7 @@
 """adapt: with adapt.enabled, adapt the bi-encoder to the training cards; else name the unadapted one.
 
 The search uses what this stage names. What describes the deck uses data/vectors, so it does not depend on the
-adaptation.
+adaptation. A fine-tuning that was killed resumes from its last checkpoint.
 
 reads   data/cards, data/vectors, data/models/encoder.json
 writes  data/encoder: manifest.json always; model/ and vectors/ of the adapted bi-encoder where there is one
@@ -10,11 +10,11 @@ writes  data/encoder: manifest.json always; model/ and vectors/ of the adapted b
 
 from functools import partial
 
-from medcards.base.files import atomic, write_json
-from medcards.base.manifests import pinned_model, read_manifest, write_manifest
+from medcards.base.files import atomic, hashes_of, write_json
+from medcards.base.manifests import model_fingerprint, pinned_model, read_manifest, write_manifest
 from medcards.base.params import Seed
 from medcards.base.references import resolve
-from medcards.base.scratch import scratch_root
+from medcards.base.scratch import scratch
 from medcards.base.workers import compute_params
 from medcards.deck import cards as card_tables
 from medcards.search.adaptation import AdaptParams, adapt
@@ -31,9 +31,11 @@ def main() -> None:
         cards = card_tables.load_cards(DATA / "cards")
         vectors, model = Vectors.load(DATA / "vectors", cards), load_encoder(resolve(reference), reference)
         check_encoder(vectors, partial(encode_questions, model), cards)
-        vectors, metrics = adapt(model, cards, vectors, params, seed, scratch_root() / "adapt", compute)
-    with atomic(DATA / "encoder") as folder:
+    inputs = {"seed": seed, "params": params.model_dump(), "cards": hashes_of(DATA / "cards")}
+    inputs["encoder"] = model_fingerprint(DATA, "encoder")
+    with scratch("adapt", **inputs) as checkpoints, atomic(DATA / "encoder") as folder:
         if model is not None:
+            vectors, metrics = adapt(model, cards, vectors, params, seed, checkpoints, compute)
             model.save(str(folder / "model"), create_model_card=False)
             save_vectors(vectors, folder / "vectors")
         write_manifest(folder, reference)

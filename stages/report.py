@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from medcards.answers.comparison import NEAR, SMALLEST_SLICE, answer_systems_of
-from medcards.base.files import atomic
+from medcards.base.files import atomic, remove
 from medcards.base.params import Seed
 from medcards.report import answer_plots, answerability, answers, explore, results, search
 from medcards.report.answerability import Refusals
@@ -21,20 +21,20 @@ from medcards.report.dataset_card import dataset_card
 from medcards.report.render import render
 from stages import DATA, FIGURES, load_params, run
 
-METRICS, PLOTS = Path("metrics"), Path("plots")
+METRICS, PLOTS, PAGE, CARD = Path("metrics"), Path("plots"), Path("REPORT.md"), Path("docs/DATASET_CARD.md")
 JUDGED = Path("docs/contradictions.csv")
 
 
 def draw(metrics: dict[str, dict], parts: pd.DataFrame, system: str, plots: Path) -> None:
-    """Draw every figure into a folder, each with its data beside it; figures of speed and cost into ``plots``/cost."""
+    """Draw every figure into a folder, each with its data; figures of speed and cost into ``plots``/cost."""
     cost, latency = plots / "cost", metrics["cost/rerank_eval"]["latency"]
     explore.draw_audit(FIGURES / "audit", plots / "audit")
     explore.draw_eda(FIGURES / "eda", metrics["eda"], plots / "eda")
     exact = metrics["cost/index"]["exact"]
     search.draw_index(FIGURES / "index", metrics["index"], exact, plots / "index", cost / "index")
     search.draw_reranker_training(FIGURES / "rerank_train", plots / "rerank_train")
-    retrieval = plots / "retrieval", cost / "retrieval"
-    search.draw_retrieval(FIGURES / "rerank_eval", metrics["retrieval"], latency, *retrieval)
+    folders = plots / "retrieval", cost / "retrieval"
+    search.draw_retrieval(FIGURES / "rerank_eval", metrics["retrieval"], latency, *folders)
     answerability.draw_answerability(FIGURES / "rerank_eval", metrics["retrieval"]["split"], plots / "answerability")
     answer_plots.draw_finetuning(DATA / "curves", plots / "finetune", cost / "finetune")
     answer_plots.draw_answers(FIGURES / "evaluate", metrics["qa"], plots / "qa")
@@ -101,18 +101,19 @@ def report_page(
 
 def main() -> None:
     seed, refusals = load_params(seed=Seed, rerank_eval=Refusals)
-    metrics = results.read_figures(DATA, seed)
-    answered, scores = answers.answers_and_scores(DATA)
+    metrics, (answered, scores) = results.read_figures(DATA, seed), answers.answers_and_scores(DATA)
     system = answers.closest_look(metrics["qa"])
     parts = answers.find_slices(FIGURES, answered, scores, seed)
     to_read = answers.answers_to_read(answered, scores, system)
     report = report_page(metrics, parts, system, to_read, refusals, seed)
-    with atomic("docs/DATASET_CARD.md") as card, atomic("REPORT.md") as page:
+    with atomic(CARD) as card, atomic(PAGE) as page:
         card.write_text(dataset_card(metrics), encoding="utf-8")
         page.write_text(report, encoding="utf-8")
         with atomic(METRICS) as published, atomic(PLOTS) as plots:
             results.publish_metrics(metrics, published)
             draw(metrics, parts, system, plots)
+            for older in (METRICS, PLOTS, PAGE, CARD):  # a kill leaves no file of another run beside those of this one
+                remove(older)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """rerank_train: train the cross-encoder, or name the one that is used.
 
+A training that was killed resumes from its last checkpoint.
+
 reads   data/cards, data/vectors, data/encoder, data/models/reranker.json
 writes  data/reranker: manifest.json always (a reference, the reference that training started from, or none); model/ of
         a trained cross-encoder
@@ -13,7 +15,7 @@ import pandas as pd
 from medcards.base.files import atomic, write_csv, write_json
 from medcards.base.manifests import model_folder, pinned_model, read_manifest, write_manifest
 from medcards.base.params import Seed
-from medcards.base.scratch import scratch_root
+from medcards.base.scratch import scratch
 from medcards.deck import cards as card_tables
 from medcards.search.cross_encoder_training import RerankerParams, loss_curve, train_reranker, training_lists
 from medcards.search.encoder import check_encoder, encode_questions, load_encoder
@@ -21,23 +23,24 @@ from medcards.search.vectors import search_vectors
 from stages import DATA, figures, load_params, run
 
 
-def train(params: RerankerParams, seed: int) -> tuple[object, pd.Series]:
-    """The cross-encoder that is trained on the deck, and the loss of every optimizer step."""
+def material(params: RerankerParams, seed: int) -> tuple[object, dict[str, list]]:
+    """The bi-encoder that training starts from, and the lists that it reads."""
     cards = card_tables.load_cards(DATA / "cards")
     vectors, encoder = search_vectors(DATA, cards), load_encoder(model_folder(DATA / "encoder"))
     check_encoder(vectors, partial(encode_questions, encoder), cards)
-    lists = training_lists(cards, vectors, params, seed)
-    return train_reranker(encoder, lists, params, seed, scratch_root() / "rerank_train")
+    return encoder, training_lists(cards, vectors, params, seed)
 
 
 def main() -> None:
     seed, params = load_params(seed=Seed, reranker=RerankerParams)
-    reference, model, losses = pinned_model(DATA, "reranker"), None, pd.Series(dtype=float)
+    reference, losses, encoder, lists = pinned_model(DATA, "reranker"), pd.Series(dtype=float), None, {}
     if reference == "train":
-        model, losses = train(params, seed)
+        encoder, lists = material(params, seed)
         reference = read_manifest(DATA / "encoder")["model"]
-    with atomic(DATA / "reranker") as folder:
-        if model is not None:
+    inputs = {"seed": seed, "params": params.model_dump(), "encoder": read_manifest(DATA / "encoder"), "lists": lists}
+    with scratch("rerank_train", **inputs) as checkpoints, atomic(DATA / "reranker") as folder:
+        if encoder is not None:
+            model, losses = train_reranker(encoder, lists, params, seed, checkpoints)
             model.save(str(folder / "model"), create_model_card=False)
         write_manifest(folder, reference)
     manifest = read_manifest(DATA / "reranker")

@@ -1,5 +1,6 @@
 """Atomic writes, and one style for every JSON and CSV file that the project writes."""
 
+import glob
 import hashlib
 import json
 import os
@@ -16,15 +17,25 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+HASHES = ".sha256.json"
+"""Name of the file in a folder that holds the hashes of the other files, and is written last."""
+CLOCK_ERROR = 60
+"""Seconds by which the start of a process and the time of a file may be wrong."""
+
+
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path next to ``path``, and rename it to ``path`` when the block ends without an error.
 
     The block creates a file or a folder at the yielded path. On an error the temporary file or folder is removed and
-    ``path`` is unchanged.
+    ``path`` is unchanged. A process that is killed leaves its temporary file or folder; the next call for the same
+    ``path`` removes it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f"{glob.escape(f'.{path.name}.incomplete-')}*"):
+        if not _is_written(left):
+            remove(left)
     temporary = path.with_name(f".{path.name}.incomplete-{os.getpid()}")
     remove(temporary)
     try:
@@ -34,6 +45,17 @@ def atomic(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         remove(temporary)
+
+
+def _is_written(temporary: Path) -> bool:
+    """Whether the process that made a temporary path still runs. Its number may be that of a later process."""
+    import psutil
+
+    try:
+        writer = psutil.Process(int(temporary.name.rpartition("-")[2]))
+        return writer.create_time() <= temporary.stat().st_mtime + CLOCK_ERROR
+    except (psutil.NoSuchProcess, FileNotFoundError):
+        return False
 
 
 def remove(path: Path) -> None:
@@ -57,6 +79,27 @@ def sha256_of(path: str | Path) -> str:
 def _sha256(path: str, size: int, changed: int) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hashes_of(folder: Path) -> dict[str, str]:
+    """The sha256 of every file in a folder, by its path in the folder. :data:`HASHES` is left out."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and file != folder / HASHES)
+    return {str(file.relative_to(folder)): sha256_of(file) for file in files}
+
+
+def write_hashes(folder: Path) -> None:
+    """Write the hashes of all files of a folder into it, for :func:`changed_file`."""
+    write_json(folder / HASHES, hashes_of(folder))
+
+
+def changed_file(folder: Path) -> Path | None:
+    """A file of a folder that is missing or has changed since :func:`write_hashes`; None where all are the same."""
+    try:
+        hashes = json.loads((folder / HASHES).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return folder / HASHES
+    files = ((folder / name, sha256) for name, sha256 in hashes.items())
+    return next((file for file, sha256 in files if not file.is_file() or sha256_of(file) != sha256), None)
 
 
 def to_json(value: object) -> str:

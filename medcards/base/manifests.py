@@ -10,12 +10,15 @@ from typing import Annotated
 from pydantic import AfterValidator, ConfigDict
 
 from medcards import InputError
-from medcards.base.files import read_json, sha256_of, to_json, write_json
+from medcards.base.files import hashes_of, read_json, sha256_of, to_json, write_json
 from medcards.base.params import Block
 from medcards.base.references import checked_reference, parse, pin, resolve
 
 NO_REFERENCE = ("none", "train")
 """Values of ``reranker.model`` that are no references."""
+
+PICKLES = (".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth")
+"""Endings of files that can run code when they are read."""
 
 
 class NamesModel(Block):
@@ -86,7 +89,7 @@ def write_manifest(folder: Path, model: str) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     trained = (folder / "model").exists()
-    hashes = _hashes(folder / "model") if trained else {} if model == "none" else _hashes_of_own(model)
+    hashes = hashes_of(folder / "model") if trained else {} if model == "none" else _hashes_of_own(model)
     write_json(folder / "manifest.json", {"model": model, "trained": trained, "sha256": hashes})
 
 
@@ -119,9 +122,6 @@ def _hashes_of_own(reference: str) -> dict[str, str]:
     folder = resolve(reference)
     if not folder.is_dir():
         raise InputError(f"{reference}: a model is a folder, not a file")
-    return _hashes(folder)
-
-
-def _hashes(folder: Path) -> dict[str, str]:
-    files = sorted(file for file in folder.rglob("*") if file.is_file())
-    return {str(file.relative_to(folder)): sha256_of(file) for file in files}
+    if unsafe := next((file for file in sorted(folder.rglob("*")) if file.suffix in PICKLES), None):
+        raise InputError(f"{reference}: {unsafe.name} is a pickle, which can run code; save the model as safetensors")
+    return hashes_of(folder)

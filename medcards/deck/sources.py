@@ -9,12 +9,13 @@ A table has the columns ``question``, ``answer``, ``concept``, ``branch``, ``que
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 import pandas as pd
 
-from medcards import InputError
+from medcards import InputError, reason_of
 from medcards.base.files import sha256_of
 from medcards.base.params import Block
 from medcards.base.references import ReferenceText, parse, pin, reading, resolve
@@ -95,10 +96,11 @@ def read_ontology(obo: Path, reference: str = "") -> tuple[pd.DataFrame, dict]:
     branches = _branches(graph)
     rows, without_definition = [], 0
     for term, data in graph.nodes(data=True):
-        if "def" not in data or "name" not in data:
+        quoted = _QUOTED.match(data.get("def", ""))
+        if not quoted or "name" not in data:
             without_definition += 1
             continue
-        name, definition, branch = data["name"], _unescape(_QUOTED.match(data["def"]).group(1)), branches.get(term, "")
+        name, definition, branch = data["name"], _unescape(quoted.group(1)), branches.get(term, "")
         rows.append((_definition_question(term, name), definition, term, branch, "own", "ontology:definition", ""))
         for synonym in (match.group(1) for match in map(_LAYPERSON.match, data.get("synonym", [])) if match):
             synonym = _unescape(synonym)
@@ -124,12 +126,14 @@ def _branches(graph) -> dict[str, str]:
     The branches are the children of the root. While one branch holds most terms, its children replace it: nearly all
     terms of the Human Phenotype Ontology lie below "Phenotypic abnormality", a child of the root "All".
     """
-    from networkx import DiGraph, ancestors
+    from networkx import DiGraph, ancestors, is_directed_acyclic_graph
 
     # An edge points from a term to its parent, so networkx's ancestors of a node are the terms below the node.
     kinds = DiGraph()
     kinds.add_nodes_from(graph)
     kinds.add_edges_from((lower, upper) for lower, upper, relation in graph.edges(keys=True) if relation == "is_a")
+    if not kinds or not is_directed_acyclic_graph(kinds):
+        return {}
     below = {root: ancestors(kinds, root) | {root} for root in kinds if not kinds.out_degree(root)}
     while len(below[top := max(below, key=lambda term: len(below[term]))]) > max(2, len(kinds) / 2):
         del below[top]
@@ -167,11 +171,11 @@ def read_hub(reference: str, question_column: str, answer_column: str) -> tuple[
     # load_dataset gets a folder: with the name of a repository it may fall back on another version in its cache.
     pinned = pin(reference, "dataset")
     folder = resolve(pinned, "dataset")
-    with reading(reference, "a data set with a train split"):
+    with _reading_rows(reference):
         rows = datasets.load_dataset(str(folder), split="train").with_format("arrow")
 
     def tables() -> Iterator[pd.DataFrame]:
-        with reading(reference, "a data set with a train split"):
+        with _reading_rows(reference):
             yield from map(cells_of, rows.iter(HUB_ROWS))
 
     reader = CardReader(tables(), question_column, answer_column, reference)
@@ -186,6 +190,17 @@ def read_hub(reference: str, question_column: str, answer_column: str) -> tuple[
         material.update(sha256_of_content=digest.hexdigest(), columns=reader.facts)
 
     return raw(), material
+
+
+@contextmanager
+def _reading_rows(reference: str) -> Iterator[None]:
+    """Turn an error of the library datasets into one line."""
+    try:
+        yield
+    except Exception as error:  # the library, and those that it reads files with, raise many types
+        cause = error.__cause__ or error
+        reason = f"{type(cause).__name__}: {reason_of(cause)}"
+        raise InputError(f"{reference}: could not be read as a data set with a train split ({reason})") from error
 
 
 def _licence(folder: Path) -> str:

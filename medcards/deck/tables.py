@@ -116,7 +116,7 @@ def _malformed(file: Path) -> Iterator[None]:
     """Turn a library's error on a malformed file into one line."""
     try:
         yield
-    except (ValueError, OSError, csv.Error) as error:  # pandas, pyarrow and json raise these
+    except (ValueError, OSError, csv.Error, RecursionError) as error:  # pandas, pyarrow and json raise these
         raise InputError(f"{file}: could not be read as {file.suffix.lower()[1:]} ({reason_of(error)})") from None
 
 

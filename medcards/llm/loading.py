@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from medcards import InputError, reason_of
-from medcards.base.files import atomic, read_json, sha256_of
+from medcards.base.files import atomic, changed_file, read_json, sha256_of, write_hashes
 from medcards.base.matmul import fastest_attention
 from medcards.base.references import cache_folder, reading, resolve
 from medcards.llm.attention import group_attention
@@ -228,7 +228,7 @@ def plain_copy(gguf: Path) -> Path:
     target = cache_folder() / "plain" / f"{gguf.stem}-{sha256_of(gguf)[:12]}"
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{target}.lock"):
-        if not target.exists():
+        if changed_file(target):
             log.info("de-quantising %s once", gguf.name)
             source = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
             config = source.config
@@ -239,4 +239,5 @@ def plain_copy(gguf: Path) -> Path:
             with atomic(target) as folder:
                 model.save_pretrained(folder)
                 AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)
+                write_hashes(folder)
     return target

@@ -23,8 +23,9 @@ from transformers import (
 from trl import SFTConfig
 
 from medcards import InputError, reason_of
+from medcards.base.checkpoints import last_checkpoint, step_of
 from medcards.base.params import Block
-from medcards.llm.checkpoints import saved_state, step_of, stopped_early, whole_checkpoints
+from medcards.llm.checkpoints import saved_state, stopped_early
 from medcards.llm.loading import LlmParams, compute_dtype, device, generation_settings, load_llm
 from medcards.llm.lora import LoraParams, lora_config
 from medcards.llm.trainer import CardTrainer, validation_nll
@@ -197,7 +198,7 @@ def train_adapter(
     """
     order = training_order([len(ids) for ids in train["input_ids"]], params, seed)
     settings = trainer_settings(llm, params, len(order), seed, scratch, processes)
-    (last,) = broadcast_object_list([next(reversed(whole_checkpoints(scratch)), None)])  # the first process decides
+    (last,) = broadcast_object_list([last_checkpoint(scratch)])  # the first process decides
     settings.eval_on_start = last is None
     model, _ = load_llm(llm)
     facts = {"base_bytes": model.get_memory_footprint(), "attention": model.config._attn_implementation}

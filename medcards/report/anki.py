@@ -9,6 +9,7 @@ from medcards import InputError
 from medcards.answers.records import read_answers
 from medcards.base.files import atomic
 from medcards.deck import cards as card_tables
+from medcards.report.render import FORMULA_SIGNS
 
 HEADER = """#separator:tab
 #html:true
@@ -26,10 +27,13 @@ Note = tuple[str, str, str, str]
 def as_html(text: str) -> str:
     """Plain text as HTML: markup is shown as text, and line breaks are kept.
 
-    >>> as_html("a < b\\nc")
-    'a &lt; b<br>c'
+    A first sign that a spreadsheet takes for the start of a formula becomes a character reference.
+
+    >>> as_html("a < b\\nc"), as_html("=1+1")
+    ('a &lt; b<br>c', '&#61;1+1')
     """
-    return html.escape(text, quote=False).replace("\n", "<br>")
+    escaped = html.escape(text, quote=False).replace("\n", "<br>")
+    return f"&#{ord(text[0])};{escaped[1:]}" if text.startswith(FORMULA_SIGNS) and text[0] != "\n" else escaped
 
 
 def deck_notes(data: Path) -> list[Note]:

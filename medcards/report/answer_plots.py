@@ -9,11 +9,12 @@ import pandas as pd
 from matplotlib import pyplot as plt
 
 from medcards.answers.comparison import HEADLINE, answer_systems_of
-from medcards.base.files import read_json, write_csv
+from medcards.base.files import read_json
 from medcards.report.style import (
     interval_bars,
     interval_columns,
     interval_line,
+    publish_table,
     read_figure_table,
     save_figure,
     whiskers,
@@ -137,7 +138,7 @@ def draw_quantisation(found: dict, folder: Path) -> None:
     ]
     data = pd.DataFrame(rows, columns=["base", "megabytes", *TRADE_OFF])
     if data.empty:
-        write_csv(data, folder / "trade_off.csv")
+        publish_table(data, folder / "trade_off.csv")
         return
     figure, panels = plt.subplots(1, 2, figsize=(10, 4))
     for axes, score, label in zip(panels, ("nll", HEADLINE), ("NLL (nats per token)", "sound F1"), strict=True):

@@ -1,13 +1,12 @@
 """Figures of the deck: leakage into the test split, lengths, words, clusters, topics, the t-SNE map."""
 
-import shutil
 from pathlib import Path
 
 import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
 
-from medcards.report.style import RANGE, interval_line, read_figure_table, save_figure
+from medcards.report.style import RANGE, interval_line, publish_table, read_figure_table, save_figure
 
 SIDES = ("questions", "answers")
 UNITS = ("words", "model tokens")
@@ -25,7 +24,7 @@ def draw_audit(figures: Path, folder: Path) -> None:
     """
     folder.mkdir(parents=True)
     plot_leakage(read_figure_table(figures / "similarity.csv"), folder / "similarity.png")
-    shutil.copyfile(figures / "closest.csv", folder / "closest.csv")
+    publish_table(read_figure_table(figures / "closest.csv"), folder / "closest.csv")
 
 
 def draw_eda(figures: Path, eda: dict, folder: Path) -> None:
@@ -48,7 +47,7 @@ def draw_eda(figures: Path, eda: dict, folder: Path) -> None:
     if "left_out" not in eda["topics"]:
         plot_topic_models(read_figure_table(figures / "topic_models.csv"), folder / "topic_models.png")
     for name in ("cluster_names", "coherence", "topics"):
-        shutil.copyfile(figures / f"{name}.csv", folder / f"{name}.csv")
+        publish_table(read_figure_table(figures / f"{name}.csv"), folder / f"{name}.csv")
     points = read_figure_table(figures / "map.csv")
     for by, table in (("cluster", "cluster_names"), ("topic", "topics")):
         plot_map(points, by, short_names(figures / f"{table}.csv"), folder / f"tsne_{by}.png")

@@ -15,6 +15,8 @@ from medcards.report.replies import cited_answer, who_answered
 from medcards.search.searcher import Found
 
 EXAMPLE_QUESTIONS = 5
+WAITING = 64
+"""Number of questions that may wait for their turn. A further one is refused."""
 CSS = """
 .card { border: 1px solid var(--border-color-primary); border-radius: 6px; padding: 8px 12px; margin: 8px 0; }
 .card.cited { border-left: 5px solid var(--color-accent); }
@@ -143,7 +145,7 @@ def launch(loading: Future[Asker], data: Path, host: str, port: int):
     """
     import gradio as gr
 
-    blocks = build_page(loading, example_questions(data, EXAMPLE_QUESTIONS))
+    blocks = build_page(loading, example_questions(data, EXAMPLE_QUESTIONS)).queue(max_size=WAITING)
     theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])  # fonts of the system
     place = {"server_name": host, "server_port": port, "share": False, "footer_links": []}
     try:

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 
-from medcards.base.files import write_csv
 from medcards.report.results import query_sets_of, ranked_questions, retrieval_systems_of
 from medcards.report.style import (
     interval_bars,
     interval_columns,
     interval_line,
+    publish_table,
     read_figure_table,
     save_figure,
     whiskers,
@@ -63,7 +63,7 @@ def draw_index(figures: Path, index: dict, exact: dict, folder: Path, cost_folde
     grid, timed = read_figure_table(figures / "grid.csv"), read_figure_table(figures / "timed.csv")
     plot_index_recall(grid, served, folder / "recall.png")
     plot_index_speed(timed, served, exact["queries_per_second"], cost_folder / "settings.png")
-    write_csv(grid[(grid[SETTING[:2]] == served[:2]).all(axis=1)], folder / "served.csv")
+    publish_table(grid[(grid[SETTING[:2]] == served[:2]).all(axis=1)], folder / "served.csv")
     shutil.copyfile(figures / "frontier.csv", cost_folder / "frontier.csv")
 
 

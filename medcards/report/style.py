@@ -12,6 +12,7 @@ import seaborn as sns
 
 from medcards import InputError
 from medcards.base.files import write_csv
+from medcards.report.render import spreadsheet_text
 
 sns.set_theme(style="whitegrid", context="notebook")
 
@@ -27,9 +28,14 @@ def read_figure_table(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, keep_default_na=False, na_values=[""], dtype={"card_id": str})
 
 
+def publish_table(data: pd.DataFrame, path: Path) -> None:
+    """Write a table as CSV for people, whose spreadsheets run no text of it, see :func:`spreadsheet_text`."""
+    write_csv(data.map(lambda value: spreadsheet_text(value) if isinstance(value, str) else value), path)
+
+
 def save_figure(figure: plt.Figure, data: pd.DataFrame, path: Path) -> None:
     """Write ``path`` (a .png) and the data that it shows as .csv beside it."""
-    write_csv(data, path.with_suffix(".csv"))
+    publish_table(data, path.with_suffix(".csv"))
     drawn = BytesIO()  # Pillow does not report a full disk
     figure.savefig(drawn, dpi=120, bbox_inches="tight")
     path.write_bytes(drawn.getvalue())

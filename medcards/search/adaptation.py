@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, NonNegativeInt, ValidationInfo, field_validator
 
+from medcards.base.checkpoints import marking
 from medcards.base.workers import ComputeParams, SentFolder, Workers
 from medcards.deck.cards import corpus, in_shards
 from medcards.search.encoder import answer_prompt, embed_cards, load_encoder, question_prompt
@@ -14,8 +15,7 @@ from medcards.search.encoder_training import (
     EncoderTrainingParams,
     encoder_trainer_settings,
     freeze,
-    little_padding,
-    training_losses,
+    train,
     without_dropout,
 )
 from medcards.search.negatives import hard_negatives, training_pairs
@@ -58,7 +58,8 @@ def adapt(
     model : the unadapted bi-encoder.
     cards : all cards of the deck.
     vectors : the model's vectors of the cards.
-    scratch : folder that the trainer may write to.
+    scratch : folder of the checkpoints, and of the fine-tuned model for the workers. The caller gives another one for
+        other settings or cards.
     compute : the cluster that encodes the cards with the fine-tuned model. The training stays in this process.
 
     Returns
@@ -109,16 +110,15 @@ def fine_tune(
     without_dropout(model)
     limit, model.max_seq_length = model.max_seq_length, min(params.max_tokens, model.max_seq_length)
     settings = encoder_trainer_settings(params, seed, scratch)
-    trainer = SentenceTransformerTrainer(
+    trainer = marking(SentenceTransformerTrainer)(
         model=model,
         args=SentenceTransformerTrainingArguments(batch_sampler="no_duplicates", prompts=prompts, **settings),
         train_dataset=Dataset.from_dict(columns),
         loss=MultipleNegativesRankingLoss(model),
     )
-    with little_padding(model[0]):
-        trainer.train()
+    losses = train(trainer, model[0])
     model.max_seq_length = limit
-    return _training_facts(pairs, training_losses(trainer.state.log_history))
+    return _training_facts(pairs, losses)
 
 
 def _training_facts(pairs: pd.DataFrame, losses: list[float]) -> dict[str, float]:

@@ -6,14 +6,14 @@ from typing import Annotated
 import pandas as pd
 from pydantic import AfterValidator
 
+from medcards.base.checkpoints import marking
 from medcards.base.references import checked_reference
 from medcards.deck.cards import corpus
 from medcards.search.encoder_training import (
     EncoderTrainingParams,
     encoder_trainer_settings,
     freeze,
-    little_padding,
-    training_losses,
+    train,
     without_dropout,
 )
 from medcards.search.negatives import hard_negatives, training_pairs
@@ -61,7 +61,7 @@ def train_reranker(encoder, lists: dict[str, list], params: RerankerParams, seed
     ----------
     encoder : the sentence-transformers model; its transformer is trained in place.
     lists : see :func:`training_lists`.
-    scratch : folder that the trainer may write to.
+    scratch : folder of the checkpoints. The caller gives another one for other settings or lists.
 
     Returns
     -------
@@ -83,16 +83,15 @@ def train_reranker(encoder, lists: dict[str, list], params: RerankerParams, seed
     score = Dense(width, 1, activation_function=torch.nn.Identity(), module_output_name="scores")
     model = CrossEncoder(modules=[encoder[0], Pooling(width, pooling_mode="mean"), score], num_labels=1)
     whole, model.max_length = encoder.max_seq_length, min(params.max_tokens, encoder.max_seq_length)
-    trainer = CrossEncoderTrainer(
+    trainer = marking(CrossEncoderTrainer)(
         model=model,
         args=CrossEncoderTrainingArguments(**encoder_trainer_settings(params, seed, scratch)),
         train_dataset=Dataset.from_dict(lists),
         loss=ListNetLoss(model, mini_batch_size=-1),
     )
-    with little_padding(encoder[0]):
-        trainer.train()
+    losses = train(trainer, encoder[0])
     model.max_length = whole  # texts are cut at max_tokens in training only
-    return model, pd.Series(training_losses(trainer.state.log_history), dtype=float)
+    return model, pd.Series(losses, dtype=float)
 
 
 def loss_curve(losses: pd.Series) -> pd.DataFrame:

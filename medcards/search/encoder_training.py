@@ -1,5 +1,6 @@
 """Settings that the adaptation of the bi-encoder and the training of the cross-encoder share."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,11 +9,16 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from medcards import InputError
 from medcards.base.batches import token_batches
+from medcards.base.checkpoints import last_checkpoint, step_of
 from medcards.base.params import Block
 from medcards.search.encoder import BATCH_TOKENS
 
+log = logging.getLogger(__name__)
+
 WARM_UP = 0.1
 """Share of the optimizer steps in which the learning rate rises to its peak."""
+BETWEEN_CHECKPOINTS = 0.2
+"""Share of the optimizer steps between two checkpoints."""
 
 
 class EncoderTrainingParams(Block):
@@ -32,7 +38,7 @@ def encoder_trainer_settings(params: EncoderTrainingParams, seed: int, scratch: 
 
     Parameters
     ----------
-    scratch : folder that the trainer may write to.
+    scratch : folder of the checkpoints.
     """
     return {
         "output_dir": str(scratch),
@@ -42,7 +48,9 @@ def encoder_trainer_settings(params: EncoderTrainingParams, seed: int, scratch: 
         "warmup_steps": WARM_UP,
         "seed": seed,
         "logging_steps": 1,
-        "save_strategy": "no",
+        "save_strategy": "steps",
+        "save_steps": BETWEEN_CHECKPOINTS,
+        "save_total_limit": 2,  # the last, and the one before it until the last is marked as whole
         "report_to": "none",
     }
 
@@ -96,6 +104,21 @@ def little_padding(transformer) -> Iterator[None]:
         yield
     finally:
         del transformer.forward  # the method of the class is visible again
+
+
+def train(trainer, transformer) -> list[float]:
+    """Train, from the last whole checkpoint where a killed run left one. See :func:`little_padding`.
+
+    Returns
+    -------
+    the training loss of every optimizer step.
+    """
+    last = last_checkpoint(Path(trainer.args.output_dir))
+    if last:
+        log.info("training resumes from the checkpoint of step %d", step_of(last))
+    with little_padding(transformer):
+        trainer.train(resume_from_checkpoint=last and str(last))
+    return training_losses(trainer.state.log_history)
 
 
 def training_losses(history: list[dict]) -> list[float]:

@@ -1,5 +1,7 @@
 """The index in memory (library: hnswlib)."""
 
+import errno
+import os
 from pathlib import Path
 from typing import Self
 
@@ -53,6 +55,8 @@ class HnswIndex(VectorIndex):
 
     def write(self, folder: Path) -> None:
         self._index.save_index(str(folder / FILE))
+        if (folder / FILE).stat().st_size != self.bytes:  # hnswlib does not report a full disk
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / FILE))
 
     @classmethod
     def _open(cls, folder: Path, dimension: int, settings: dict[str, int]) -> Self:

@@ -30,6 +30,9 @@ from medcards.search.spelling import Spelling
 from medcards.search.systems import WITH_QUESTIONS, Retriever, Served
 from medcards.search.vectors import search_vectors
 
+LONGEST_QUESTION = 10_000
+"""Number of characters of a question, at most. Models cut it far earlier."""
+
 
 @dataclass(frozen=True)
 class Hit:
@@ -147,7 +150,7 @@ class Searcher:
 
         Raises
         ------
-        InputError : the question is empty, or ``k`` is not between 1 and 50.
+        InputError : the question is empty or longer than :data:`LONGEST_QUESTION`, or ``k`` is not between 1 and 50.
         """
         (found,) = self.find_all([question], k, hidden)
         return found
@@ -215,6 +218,8 @@ def check_question(question: str, k: int) -> str:
     question = " ".join(question.split())
     if not question:
         raise InputError("the question is empty: ask something")
+    if len(question) > LONGEST_QUESTION:
+        raise InputError(f"the question has {len(question):,} characters: ask in {LONGEST_QUESTION:,} or fewer")
     if not 1 <= k <= RANKING_DEPTH:
         raise InputError(f"k={k}: between 1 and {RANKING_DEPTH} cards can be shown")
     return question

@@ -3,6 +3,7 @@
 import hashlib
 import multiprocessing
 import os
+import shutil
 import subprocess
 import zipfile
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from medcards import InputError
-from medcards.base.files import sha256_of
+from medcards.base.files import HASHES, sha256_of
 from medcards.base.references import check_snapshot, parse, resolve
 
 
@@ -85,6 +86,40 @@ def test_resolve_needs_no_index_for_cached_material(local_index):
     resolve(reference)
     next(local_index.iterdir()).unlink()
     assert (resolve(reference) / "a.txt").read_text() == "A"
+
+
+def test_resolve_refuses_a_file_that_changed_since_it_was_unpacked(local_index):
+    """The hash of the wheel says nothing about the files that are read."""
+    sha = make_wheel(local_index, {"deck/a.txt": "A", "deck/b.txt": "B"})
+    reference = f"pypi:tinydeck@1.0/deck@sha256:{sha}"
+    file = resolve(reference) / "a.txt"
+    file.write_text("another text")
+    with pytest.raises(
+        InputError, match=r"a.txt has changed since it was unpacked; delete (\S+) and run again"
+    ) as error:
+        resolve(reference)
+    shutil.rmtree(str(error.value).split("delete ")[1].split(" and run")[0])
+    assert (resolve(reference) / "a.txt").read_text() == "A"
+    file.unlink()
+    with pytest.raises(InputError, match="a.txt has changed"):
+        resolve(reference)
+
+
+def test_resolve_fetches_again_what_an_earlier_version_unpacked_without_hashes(local_index):
+    sha = make_wheel(local_index, {"deck/a.txt": "A"})
+    reference = f"pypi:tinydeck@1.0/deck@sha256:{sha}"
+    folder = resolve(reference)
+    (folder.parent / HASHES).unlink()
+    (folder / "a.txt").write_text("unknown")
+    assert (resolve(reference) / "a.txt").read_text() == "A"
+
+
+def test_resolve_refuses_a_wheel_that_is_cut(local_index):
+    sha = make_wheel(local_index, {"deck/a.txt": "A" * 5000})
+    wheel = next(local_index.iterdir())
+    wheel.write_bytes(wheel.read_bytes()[:-200])
+    with pytest.raises(InputError, match="tinydeck@1.0.*(could not be downloaded|was not used)"):
+        resolve(f"pypi:tinydeck@1.0/deck@sha256:{sha}")
 
 
 def test_resolve_refuses_a_wrong_hash_and_leaves_no_files(local_index, tmp_path):

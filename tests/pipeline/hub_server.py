@@ -3,6 +3,7 @@
 import hashlib
 import json
 import threading
+import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
@@ -13,13 +14,16 @@ class Hub:
 
     The sets of faults hold addresses of files, ``OWNER/NAME/PATH``. A file in ``lost`` is listed, but missing. The
     connection that sends a file in ``cut`` ends after half of the file. A file in ``altered`` is sent with those bytes
-    under the hash of the right bytes. ``resumed`` holds the files of which a client asked for the rest.
+    under the hash of the right bytes. ``resumed`` holds the files of which a client asked for the rest. The next
+    requests are answered with the statuses and headers in ``refusals``, one each. Every answer waits ``seconds`` first.
+    ``tokens`` holds the host and the token of every request.
     """
 
     def __init__(self):
         self.repositories: dict[tuple[str, str], dict] = {}
         self.port = 0
         self.resumed: set[str] = set()
+        self.tokens: set[tuple[str, str]] = set()
         self.heal()
 
     def heal(self) -> None:
@@ -27,6 +31,8 @@ class Hub:
         self.lost: set[str] = set()
         self.cut: set[str] = set()
         self.altered: dict[str, bytes] = {}
+        self.refusals: list[tuple[int, dict[str, str]]] = []
+        self.seconds = 0.0
 
     @property
     def url(self) -> str:
@@ -80,6 +86,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._route()
 
     def _route(self):
+        self.hub.tokens.add((self.headers.get("Host", "").split(":")[0], self.headers.get("Authorization", "")))
+        time.sleep(self.hub.seconds)
+        if self.hub.refusals:
+            status, headers = self.hub.refusals.pop(0)
+            return self._send(status, b"{}", headers)
         parts = unquote(urlsplit(self.path).path).strip("/").split("/")
         stored = parts[0] == "store"  # the address to which the hub redirects for a file in LFS
         parts = parts[stored:]

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from conftest import PATIENCE, Repository, wait
 
-from medcards.base.files import read_json, sha256_of
+from medcards.base.files import HASHES, read_json, sha256_of
 
 pytestmark = [
     pytest.mark.slow,
@@ -65,7 +65,7 @@ def expected(trained) -> tuple:
 
 def checkpoints(repository: Repository) -> set[int]:
     """The steps of the complete checkpoints."""
-    marks = (repository.folder / ".scratch").glob("finetune/*/checkpoint-*/whole")
+    marks = (repository.folder / ".scratch").glob(f"finetune/*/checkpoint-*/{HASHES}")
     return {int(mark.parent.name.removeprefix("checkpoint-")) for mark in marks}
 
 
@@ -125,7 +125,7 @@ def test_a_shared_scratch_folder(trained, expected, other_rate, tmp_path):
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MEDCARDS_SCRATCH", str(tmp_path / "shared"))
-        patch.setattr(sys.modules[__name__], "checkpoints", lambda _: set((tmp_path / "shared").rglob("whole")))
+        patch.setattr(sys.modules[__name__], "checkpoints", lambda _: set((tmp_path / "shared").rglob(HASHES)))
         process = start(trained, "python", "-m", "stages.finetune")
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()

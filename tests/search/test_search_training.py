@@ -1,5 +1,8 @@
 """Training for the search: pairs, negatives, the adapted bi-encoder, and the cross-encoder."""
 
+from contextlib import contextmanager
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +10,7 @@ import tiny
 from search_material import deck, random_units, unit
 
 from medcards import InputError
+from medcards.base.files import write_hashes
 from medcards.base.manifests import write_manifest
 from medcards.deck.cards import corpus
 from medcards.search.cross_encoder import load_scorer
@@ -127,11 +131,39 @@ def test_adaptation_brings_questions_to_their_answers(way, cards, tmp_path, no_n
         return (rows[:, 0] == np.arange(40)).mean()
 
     assert right(after) > right(before) + 0.2
-    again = adapted(folder, cards, tmp_path / "scratch", **way)[1]
+    again = adapted(folder, cards, tmp_path / "again", **way)[1]
     assert np.array_equal(again.answers, after.answers)
     read_again = embed_cards(load_encoder(tmp_path / "scratch/model"), cards)
     assert np.allclose(read_again.answers, after.answers, atol=1e-5)
     assert np.allclose(read_again.questions, after.questions, atol=1e-5)
+
+
+@contextmanager
+def killed_after_checkpoints(count: int):
+    """The training inside the block ends after this number of checkpoints."""
+    written = []
+
+    def write_and_end(folder: Path) -> None:
+        write_hashes(folder)
+        written.append(folder)
+        if len(written) == count:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("medcards.base.checkpoints.write_hashes", write_and_end)
+        yield
+
+
+def test_an_adaptation_that_was_killed_resumes(cards, tmp_path, no_near_duplicates, caplog):
+    """With the vectors and the losses of an unbroken one, bit by bit."""
+    folder, way = tiny.make_encoder(tmp_path / "encoder"), {"questions": 99, "epochs": 8.0}
+    _, whole, facts = adapted(folder, cards, tmp_path / "whole", **way)
+    with killed_after_checkpoints(2):
+        adapted(folder, cards, tmp_path / "broken", **way)
+    caplog.set_level("INFO", "medcards")
+    _, resumed, facts_again = adapted(folder, cards, tmp_path / "broken", **way)
+    assert "training resumes from the checkpoint of step" in caplog.text
+    assert facts == facts_again and np.array_equal(whole.answers, resumed.answers)
 
 
 @pytest.mark.parametrize(
@@ -202,13 +234,13 @@ def test_a_cross_encoder_learns_and_comes_back(cards, tmp_path, no_near_duplicat
         max_tokens=32,
     )
 
-    def trained():
+    def trained(scratch: str):
         encoder = load_encoder(folder)
         lists = training_lists(cards, embed_cards(encoder, cards), params, seed=1)
         assert len(lists["question"]) == 40 and set(map(len, lists["answers"])) == {4}
-        return train_reranker(encoder, lists, params, 1, tmp_path / "scratch")
+        return train_reranker(encoder, lists, params, 1, tmp_path / scratch)
 
-    model, loss = trained()
+    model, loss = trained("scratch")
     assert len(loss) == 100  # 40 questions, 8 per step, 20 epochs
     assert loss[-10:].mean() < 0.8 * loss[:10].mean()
     model.save(str(tmp_path / "made/model"))
@@ -218,7 +250,10 @@ def test_a_cross_encoder_learns_and_comes_back(cards, tmp_path, no_near_duplicat
     assert scorer(pairs) == pytest.approx(model.predict(pairs, activation_fn=torch.nn.Identity()), abs=1e-5)
     long = [(cards.question[0], "gout " * count) for count in (40, 41)]  # training is cut at 32 tokens, scoring is not
     assert scorer(long)[0] != scorer(long)[1]
-    assert np.array_equal(trained()[0].predict(pairs), model.predict(pairs))
+    with killed_after_checkpoints(3):
+        trained("broken")
+    resumed, loss_again = trained("broken")
+    assert np.array_equal(resumed.predict(pairs), model.predict(pairs)) and loss.equals(loss_again)
 
     weights = next((tmp_path / "made/model").rglob("*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")

@@ -1,0 +1,152 @@
+"""The page as others on the network meet it: what it lets them read, how much, and whether they meet each other."""
+
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import psutil
+import pytest
+import tiny
+from conftest import needs, wait
+
+from medcards.report.page import WAITING
+from medcards.search.searcher import LONGEST_QUESTION
+
+pytestmark = [pytest.mark.slow, needs("gradio", "gradio_client")]
+CLIENTS, SEARCHES, ANSWERS = 8, 10_000, 200
+
+
+@pytest.fixture(scope="module")
+def page(finished):
+    """The address of the page of the tiny deck, and the process that serves it."""
+    process = finished.start("python", "-m", "medcards", "app", "--port", "7871")
+    address = "http://127.0.0.1:7871"
+
+    def answers() -> bool:
+        assert process.poll() is None, (finished.folder / "stderr.txt").read_text()
+        try:
+            return urllib.request.urlopen(address, timeout=5).status == 200
+        except OSError:
+            return False
+
+    wait(answers)
+    yield address, psutil.Process(process.pid)
+    process.terminate()
+    process.wait()
+
+
+def ask(address: str, question: str, models: tuple[str, ...] = (), k: int = 3) -> tuple[str, ...]:
+    """Note, cards, answer, and the words of both models."""
+    return client(address).predict(question, [*models], k, "all", api_name="/answered")
+
+
+def client(address: str):
+    """A new user of the page."""
+    from gradio_client import Client
+
+    return Client(address, verbose=False)
+
+
+def test_the_page_listens_on_this_machine_alone(page):
+    _, process = page
+    heard = [place for one in [process, *process.children(recursive=True)] for place in one.net_connections()]
+    assert {place.laddr.ip for place in heard if place.status == psutil.CONN_LISTEN} == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize(
+    "route", ["/gradio_api/file=", "/file=", "/gradio_api/file/", "/static/", "/assets/", "/gradio_api/proxy="]
+)
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etc/passwd",
+        "../../../../etc/passwd",
+        "..%2f..%2f..%2fetc%2fpasswd",
+        "{root}/params.yaml",
+        "params.yaml",
+        ".dvc/config",
+    ],
+)
+def test_no_file_can_be_read_through_the_page(page, finished, route, path):
+    path = path.format(root=finished.folder)
+    try:
+        with urllib.request.urlopen(f"{page[0]}{route}{path}", timeout=10) as answer:
+            content = answer.read()
+    except (urllib.error.HTTPError, urllib.error.URLError):
+        return
+    assert b"root:" not in content and b"seed:" not in content and b"[core]" not in content
+
+
+def test_a_question_that_is_too_long_is_refused(page):
+    note, *_ = ask(page[0], "x" * (LONGEST_QUESTION + 1))
+    assert note == f"the question has {LONGEST_QUESTION + 1:,} characters: ask in {LONGEST_QUESTION:,} or fewer"
+
+
+def test_questions_at_once_get_their_own_answers(page):
+    """Those of several users who ask at the same time are those of one user who asks after another."""
+    questions = [f"What should a nurse know about {topic}, case {case}?" for case, topic in enumerate(tiny.TOPICS)]
+    alone = [ask(page[0], question) for question in questions]
+    assert len({cards for _, cards, *_ in alone}) == len(questions)
+    with ThreadPoolExecutor(CLIENTS) as users:
+        assert list(users.map(lambda question: ask(page[0], question), questions)) == alone
+
+
+def test_more_questions_than_can_wait_are_refused(page):
+    """The page stays up, and each of the others is answered."""
+
+    def asked(number: int) -> bool:
+        try:
+            return bool(ask(page[0], f"case {number}")[1])
+        except Exception as error:  # what the client raises for the page's message
+            assert "full" in str(error).lower(), error
+            return False
+
+    with ThreadPoolExecutor(WAITING + 40) as users:
+        answered = list(users.map(asked, range(WAITING + 40)))
+    assert sum(answered) >= WAITING
+    assert ask(page[0], "gout")[1]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(7200)
+def test_ten_thousand_searches_and_two_hundred_answers(page):
+    """By several users at once: no error, and memory that does not grow."""
+    address, process = page
+    seconds, memory = [], []
+
+    questions = [f"What should a nurse know about {topic}, case {case}?" for case, topic in enumerate(tiny.TOPICS)]
+    expected = [ask(address, question)[1] for question in questions]
+
+    def use(user: int) -> None:
+        known = client(address)
+        for number in range((SEARCHES + ANSWERS) // CLIENTS):
+            models = ["tuned"] if number % (SEARCHES // ANSWERS) == 0 else []
+            started, place = time.monotonic(), (user + number) % len(questions)
+            _, cards, *_ = known.predict(questions[place], models, 3, "all", api_name="/answered")
+            seconds.append(time.monotonic() - started)
+            assert models or cards == expected[place]  # cards that a model reads are marked
+            if user == 0:
+                memory.append(process.memory_info().rss / 1e6)
+
+    ask(address, "gout", ("tuned",))  # the model is loaded
+    with ThreadPoolExecutor(CLIENTS) as users:
+        list(users.map(use, range(CLIENTS)))
+    growth = slopes_of(np.array(memory[len(memory) // 5 :]))
+    low, high = np.percentile(growth, [2.5, 97.5])
+    slope = f"memory {np.mean(growth):+.1f} MB per 1,000 questions [{low:+.1f}, {high:+.1f}]"
+    print(f"n {len(seconds)}, p95 {np.percentile(seconds, 95):.3f} s, {slope}")
+    assert low < 1  # the memory of 100,000 questions would not fill 100 MB
+
+
+def slopes_of(memory: np.ndarray) -> list[float]:
+    """Slopes in MB per 1,000 questions, of bootstrap samples of 20 successive parts of the readings.
+
+    A reading is taken after each question of one of the users, so it stands for as many questions as there are users.
+    """
+    parts = np.array_split(np.arange(len(memory)), 20)
+    random = np.random.default_rng(0)
+    drawn = [np.concatenate([parts[part] for part in random.integers(len(parts), size=len(parts))]) for _ in range(500)]
+    return [np.polyfit(rows * CLIENTS / 1000, memory[rows], 1)[0] for rows in drawn]

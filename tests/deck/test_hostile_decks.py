@@ -1,0 +1,298 @@
+"""Decks that nobody wrote by hand (library: Hypothesis). Each gives cards or an error of one line, in bounded time.
+
+The quick lane tries 200 inputs of a source, `python -m pytest -m long` 10,000.
+"""
+
+import csv
+import io
+import json
+import math
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow
+import pyarrow.parquet
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from medcards import InputError
+from medcards.answers.contradictions import contradictions
+from medcards.answers.scores import exact_match, novel_f1, token_f1
+from medcards.base.files import to_json
+from medcards.deck import sources
+from medcards.deck.cards import clean
+from medcards.deck.description import cleaning_report
+from medcards.deck.sources import read_files, read_hub, read_ontology
+from medcards.deck.splits import group_cards, near_duplicates, split_by_group
+
+QUICK, LONG = 200, 10_000
+SECONDS = 5
+"""Longest time of an input in these tests, which has at most a few dozen rows."""
+GOOD = [(f"What is sentinel {number}?", f"A disease of the organ {number}.") for number in range(3)]
+"""Cards that no neighbour in a file may spoil."""
+SIGNS = st.sampled_from(
+    [
+        *("\x00", "\x1a", "\x85", "\ufeff", "\u200b", "\u202e", "\u2028", "\ud800", "\udfff", "\U0001f600", "e\u0301"),
+        *("\r", "\n", "\r\n", "\t", '"', "'", "\\", ",", ";", "|", "<", ">", "&", "&lt;", "&#0;", "&#55296;", "{{c1::"),
+        *("::", "}}", "[sound:", "]", "<b>", "</b>", "<script>alert(1)</script>", "<!--", "<img src=x onerror=y>"),
+        *("=1+1", "+1", "-1", "@SUM(A1)", "../../etc/passwd", "\u0645\u0631\u0636", "病気", "१२", "½", "10⁹", "1e309"),
+        *("nan", "null", "NA", "inf", "-0", "#separator:", "sep=", "What is", "gout", " "),
+    ]
+)
+TEXTS = st.lists(st.one_of(SIGNS, st.text(max_size=8)), max_size=8).map("".join)
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), TEXTS),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(TEXTS, inner, max_size=3)),
+    max_leaves=6,
+)
+NAMES = st.one_of(st.sampled_from(["question", "answer", "input", "output", "instruction", "messages", "id"]), TEXTS)
+RECORDS = st.lists(st.dictionaries(NAMES, VALUES, max_size=4), max_size=6)
+
+
+def lanes(test: Callable) -> Callable:
+    """Run a test with the number of inputs of each lane."""
+    long = pytest.param(LONG, marks=[pytest.mark.long, pytest.mark.timeout(7200)])
+    return pytest.mark.parametrize("inputs", [QUICK, long])(test)
+
+
+def try_inputs(inputs: int, strategy: st.SearchStrategy, check: Callable) -> None:
+    """Call a check with generated inputs, which are the same in every run."""
+
+    @settings(max_examples=inputs, deadline=None, derandomize=True, database=None, suppress_health_check=HealthCheck)
+    @given(strategy)
+    def run(value):
+        started = time.perf_counter()
+        check(value)
+        assert time.perf_counter() - started < SECONDS
+
+    run()
+
+
+def cards_of(read: Callable[[], tuple]) -> pd.DataFrame | None:
+    """The clean cards of a deck, with groups and splits; None where the deck is refused with an error of one line."""
+    try:
+        raw, material = read()
+        cards, counts, examples = clean(raw)
+        cards["group"] = group_cards(cards, near_duplicates(cards, 0.5, seed=1), join_share=0.1)
+        dropped = sum(count for reason, count in counts.items() if reason.startswith("dropped_"))
+        assert counts["rows_read"] == counts["kept"] + dropped == dropped + len(cards)
+        for text in [*cards.question, *cards.answer, to_json(material), cleaning_report(counts, examples)]:
+            assert text.strip() and text.encode()
+        cards["split"] = split_by_group(cards, 0.2, 0.2, seed=1)
+    except InputError as error:
+        assert str(error) and "\n" not in str(error)
+        return None
+    return cards
+
+
+def read_bytes(suffix: str, data: bytes) -> pd.DataFrame | None:
+    """:func:`cards_of` a file with these bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / f"deck{suffix}"
+        file.write_bytes(data)
+        return cards_of(lambda: read_files(file, "auto", "auto"))
+
+
+def damaged(data: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
+    """Bytes that are cut, that have other bytes in them, or that are in another encoding."""
+
+    def change(draw: tuple) -> bytes:
+        content, place, inserted, how = draw
+        place = place % (len(content) + 1)
+        if how == "cut":
+            return content[:place]
+        if how == "insert":
+            return content[:place] + inserted + content[place:]
+        if how == "utf-16":
+            return content.decode("utf-8", "replace").encode("utf-16")
+        return content if how == "none" else b"\xef\xbb\xbf" + content
+
+    ways = st.sampled_from(["none", "cut", "insert", "utf-16", "bom"])
+    return st.tuples(data, st.integers(0, 10_000), st.binary(max_size=6), ways).map(change)
+
+
+def as_json(value: object) -> bytes:
+    return json.dumps(value).encode()
+
+
+@lanes
+def test_json(inputs):
+    shapes = st.one_of(RECORDS, VALUES, RECORDS.map(lambda rows: {"data": rows}))
+    try_inputs(inputs, damaged(shapes.map(as_json)), lambda data: read_bytes(".json", data))
+
+
+@lanes
+def test_json_lines(inputs):
+    lines = st.lists(st.one_of(RECORDS, VALUES).map(as_json), max_size=5).map(b"\n".join)
+    try_inputs(inputs, damaged(lines), lambda data: read_bytes(".jsonl", data))
+
+
+@lanes
+def test_delimited_text(inputs):
+    texts = st.lists(st.one_of(SIGNS, TEXTS), max_size=30).map("".join)
+    data = st.one_of(texts.map(lambda text: text.encode("utf-8", "replace")), st.binary(max_size=200))
+    with_head = st.tuples(st.sampled_from([b"", b"question,answer\n", b"a\tb\n", b"#separator:tab\n"]), data)
+    suffix = st.sampled_from([".csv", ".tsv", ".txt"])
+    deck = st.tuples(suffix, damaged(with_head.map(b"".join)))
+    try_inputs(inputs, deck, lambda drawn: read_bytes(*drawn))
+
+
+def as_parquet(columns: dict[str, list]) -> bytes:
+    """A Parquet file; of values that no column can hold, their JSON."""
+    written = io.BytesIO()
+    try:
+        table = pyarrow.table(columns)
+    except (pyarrow.ArrowException, TypeError, ValueError, OverflowError, UnicodeEncodeError):
+        table = pyarrow.table({name: [json.dumps(value) for value in cells] for name, cells in columns.items()})
+    pyarrow.parquet.write_table(table, written)
+    return written.getvalue()
+
+
+def parquet_columns() -> st.SearchStrategy[dict[str, list]]:
+    """Columns of one length, each with cells of one kind, and empty cells."""
+    plain = TEXTS.map(lambda text: text.encode("utf-8", "replace").decode())
+    kinds = [plain, st.integers(-(2**40), 2**40), st.floats(), st.booleans(), st.binary(max_size=9), st.datetimes()]
+    kinds += [st.lists(plain, max_size=2), st.fixed_dictionaries({"text": st.lists(plain, max_size=2)})]
+
+    def columns(rows: int) -> st.SearchStrategy:
+        cells = st.one_of([st.lists(st.none() | kind, min_size=rows, max_size=rows) for kind in kinds])
+        names = st.sampled_from(["question", "answer", "input", "messages", "id", "\u202e"])
+        return st.dictionaries(names, cells, min_size=1, max_size=4)
+
+    return st.integers(0, 5).flatmap(columns)
+
+
+@lanes
+def test_parquet(inputs):
+    data = damaged(parquet_columns().map(as_parquet))
+    try_inputs(inputs, data, lambda data: read_bytes(".parquet", data))
+
+
+@lanes
+def test_cards_beside_hostile_ones_are_kept(inputs):
+    """Of a well-formed file, nothing is lost that is valid: neither the good cards, nor a text that is not blank."""
+    texts = TEXTS.map(lambda text: text.encode("utf-8", "ignore").decode().replace("\x00", ""))
+    pairs = st.lists(st.tuples(texts, texts), max_size=6)
+
+    def check(drawn: tuple) -> None:
+        suffix, hostile = drawn
+        rows = [GOOD[0], *hostile[:3], GOOD[1], *hostile[3:], GOOD[2]]
+        if suffix == ".csv":
+            written = io.StringIO()
+            csv.writer(written, quoting=csv.QUOTE_ALL).writerows([("question", "answer"), *rows])
+            data = written.getvalue().encode()
+        else:
+            records = [{"question": question, "answer": answer} for question, answer in rows]
+            data = as_json(records) if suffix == ".json" else b"\n".join(map(as_json, records))
+        cards = read_bytes(suffix, data)
+        assert cards is None or set(GOOD) <= set(zip(cards.question, cards.answer, strict=True))
+
+    try_inputs(inputs, st.tuples(st.sampled_from([".csv", ".json", ".jsonl"]), pairs), check)
+
+
+@lanes
+def test_ontologies(inputs):
+    ids = st.sampled_from(["HP:1", "HP:2", "HP:3", "HP:4", "x", ""])
+    texts = TEXTS.map(lambda text: text.encode("utf-8", "replace").decode())
+    lines = st.one_of(
+        st.just("[Term]"),
+        st.just("[Typedef]"),
+        st.just(""),
+        st.builds("id: {}".format, ids),
+        st.builds("is_a: {} ! {}".format, ids, texts),
+        st.builds("name: {}".format, texts),
+        st.builds('def: "{}" []'.format, texts),
+        st.builds("def: {}".format, texts),
+        st.builds('synonym: "{}" EXACT layperson []'.format, texts),
+        st.builds("is_obsolete: {}".format, st.sampled_from(["true", "false", ""])),
+        texts,
+    )
+    terms = st.builds('[Term]\nid: {}\nname: {}\ndef: "{}" []\nis_a: {}\n'.format, ids, texts, texts, ids)
+    deck = damaged(st.lists(st.one_of(terms, lines), max_size=12).map("\n".join).map(str.encode))
+
+    def check(data: bytes) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "terms.obo"
+            file.write_bytes(data)
+
+            def read() -> tuple:
+                table, material = read_ontology(file)
+                return [table], material
+
+            cards_of(read)
+
+    try_inputs(inputs, deck, check)
+
+
+@lanes
+def test_hub_datasets(inputs, tmp_path, monkeypatch):
+    """Repositories of one file, as the hub's client leaves them on this machine."""
+    import datasets
+
+    monkeypatch.setattr(sources, "pin", lambda reference, _: reference)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    datasets.disable_progress_bars()
+    files = st.one_of(
+        st.tuples(st.just("deck.json"), damaged(RECORDS.map(as_json))),
+        st.tuples(st.just("deck.jsonl"), damaged(st.lists(RECORDS.map(as_json), max_size=3).map(b"\n".join))),
+        st.tuples(st.just("deck.csv"), damaged(TEXTS.map(lambda text: text.encode("utf-8", "replace")))),
+        st.tuples(st.just("deck.parquet"), damaged(parquet_columns().map(as_parquet))),
+    )
+
+    def check(drawn: tuple) -> None:
+        name, data = drawn
+        with tempfile.TemporaryDirectory(dir=tmp_path) as folder:
+            (Path(folder) / name).write_bytes(data)
+            monkeypatch.setattr(sources, "resolve", lambda *_: Path(folder))
+            cards_of(lambda: read_hub("hub:tiny/deck@main", "auto", "auto"))
+
+    try_inputs(inputs, files, check)
+
+
+@lanes
+def test_scores(inputs):
+    """A score is between 0 and 1, an answer equal to its reference contradicts nothing, and no text takes long."""
+
+    def check(drawn: tuple[str, str, str]) -> None:
+        answer, reference, question = drawn
+        novel = novel_f1(answer, reference, question)  # NaN where the reference has no word of its own
+        scores = [exact_match(answer, reference), token_f1(answer, reference), 0.0 if math.isnan(novel) else novel]
+        assert all(0 <= score <= 1 for score in scores)
+        assert token_f1(answer, reference) == pytest.approx(token_f1(reference, answer))
+        contradictions(answer, reference)
+        assert exact_match(answer, answer) == 1 and not contradictions(answer, answer)
+
+    texts = TEXTS.map(lambda text: text.encode("utf-8", "ignore").decode())
+    try_inputs(inputs, st.tuples(texts, texts, texts), check)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"question,answer\n" + b"What?," + b"x" * 10_000_000 + b"\nWhat is gout?,An arthritis.\n",
+        b"question,answer\n" + b",\n" * 1_000_000 + b"What is gout?,An arthritis.\n",
+        b'[{"question": "' + b"<b>" * 300_000 + b'What?", "answer": "' + b"{{c1::" * 300_000 + b'x"}]',
+        b"[" * 100_000,
+        b'{"question": ' * 20_000,
+    ],
+    ids=["a field of 10 MB", "a million blank rows", "markup without end", "brackets", "braces"],
+)
+def test_large_decks_of_little_sense_end(data):
+    """Cards or one line, within a minute."""
+    started = time.perf_counter()
+    suffix = ".json" if data[:1] in b"[{" else ".csv"
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / f"deck{suffix}"
+        file.write_bytes(data)
+        try:
+            cards, _, _ = clean(read_files(file, "auto", "auto")[0])
+            assert len(cards) and np.all(cards.answer != "")
+        except InputError as error:
+            assert "\n" not in str(error)
+    assert time.perf_counter() - started < 60

@@ -1,0 +1,243 @@
+"""Faults of the machine: each ends in success or in one line that says what to do, and loses nothing."""
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ENVIRONMENT, ROOT, Repository, wait
+from ruamel.yaml import YAML
+from test_kill_anywhere import left_over, quality
+
+STAGES = [*YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]]
+QUICK = ("prepare", "index")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="limits memory and files of a process"),
+]
+
+
+def lane(*quick: str) -> list:
+    """Every stage; those that are not named run in the long lane only."""
+    return [pytest.param(name, marks=() if name in quick else pytest.mark.long) for name in STAGES]
+
+
+def copy_of(finished: Repository, folder: Path) -> Repository:
+    """A copy of the finished repository."""
+    return Repository(Path(shutil.copytree(finished.folder, folder, symlinks=True)))
+
+
+def outs_of(stage: str) -> list[str]:
+    """The outs of a stage in dvc.yaml."""
+    outs = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"][stage]["outs"]
+    return [out if isinstance(out, str) else next(iter(out)) for out in outs]
+
+
+def files_of(repository: Repository, stage: str) -> dict[Path, bytes]:
+    """The files of a stage's outs."""
+    paths = [repository.folder / out for out in outs_of(stage)]
+    files = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])]
+    return {file: file.read_bytes() for file in files if file.is_file()}
+
+
+def limited(repository: Repository, stage: str, what: int, limit: int) -> str:
+    """What a stage says that fails under a limit of the system; one line, without a trace."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"stages.{stage}"],
+        cwd=repository.folder,
+        env=os.environ | ENVIRONMENT,
+        preexec_fn=lambda: resource.setrlimit(what, (limit, limit)),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith(f"{stage}: ")]
+    return line
+
+
+@pytest.mark.parametrize("stage", lane(*QUICK))
+def test_a_full_disk(finished, tmp_path, stage):
+    """A limit on the size of files stands for it: the same writes fail. What was whole is kept."""
+    repository = copy_of(finished, tmp_path / "copy")
+    before = files_of(repository, stage)
+    largest = max(map(len, before.values()))
+    line = limited(repository, stage, resource.RLIMIT_FSIZE, largest // 2)
+    assert "free space" in line, line
+    assert all(file.read_bytes() == content for file, content in before.items() if file.exists())
+    assert left_over(repository.folder) == []
+    repository.run("python", "-m", f"stages.{stage}")
+    repository.run("dvc", "commit", "-f", stage)
+    repository.run("dvc", "repro", "--no-run-cache")
+    assert quality(repository.folder) == quality(finished.folder)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(os.getuid() != 0, reason="mounts a small disk")
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_small_disk(finished, tmp_path, stage):
+    """A disk in memory that fills up while the stage writes."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    size = sum(
+        file.stat().st_size for file in finished.folder.rglob("*") if file.is_file() and ".git" not in file.parts
+    )
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={2 * size}", "tmpfs", str(disk)]).returncode:
+        pytest.skip("this machine mounts no disk")
+    try:
+        repository = copy_of(finished, disk / "copy")
+        filler = disk / "filler"
+        room = shutil.disk_usage(disk).free - max(map(len, files_of(repository, stage).values())) // 2
+        filler.write_bytes(b"\0" * room)
+        done = repository.run("python", "-m", f"stages.{stage}", ok=False)
+        line = done.stderr.strip().splitlines()[-1]
+        assert done.returncode == 1 and line.startswith(f"{stage}: ") and "free space" in line, done.stderr
+        filler.unlink()
+        repository.run("python", "-m", f"stages.{stage}")
+        assert quality(repository.folder) == quality(finished.folder)
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("stage", lane("embed"))
+def test_too_little_memory(finished, tmp_path, stage):
+    """One line that names the parameter which lowers memory, where Python or a library is refused memory."""
+    if stage == "models":
+        pytest.skip("it reads no data")
+    repository = copy_of(finished, tmp_path / "copy")
+    started = subprocess.run(
+        [sys.executable, "-c", f"import stages.{stage}; print(open('/proc/self/status').read())"],
+        cwd=repository.folder,
+        env=os.environ | ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    imported = 1024 * next(int(line.split()[1]) for line in started.stdout.splitlines() if line.startswith("VmPeak"))
+    line = limited(repository, stage, resource.RLIMIT_AS, imported + 2**22)
+    assert "lower " in line and "." in line.split("lower ")[1], line
+
+
+def test_a_folder_that_cannot_be_written(finished, tmp_path):
+    """Also where root runs the stage, without the right to write everywhere."""
+    repository = copy_of(finished, tmp_path / "copy")
+    before = files_of(repository, "prepare")
+    subprocess.run(["chmod", "-R", "a-w", str(repository.folder / "data")], check=True)
+    bound = ["setpriv", "--bounding-set=-dac_override"] if os.getuid() == 0 else []
+    done = repository.run(*bound, "python", "-m", "stages.prepare", ok=False)
+    subprocess.run(["chmod", "-R", "u+w", str(repository.folder / "data")], check=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    line = done.stderr.strip().splitlines()[-1]
+    assert line.startswith("prepare: ") and "data" in line and "writable" in line
+    assert files_of(repository, "prepare") == before
+
+
+@pytest.mark.parametrize("home", [None, "/nonexistent", "/proc"])
+def test_no_home(finished, tmp_path, home):
+    """Without a home folder, or with one that cannot be written, the tiny pipeline runs."""
+    repository = copy_of(finished, tmp_path / "copy")
+    environment = {name: value for name, value in (os.environ | ENVIRONMENT).items() if name not in ("HOME", "HF_HOME")}
+    environment |= {"HOME": home} if home else {}
+    done = subprocess.run(
+        ["dvc", "repro", "-f", "-s", "--no-run-cache", "prepare", "embed"],
+        cwd=repository.folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert set(repository.changed()) <= {"report"}  # the seconds of the stages changed
+
+
+@pytest.mark.parametrize("name", ["with space", "Ärzte-Karten ü", "quote's"])
+def test_a_path_with_unusual_characters(finished, tmp_path, name):
+    repository = copy_of(finished, tmp_path / name)
+    repository.run("dvc", "repro", "-f", "-s", "--no-run-cache", "prepare", "report")
+    assert quality(repository.folder) == quality(finished.folder)
+
+
+def test_a_git_worktree(finished, tmp_path):
+    """The worktree has no data. DVC's cache lies in the main one, so the run uses a cache of its own."""
+    finished.run("git", "worktree", "add", "-q", str(tmp_path / "tree"))
+    repository = Repository(tmp_path / "tree")
+    for name in ("models", "decks"):
+        shutil.copytree(finished.folder / name, repository.folder / name, dirs_exist_ok=True)
+    repository.run("dvc", "repro", "prepare")
+    assert (repository.folder / "data/cards/manifest.json").exists()
+    finished.run("git", "worktree", "remove", "--force", str(tmp_path / "tree"))
+
+
+def test_a_shallow_clone_and_no_git_user(finished, tmp_path):
+    repository = Repository(tmp_path / "shallow")
+    repository.folder.mkdir()
+    environment = {name: "" for name in ENVIRONMENT if name.startswith("GIT_")}
+    finished.run("git", "clone", "-q", "--depth", "1", f"file://{finished.folder}", str(repository.folder))
+    for name in ("models", "decks"):
+        shutil.copytree(finished.folder / name, repository.folder / name, dirs_exist_ok=True)
+    without = {name: value for name, value in (os.environ | ENVIRONMENT).items() if name not in environment}
+    done = subprocess.run(
+        ["dvc", "repro", "prepare"], cwd=repository.folder, env=without, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert (repository.folder / "data/cards/manifest.json").exists()
+
+
+def test_dvc_from_a_subfolder(finished):
+    done = subprocess.run(
+        ["dvc", "repro", "../dvc.yaml:prepare"],
+        cwd=finished.folder / "docs",
+        env=os.environ | ENVIRONMENT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_clock_that_was_set_back(finished, tmp_path):
+    """The files of the run lie in the future. Nothing runs again, and a change of a parameter still does."""
+    repository = copy_of(finished, tmp_path / "copy")
+    tomorrow = time.time() + 86_400
+    for file in repository.folder.rglob("*"):
+        if file.is_file() and ".git" not in file.parts:
+            os.utime(file, (tomorrow, tomorrow), follow_symlinks=False)
+    assert repository.stages_run(repository.run("dvc", "repro")) == []
+    repository.set_params(seed=43)
+    assert "prepare" in repository.stages_run(repository.run("dvc", "repro", "prepare"))
+
+
+def test_two_runs_at_once(finished, tmp_path):
+    """The second `dvc repro` ends with a line that names the first, which goes on."""
+    repository = copy_of(finished, tmp_path / "copy")
+    shutil.rmtree(repository.folder / ".scratch")
+    first = repository.start("dvc", "repro", "-f", "-s", "--no-run-cache", "embed")
+    wait((repository.folder / ".scratch/embed.pid").exists)
+    second = repository.run("dvc", "repro", "-f", "-s", "--no-run-cache", "embed", ok=False)
+    assert second.returncode != 0 and "Traceback" not in second.stderr
+    assert first.wait(120) == 0
+    assert quality(repository.folder) == quality(finished.folder) and set(repository.changed()) <= {"report"}
+
+
+def test_a_damaged_file_of_the_cache(finished, tmp_path):
+    """What `dvc checkout` brings back from it is refused by the stage that reads it."""
+    repository = copy_of(finished, tmp_path / "copy")
+    vectors = repository.folder / "data/encoder/vectors/answers-00001.npy"
+    content = vectors.read_bytes()
+    (cached,) = [
+        file
+        for file in (repository.folder / ".dvc/cache/files/md5").rglob("*")
+        if file.is_file() and file.read_bytes() == content
+    ]
+    cached.chmod(0o644)
+    cached.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    cached.chmod(0o444)
+    shutil.rmtree(repository.folder / "data/encoder")
+    repository.run("dvc", "checkout", "--force", ok=False)
+    done = repository.run("python", "-m", "stages.index", ok=False)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "data/encoder" in done.stderr.strip().splitlines()[-1]
+    repository.run("dvc", "repro", "-f", "-s", "--no-run-cache", "adapt")
+    assert quality(repository.folder) == quality(finished.folder)
