@@ -24,6 +24,7 @@ from medcards.base.references import cache_folder
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of each worker and what it starts: their threads would wait for cores
 
 ROOT = Path(__file__).parent.parent
+STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
 ENVIRONMENT = {
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     "GIT_AUTHOR_NAME": "test",
@@ -35,10 +36,8 @@ ENVIRONMENT = {
 }
 HANGS = 600
 """Seconds; less than a test's own timeout, which would not say where it hung."""
-
-
 PATIENCE = 120
-
+"""Seconds to wait for what another process does."""
 PROGRAMS = f"{os.environ['PATH']}{os.pathsep}/usr/sbin"
 
 
@@ -186,6 +185,13 @@ class Repository:
         """The stages that a dvc command says it ran, or would run; not those that DVC's run cache brought back."""
         said = done if isinstance(done, str) else done.stdout + done.stderr
         return [line.split("'")[1] for line in said.splitlines() if line.startswith("Running stage")]
+
+    def files_of(self, stage: str) -> dict[Path, bytes]:
+        """The files of a stage's outs, by their path."""
+        outs = [out if isinstance(out, str) else next(iter(out)) for out in STAGES[stage]["outs"]]
+        paths = [self.folder / out for out in outs]
+        files = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])]
+        return {file: file.read_bytes() for file in files if file.is_file()}
 
     def figures(self, stage: str, file: str = "metrics") -> dict:
         """What a stage measured."""

@@ -116,6 +116,7 @@ def train(trainer, transformer) -> list[float]:
     last = last_checkpoint(Path(trainer.args.output_dir))
     if last:
         log.info("training resumes from the checkpoint of step %d", step_of(last))
+    trainer.model.model_card_data.generate_widget_examples = False  # the card of a checkpoint needs no examples
     with little_padding(transformer):
         trainer.train(resume_from_checkpoint=last and str(last))
     return training_losses(trainer.state.log_history)

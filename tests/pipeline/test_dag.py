@@ -8,12 +8,11 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, STAGES
 from ruamel.yaml import YAML
 
 from tools.deps import files_of_stage, library_files, with_deps
 
-STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
 COMPUTING = [stage for stage in STAGES if stage != "report"]
 ROOMS = ("base", "deck", "explore", "search", "llm", "answers", "report", "commands")
 BEFORE = {

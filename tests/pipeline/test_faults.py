@@ -9,11 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ENVIRONMENT, ROOT, Repository, wait
-from ruamel.yaml import YAML
+from conftest import ENVIRONMENT, STAGES, Repository, wait
 from test_kill_anywhere import left_over, quality
 
-STAGES = [*YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]]
 QUICK = ("prepare", "index")
 
 pytestmark = [
@@ -30,19 +28,6 @@ def lane(*quick: str) -> list:
 def copy_of(finished: Repository, folder: Path) -> Repository:
     """A copy of the finished repository."""
     return Repository(Path(shutil.copytree(finished.folder, folder, symlinks=True)))
-
-
-def outs_of(stage: str) -> list[str]:
-    """The outs of a stage in dvc.yaml."""
-    outs = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"][stage]["outs"]
-    return [out if isinstance(out, str) else next(iter(out)) for out in outs]
-
-
-def files_of(repository: Repository, stage: str) -> dict[Path, bytes]:
-    """The files of a stage's outs."""
-    paths = [repository.folder / out for out in outs_of(stage)]
-    files = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])]
-    return {file: file.read_bytes() for file in files if file.is_file()}
 
 
 def limited(repository: Repository, stage: str, what: int, limit: int) -> str:
@@ -64,7 +49,7 @@ def limited(repository: Repository, stage: str, what: int, limit: int) -> str:
 def test_a_full_disk(finished, tmp_path, stage):
     """A limit on the size of files stands for it: the same writes fail. What was whole is kept."""
     repository = copy_of(finished, tmp_path / "copy")
-    before = files_of(repository, stage)
+    before = repository.files_of(stage)
     largest = max(map(len, before.values()))
     line = limited(repository, stage, resource.RLIMIT_FSIZE, largest // 2)
     assert "free space" in line, line
@@ -91,7 +76,7 @@ def test_a_small_disk(finished, tmp_path, stage):
     try:
         repository = copy_of(finished, disk / "copy")
         filler = disk / "filler"
-        room = shutil.disk_usage(disk).free - max(map(len, files_of(repository, stage).values())) // 2
+        room = shutil.disk_usage(disk).free - max(map(len, repository.files_of(stage).values())) // 2
         filler.write_bytes(b"\0" * room)
         done = repository.run("python", "-m", f"stages.{stage}", ok=False)
         line = done.stderr.strip().splitlines()[-1]
@@ -125,7 +110,7 @@ def test_too_little_memory(finished, tmp_path, stage):
 def test_a_folder_that_cannot_be_written(finished, tmp_path):
     """Also where root runs the stage, without the right to write everywhere."""
     repository = copy_of(finished, tmp_path / "copy")
-    before = files_of(repository, "prepare")
+    before = repository.files_of("prepare")
     subprocess.run(["chmod", "-R", "a-w", str(repository.folder / "data")], check=True)
     bound = ["setpriv", "--bounding-set=-dac_override"] if os.getuid() == 0 else []
     done = repository.run(*bound, "python", "-m", "stages.prepare", ok=False)
@@ -133,7 +118,7 @@ def test_a_folder_that_cannot_be_written(finished, tmp_path):
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     line = done.stderr.strip().splitlines()[-1]
     assert line.startswith("prepare: ") and "data" in line and "writable" in line
-    assert files_of(repository, "prepare") == before
+    assert repository.files_of("prepare") == before
 
 
 @pytest.mark.parametrize("home", [None, "/nonexistent", "/proc"])

@@ -15,12 +15,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import ROOT, Repository, wait
-from ruamel.yaml import YAML
+from conftest import STAGES, Repository, wait
 
 from medcards.base.files import HASHES
 
-STAGES = [*YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]]
 KILLS = 10
 QUICK = ("rerank_train", "report")
 """Stages of the quick lane: one that resumes, and the one that publishes."""

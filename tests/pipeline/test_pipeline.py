@@ -11,14 +11,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import tiny
-from conftest import PATIENCE, ROOT, Repository, wait
+from conftest import PATIENCE, STAGES, Repository, wait
 from huggingface_hub import DatasetCard
-from ruamel.yaml import YAML
 from test_experiments import answers
 
 from medcards.answers.comparison import BLOCKS
 
-STAGES = [*YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]]
 LANGUAGE_MODELS = {"base", "base_fewshot", "lora", "lora_rag", "lora_rag_open"}
 ANSWERING = {"echo", "constant", "copy_nearest", "search_open"} | LANGUAGE_MODELS
 RETRIEVING = {"bm25", "dense_exact", "hnsw", "hybrid", "hnsw_rerank", "hybrid_rerank"}
@@ -112,7 +110,7 @@ def test_the_report(repository):
     assert "## Answers to read" in report and "Small sample: 4 questions" in report
     for picture in re.findall(r"!\[.*\]\((.*)\)", report):
         assert (repository.folder / picture).exists()
-    for stage in STAGES[1:-1]:  # models measures nothing, report is not timed
+    for stage in [*STAGES][1:-1]:  # models measures nothing, report is not timed
         assert repository.metrics(f"cost/{stage}")["seconds"] >= 0
 
 
