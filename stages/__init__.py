@@ -13,6 +13,7 @@ import argparse  # noqa: E402
 import errno  # noqa: E402
 import logging  # noqa: E402
 import os  # noqa: E402
+import sqlite3  # noqa: E402
 import sys  # noqa: E402
 from collections.abc import Callable, Iterator  # noqa: E402
 from contextlib import contextmanager  # noqa: E402
@@ -31,6 +32,10 @@ DATA = Path("data")
 FIGURES = DATA / "figures"
 """What a stage measured, in a folder per stage. Only the stage report reads it."""
 NO_ROOM = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
+FULL_DISK = "requested and", "disk is full", "disk I/O error"
+"""What NumPy and SQLite, which DVC writes with, say where a disk is full."""
+NO_MEMORY = "memory", "could not create a primitive", "can't start new thread"
+"""What PyTorch, its oneDNN and Python say where memory is refused."""
 NO_ACCESS = errno.EACCES, errno.EPERM, errno.EROFS
 LESS_MEMORY = {
     "embed": "embed.batch_tokens",
@@ -79,7 +84,7 @@ def run(name: str, main: Callable[[], dict | None]) -> None:
                 write_json(FIGURES / name / "cost.json", cost() | measured)
     except InputError as error:
         sys.exit(f"{name}: {error}")
-    except (OSError, MemoryError, RuntimeError) as error:
+    except (OSError, MemoryError, RuntimeError, sqlite3.OperationalError) as error:
         if not (advice := _advice(name, error)):
             raise
         reason = reason_of(error) or "not enough memory"
@@ -88,10 +93,11 @@ def run(name: str, main: Callable[[], dict | None]) -> None:
 
 def _advice(name: str, error: Exception) -> str:
     """What a user can do about an error of the machine; empty for another error."""
-    if isinstance(error, OSError) and error.errno in NO_ROOM:
+    number, said = getattr(error, "errno", None), str(error)
+    if number in NO_ROOM or any(text in said for text in FULL_DISK):
         return "free space"
-    if isinstance(error, OSError) and error.errno in NO_ACCESS:
+    if number in NO_ACCESS:
         return "make the file or its folder writable"
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):  # PyTorch's
+    if isinstance(error, MemoryError) or number == errno.ENOMEM or any(text in said for text in NO_MEMORY):
         return f"lower {LESS_MEMORY.get(name, 'prepare.max_cards')}, or free memory"
     return ""

@@ -38,6 +38,9 @@ HANGS = 600
 """Seconds; less than a test's own timeout, which would not say where it hung."""
 PATIENCE = 120
 """Seconds to wait for what another process does."""
+CLOCKED = {"cost", "cost.json", "timed.csv", "frontier.csv", "tokens_per_second.tsv", "REPORT.md"}
+"""Files and folders that hold seconds. REPORT.md has a table of them."""
+
 PROGRAMS = f"{os.environ['PATH']}{os.pathsep}/usr/sbin"
 
 
@@ -187,11 +190,11 @@ class Repository:
         return [line.split("'")[1] for line in said.splitlines() if line.startswith("Running stage")]
 
     def files_of(self, stage: str) -> dict[Path, bytes]:
-        """The files of a stage's outs, by their path."""
+        """The files of a stage's outs that do not depend on the clock."""
         outs = [out if isinstance(out, str) else next(iter(out)) for out in STAGES[stage]["outs"]]
         paths = [self.folder / out for out in outs]
-        files = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])]
-        return {file: file.read_bytes() for file in files if file.is_file()}
+        files = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()]
+        return {file: file.read_bytes() for file in files if not {file.name, file.parent.name} & CLOCKED}
 
     def figures(self, stage: str, file: str = "metrics") -> dict:
         """What a stage measured."""

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sqlite3
 
 import pytest
 
@@ -23,7 +24,11 @@ import stages
             PermissionError(errno.EACCES, os.strerror(errno.EACCES), "data/x"),
             "Permission denied: 'data/x'; .* writable",
         ),
+        (OSError("3840 requested and 1904 written"), "free space"),
+        (sqlite3.OperationalError("database or disk is full"), "free space"),
         (MemoryError(), "not enough memory; .* lower embed.batch_tokens, or free memory"),
+        (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), "lower embed.batch_tokens"),
+        (RuntimeError("could not create a primitive"), "lower embed.batch_tokens"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "lower embed.batch_tokens"),
         (
             RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
@@ -43,7 +48,7 @@ def test_an_error_of_the_machine_is_one_line(tmp_path, monkeypatch, error, says)
     assert "\n" not in ended.value.code
 
 
-@pytest.mark.parametrize("error", [OSError(errno.ENOENT, "x"), RuntimeError("shapes do not match"), KeyError("x")])
+@pytest.mark.parametrize("error", [OSError(errno.ENOENT, "x"), RuntimeError("shapes do not match"), KeyError("memory")])
 def test_an_error_of_the_code_has_a_trace(tmp_path, monkeypatch, error):
     def main():
         raise error
