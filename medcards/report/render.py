@@ -1,6 +1,7 @@
 """Pages from the templates in medcards/report/templates, which a person edits without reading Python."""
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from medcards.base.stats import LEVEL, SMALLEST_P
 TEMPLATES = Path(__file__).parent / "templates"
 FORMULA_SIGNS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 """First characters of a cell that a spreadsheet takes for a formula; the last four are =+-@ in full width."""
+
+_MARKUP = re.compile(r"[\\|*_~]|(?<=\])\(")  # a bracket and a parenthesis make a link or an image
 
 
 def percent(share: float, digits: int = 1) -> str:
@@ -51,12 +54,15 @@ def change(difference: dict, up: str, down: str, none: str) -> str:
 def one_line(text: str, limit: int = 600) -> str:
     """A text of the deck or of a model on one line, without markup, cut after ``limit`` characters.
 
-    >>> one_line("a <b>\\n| *c*")
-    'a &lt;b> \\\\| \\\\*c\\\\*'
+    Markdown shows the characters of the text. A backtick becomes an apostrophe.
+
+    >>> one_line("a <b>\\n| *c* [d](e)")
+    'a &lt;b> \\\\| \\\\*c\\\\* [d]\\\\(e)'
     """
     text = " ".join(str(text).split())
     text = text if len(text) <= limit else f"{text[:limit]} ... ({len(text.split()):,} words)"
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("*", "\\*").replace("`", "'")
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace("`", "'")
+    return _MARKUP.sub(r"\\\g<0>", text)
 
 
 def spreadsheet_text(text: str) -> str:

@@ -94,6 +94,7 @@ def test_questions_at_once_get_their_own_answers(page):
         assert list(users.map(lambda question: ask(page[0], question), questions)) == alone
 
 
+@pytest.mark.long
 def test_more_questions_than_can_wait_are_refused(page):
     """The page stays up, and each of the others is answered."""
 

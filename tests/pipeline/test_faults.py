@@ -12,8 +12,6 @@ import pytest
 from conftest import ENVIRONMENT, STAGES, Repository, wait
 from test_kill_anywhere import left_over, quality
 
-QUICK = ("prepare", "index")
-
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="limits memory and files of a process"),
@@ -43,7 +41,7 @@ def under_limit(repository: Repository, stage: str, what: int, limit: int) -> su
     )
 
 
-@pytest.mark.parametrize("stage", lane(*QUICK))
+@pytest.mark.parametrize("stage", lane("prepare"))
 def test_a_full_disk(finished, tmp_path, stage):
     """A limit on the size of files stands for it: the same writes fail. What was whole is kept."""
     repository = copy_of(finished, tmp_path / "copy")
@@ -131,7 +129,9 @@ def test_a_folder_that_cannot_be_written(finished, tmp_path):
     assert repository.files_of("prepare") == before
 
 
-@pytest.mark.parametrize("home", [None, "/nonexistent", "/proc"])
+@pytest.mark.parametrize(
+    "home", [None, *(pytest.param(home, marks=pytest.mark.long) for home in ("/nonexistent", "/proc"))]
+)
 def test_no_home(finished, tmp_path, home):
     """Without a home folder, or with one that cannot be written, the tiny pipeline runs."""
     repository = copy_of(finished, tmp_path / "copy")
@@ -148,13 +148,16 @@ def test_no_home(finished, tmp_path, home):
     assert set(repository.changed()) <= {"report"}  # the seconds of the stages changed
 
 
-@pytest.mark.parametrize("name", ["with space", "Ärzte-Karten ü", "quote's"])
+@pytest.mark.parametrize(
+    "name", ["Ärzte-Karten ü", *(pytest.param(name, marks=pytest.mark.long) for name in ("with space", "quote's"))]
+)
 def test_a_path_with_unusual_characters(finished, tmp_path, name):
     repository = copy_of(finished, tmp_path / name)
     repository.run("dvc", "repro", "-f", "-s", "--no-run-cache", "prepare", "report")
     assert quality(repository.folder) == quality(finished.folder)
 
 
+@pytest.mark.long
 def test_a_git_worktree(finished, tmp_path):
     """The worktree has no data. DVC's cache lies in the main one, so the run uses a cache of its own."""
     finished.run("git", "worktree", "add", "-q", str(tmp_path / "tree"))
@@ -192,6 +195,7 @@ def test_dvc_from_a_subfolder(finished):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.long
 def test_a_clock_that_was_set_back(finished, tmp_path):
     """The files of the run lie in the future. Nothing runs again, and a change of a parameter still does."""
     repository = copy_of(finished, tmp_path / "copy")
@@ -216,6 +220,7 @@ def test_two_runs_at_once(finished, tmp_path):
     assert quality(repository.folder) == quality(finished.folder) and set(repository.changed()) <= {"report"}
 
 
+@pytest.mark.long
 def test_a_damaged_file_of_the_cache(finished, tmp_path):
     """What `dvc checkout` brings back from it is refused by the stage that reads it."""
     repository = copy_of(finished, tmp_path / "copy")

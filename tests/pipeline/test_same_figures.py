@@ -12,7 +12,7 @@ from conftest import STAGES, Repository
 
 pytestmark = pytest.mark.slow
 OTHER = {"PYTHONHASHSEED": "123", "LC_ALL": "C", "LANG": "C", "TZ": "Pacific/Kiritimati", "COLUMNS": "40"}
-FIRST = ("models", "prepare", "embed", "adapt", "audit", "eda", "index")
+FIRST = ("models", "prepare", "embed", "adapt")
 """Stages of the quick lane."""
 TOLERANCE = 1e-4
 

@@ -1,0 +1,56 @@
+"""Texts of a hostile deck stay texts in REPORT.md."""
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from medcards.report.render import markdown_table, one_line
+
+PIECES = ["*", "_", "~~", "`", "\\", "<b>", "<!--", "-->", "<script>", "&lt;", "&", "|", "[", "]", "](", "![", ")"]
+PIECES += [
+    "# ",
+    "> ",
+    "- ",
+    "1. ",
+    "<http://e>",
+    "\n",
+    "\r",
+    "\t",
+    "\u202e",
+    "e\u0301",
+    "gout",
+    " ",
+    "(",
+    '"',
+    "$",
+    "=1+1",
+]
+texts = st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=12).map("".join)
+
+
+def shown(markdown: str) -> list[str]:
+    """The text of each paragraph and cell; a fault where it has any markup."""
+    found = []
+    for block in MarkdownIt("gfm-like", {"linkify": False}).parse(markdown):
+        for part in block.children or []:
+            assert part.type in ("text", "text_special"), (part, markdown)
+        if block.type == "inline":
+            found.append("".join(part.content for part in block.children))
+    return found
+
+
+def as_a_reader_sees(text: str) -> str:
+    return " ".join(text.replace("`", "'").replace("\0", "\ufffd").split())
+
+
+@given(texts)
+@example("![x](http://e/x.png) [y](http://e) \\*z\\*")
+def test_a_list_shows_the_characters_of_a_text(text):
+    assert shown(f"- reference: {one_line(text)} end") == [f"reference: {as_a_reader_sees(text)} end"]
+
+
+@given(texts)
+@example("\\| a")
+def test_a_table_shows_the_characters_of_a_text(text):
+    table = markdown_table({f"in {one_line(text)} end": {"n": "1"}}, ["n"], "slice")
+    assert shown(table)[2:3] == [f"in {as_a_reader_sees(text)} end"]
