@@ -64,7 +64,10 @@ def test_quantised_bases(llama, tmp_path, quantize):
 
 
 def test_a_step_is_faster_than_on_the_cpu(tmp_path):
-    """The layers are wide enough to keep a GPU busy. `pytest -m gpu -s` prints the ratio."""
+    """The layers are wide enough to keep a GPU busy. The tests use one core of the CPU by default.
+
+    `OMP_NUM_THREADS=16 pytest -n0 -m gpu -s` prints the ratio to 16 cores.
+    """
     folder = tiny.make_llm(tmp_path / "llm", width=1024, layers=8)
     speed = {}
     for device in ("cuda", "cpu"):

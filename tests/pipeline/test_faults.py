@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,9 @@ pytestmark = [
 ]
 
 
-def lane(*quick: str) -> list:
-    """Every stage; those that are not named run in the long lane only."""
-    return [pytest.param(name, marks=() if name in quick else pytest.mark.long) for name in STAGES]
+def lanes(quick: str | None, long: Iterable[str]) -> list:
+    """A value for the quick lane, and the others for the long one."""
+    return [quick, *(pytest.param(value, marks=pytest.mark.long) for value in long if value != quick)]
 
 
 def copy_of(finished: Repository, folder: Path) -> Repository:
@@ -41,7 +42,7 @@ def under_limit(repository: Repository, stage: str, what: int, limit: int) -> su
     )
 
 
-@pytest.mark.parametrize("stage", lane("prepare"))
+@pytest.mark.parametrize("stage", lanes("prepare", STAGES))
 def test_a_full_disk(finished, tmp_path, stage):
     """A limit on the size of files stands for it: the same writes fail. What was whole is kept."""
     repository = copy_of(finished, tmp_path / "copy")
@@ -129,9 +130,7 @@ def test_a_folder_that_cannot_be_written(finished, tmp_path):
     assert repository.files_of("prepare") == before
 
 
-@pytest.mark.parametrize(
-    "home", [None, *(pytest.param(home, marks=pytest.mark.long) for home in ("/nonexistent", "/proc"))]
-)
+@pytest.mark.parametrize("home", lanes(None, ["/nonexistent", "/proc"]))
 def test_no_home(finished, tmp_path, home):
     """Without a home folder, or with one that cannot be written, the tiny pipeline runs."""
     repository = copy_of(finished, tmp_path / "copy")
@@ -148,9 +147,7 @@ def test_no_home(finished, tmp_path, home):
     assert set(repository.changed()) <= {"report"}  # the seconds of the stages changed
 
 
-@pytest.mark.parametrize(
-    "name", ["Ärzte-Karten ü", *(pytest.param(name, marks=pytest.mark.long) for name in ("with space", "quote's"))]
-)
+@pytest.mark.parametrize("name", lanes("Ärzte-Karten ü", ["with space", "quote's"]))
 def test_a_path_with_unusual_characters(finished, tmp_path, name):
     repository = copy_of(finished, tmp_path / name)
     repository.run("dvc", "repro", "-f", "-s", "--no-run-cache", "prepare", "report")
