@@ -5,10 +5,13 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -159,6 +162,28 @@ class Repository:
                 stderr=errors,
                 start_new_session=True,
             )
+
+    @contextmanager
+    def serving(self) -> Iterator[tuple[str, subprocess.Popen]]:
+        """Start the page at a free port; yield its address and process, and stop it at the end of the block."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        url, process = f"http://127.0.0.1:{port}", self.start("python", "-m", "medcards", "app", "--port", str(port))
+
+        def answers() -> bool:
+            assert process.poll() is None, (self.folder / "stderr.txt").read_text()
+            try:
+                return urllib.request.urlopen(url, timeout=1).status == 200
+            except OSError:
+                return False
+
+        try:
+            wait(answers)
+            yield url, process
+        finally:
+            process.terminate()
+            process.wait(PATIENCE)
 
     def commit(self, message: str) -> None:
         self.run("git", "add", "-A")

@@ -23,7 +23,7 @@ def unused_pid() -> int:
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_what_a_killed_process_left_is_removed(tmp_path, kind):
-    """Of the same file or folder only."""
+    """What it left of another file stays."""
     for name in (f".a[1].incomplete-{unused_pid()}", f".b.incomplete-{unused_pid()}"):
         left = tmp_path / name
         left.mkdir() if kind == "folder" else left.write_text("half")

@@ -5,15 +5,13 @@ Playwright drives Chromium.
 
 import re
 import shutil
-import socket
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from answered import IMAGE, RIGHT_TO_LEFT, SCRIPT, write_answered
-from conftest import PATIENCE, Repository, needs, wait
+from conftest import PATIENCE, needs, wait
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "chromium")
 VEGA = ("vega@5.20.2", "vega-lite@5.2.0", "vega-embed@6.18.2")
@@ -199,32 +197,6 @@ def test_two_runs_are_drawn_in_one_picture(finished, browser, vega):
 
 
 @contextmanager
-def serving(repository: Repository) -> Iterator[str]:
-    """Start the page and yield its address; stop the page at the end of the block."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    url, process = (
-        f"http://127.0.0.1:{port}",
-        repository.start("python", "-m", "medcards", "app", "--port", str(port)),
-    )
-
-    def answers() -> bool:
-        assert process.poll() is None, (repository.folder / "stderr.txt").read_text()
-        try:
-            return urllib.request.urlopen(url, timeout=1).status == 200
-        except OSError:
-            return False
-
-    try:
-        wait(answers)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(PATIENCE)
-
-
-@contextmanager
 def opened(browser, address: str) -> Iterator:
     """Open the page. It may fetch nothing from other addresses."""
     page, fetched = browser.new_page(), []
@@ -239,7 +211,7 @@ def opened(browser, address: str) -> Iterator:
 
 @pytest.fixture(scope="module")
 def address(finished):
-    with serving(finished) as url:
+    with finished.serving() as (url, _):
         yield url
 
 
@@ -339,7 +311,7 @@ def test_a_very_long_question(page):
 def test_the_page_before_there_is_an_adapter(browser, finished):
     adapter = finished.folder / "data/adapter"
     adapter.rename(finished.folder / "data/later")
-    with serving(finished) as url, opened(browser, url) as page:
+    with finished.serving() as (url, _), opened(browser, url) as page:
         page.get_by_label("tuned", exact=True).check()
         page.get_by_label("base", exact=True).check()
         ask(page, QUESTION)

@@ -1,4 +1,4 @@
-"""The page as others on the network meet it: what it lets them read, how much, and whether they meet each other."""
+"""The page of the search: the files that it shows, its limits, and several users at once."""
 
 import time
 import urllib.error
@@ -10,7 +10,7 @@ import numpy as np
 import psutil
 import pytest
 import tiny
-from conftest import needs, wait
+from conftest import needs
 
 from medcards.report.page import WAITING
 from medcards.search.searcher import LONGEST_QUESTION
@@ -22,20 +22,8 @@ CLIENTS, SEARCHES, ANSWERS = 8, 10_000, 200
 @pytest.fixture(scope="module")
 def page(finished):
     """The address of the page of the tiny deck, and the process that serves it."""
-    process = finished.start("python", "-m", "medcards", "app", "--port", "7871")
-    address = "http://127.0.0.1:7871"
-
-    def answers() -> bool:
-        assert process.poll() is None, (finished.folder / "stderr.txt").read_text()
-        try:
-            return urllib.request.urlopen(address, timeout=5).status == 200
-        except OSError:
-            return False
-
-    wait(answers)
-    yield address, psutil.Process(process.pid)
-    process.terminate()
-    process.wait()
+    with finished.serving() as (address, process):
+        yield address, psutil.Process(process.pid)
 
 
 def ask(address: str, question: str, models: tuple[str, ...] = (), k: int = 3) -> tuple[str, ...]:

@@ -59,7 +59,7 @@ def numbers(value: object, path: str = "") -> Iterator[tuple[str, float]]:
 
 @pytest.mark.long
 def test_two_threads_give_the_figures_of_one(finished, material, tmp_path):
-    """Vectors within 1e-6, and metrics within the tolerance of docs/RELIABILITY.md."""
+    """Vectors within 1e-6, and metrics within :data:`TOLERANCE`."""
     two = run_elsewhere(material, tmp_path / "two", (), OMP_NUM_THREADS="2")
     vectors = [np.load(folder / "data/vectors/answers-00001.npy") for folder in (finished.folder, two.folder)]
     assert np.abs(vectors[0] - vectors[1]).max() < 1e-6

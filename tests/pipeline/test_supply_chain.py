@@ -79,7 +79,7 @@ def test_a_model_of_the_users_own_with_a_pickle_is_refused(tmp_path, monkeypatch
         pin_model(NamesModel(model="path:models/encoder/mine"), "encoder")
 
 
-def test_training_resumes_from_checkpoints_that_it_wrote_alone(tmp_path):
+def test_training_resumes_from_its_own_whole_checkpoints_only(tmp_path):
     """Not from one of another origin, one that is incomplete, or one of which a file was changed."""
     for step in (5, 10, 15, 20):
         (tmp_path / f"checkpoint-{step}").mkdir()
