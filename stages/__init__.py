@@ -10,10 +10,8 @@ from medcards.base.environment import check_environment
 check_environment(Path(__file__).parent.parent / "requirements.txt")
 
 import argparse  # noqa: E402
-import errno  # noqa: E402
 import logging  # noqa: E402
 import os  # noqa: E402
-import sqlite3  # noqa: E402
 import sys  # noqa: E402
 from collections.abc import Callable, Iterator  # noqa: E402
 from contextlib import contextmanager  # noqa: E402
@@ -25,18 +23,13 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 from medcards import InputError, reason_of  # noqa: E402
 from medcards.base import params  # noqa: E402
 from medcards.base.cost import cost  # noqa: E402
+from medcards.base.errors import MACHINE_ERRORS, lacking  # noqa: E402
 from medcards.base.files import atomic, write_json  # noqa: E402
 from medcards.base.scratch import RANK, one_writer  # noqa: E402
 
 DATA = Path("data")
 FIGURES = DATA / "figures"
 """What a stage measured, in a folder per stage. Only the stage report reads it."""
-NO_ROOM = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
-FULL_DISK = "requested and", "disk is full", "disk I/O error"
-"""What NumPy and SQLite, which DVC writes with, say where a disk is full."""
-NO_MEMORY = "memory", "could not create a primitive", "can't start new thread"
-"""What PyTorch, its oneDNN and Python say where memory is refused."""
-NO_ACCESS = errno.EACCES, errno.EPERM, errno.EROFS
 LESS_MEMORY = {
     "embed": "embed.batch_tokens",
     "adapt": "adapt.batch_size",
@@ -84,20 +77,19 @@ def run(name: str, main: Callable[[], dict | None]) -> None:
                 write_json(FIGURES / name / "cost.json", cost() | measured)
     except InputError as error:
         sys.exit(f"{name}: {error}")
-    except (OSError, MemoryError, RuntimeError, sqlite3.OperationalError) as error:
+    except MACHINE_ERRORS as error:
         if not (advice := _advice(name, error)):
             raise
         reason = reason_of(error) or "not enough memory"
-        sys.exit(f"{name}: {reason}; outputs that were whole are kept: {advice}, then run this again")
+        sys.exit(f"{name}: {reason}; {advice}, then run this again")
 
 
 def _advice(name: str, error: Exception) -> str:
     """What a user can do about an error of the machine; empty for another error."""
-    number, said = getattr(error, "errno", None), str(error)
-    if number in NO_ROOM or any(text in said for text in FULL_DISK):
-        return "free space"
-    if number in NO_ACCESS:
-        return "make the file or its folder writable"
-    if isinstance(error, MemoryError) or number == errno.ENOMEM or any(text in said for text in NO_MEMORY):
-        return f"lower {LESS_MEMORY.get(name, 'prepare.max_cards')}, or free memory"
-    return ""
+    smaller = LESS_MEMORY.get(name, "prepare.max_cards")
+    advice = {
+        "room": "free space",
+        "access": "make the file or its folder readable and writable",
+        "memory": f"set a smaller {smaller}, or free memory",
+    }
+    return advice.get(lacking(error), "")

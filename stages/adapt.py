@@ -32,7 +32,7 @@ def main() -> None:
         vectors, model = Vectors.load(DATA / "vectors", cards), load_encoder(resolve(reference), reference)
         check_encoder(vectors, partial(encode_questions, model), cards)
     inputs = {"seed": seed, "params": params.model_dump(), "cards": hashes_of(DATA / "cards")}
-    inputs["encoder"] = model_fingerprint(DATA, "encoder")
+    inputs |= {"encoder": model_fingerprint(DATA, "encoder"), "vectors": hashes_of(DATA / "vectors")}
     with scratch("adapt", **inputs) as checkpoints, atomic(DATA / "encoder") as folder:
         if model is not None:
             vectors, metrics = adapt(model, cards, vectors, params, seed, checkpoints, compute)

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,7 +35,8 @@ def atomic(path: str | Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f"{glob.escape(f'.{path.name}.incomplete-')}*"):
         if not _is_written(left):
-            remove(left)
+            with suppress(FileNotFoundError):  # another process may remove it at the same time
+                remove(left)
     temporary = path.with_name(f".{path.name}.incomplete-{os.getpid()}")
     remove(temporary)
     try:
@@ -51,9 +52,12 @@ def _is_written(temporary: Path) -> bool:
     """Whether the process that made a temporary path still runs. Its number may be that of a later process."""
     import psutil
 
+    number = temporary.name.rpartition("-")[2]
+    if not number.isdecimal():  # no name of :func:`atomic`
+        return True
     try:
-        writer = psutil.Process(int(temporary.name.rpartition("-")[2]))
-        return writer.create_time() <= temporary.stat().st_mtime + CLOCK_ERROR
+        # The time of the last change of the entry itself: a copy of a folder brings its other times with it.
+        return psutil.Process(int(number)).create_time() <= temporary.lstat().st_ctime + CLOCK_ERROR
     except (psutil.NoSuchProcess, FileNotFoundError):
         return False
 
@@ -93,13 +97,15 @@ def write_hashes(folder: Path) -> None:
 
 
 def changed_file(folder: Path) -> Path | None:
-    """A file of a folder that is missing or has changed since :func:`write_hashes`; None where all are the same."""
+    """A file of a folder that was changed, removed or added since :func:`write_hashes`; None where there is none."""
     try:
-        hashes = json.loads((folder / HASHES).read_text(encoding="utf-8"))
+        known = json.loads((folder / HASHES).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return folder / HASHES
-    files = ((folder / name, sha256) for name, sha256 in hashes.items())
-    return next((file for file, sha256 in files if not file.is_file() or sha256_of(file) != sha256), None)
+    if not isinstance(known, dict):
+        return folder / HASHES
+    there = hashes_of(folder)
+    return next((folder / name for name in sorted(known | there) if known.get(name) != there.get(name)), None)
 
 
 def to_json(value: object) -> str:

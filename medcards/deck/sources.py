@@ -16,9 +16,10 @@ from typing import Literal
 import pandas as pd
 
 from medcards import InputError, reason_of
+from medcards.base.errors import lacking, reading
 from medcards.base.files import sha256_of
 from medcards.base.params import Block
-from medcards.base.references import ReferenceText, parse, pin, reading, resolve
+from medcards.base.references import ReferenceText, parse, pin, resolve
 from medcards.deck.columns import CardReader
 from medcards.deck.tables import FILE_FORMATS, cells_of, read_tables
 
@@ -194,11 +195,13 @@ def read_hub(reference: str, question_column: str, answer_column: str) -> tuple[
 
 @contextmanager
 def _reading_rows(reference: str) -> Iterator[None]:
-    """Turn an error of the library datasets into one line."""
+    """Turn an error of the library datasets into one line; not one of the machine."""
     try:
         yield
     except Exception as error:  # the library, and those that it reads files with, raise many types
         cause = error.__cause__ or error
+        if isinstance(error, InputError) or lacking(error) or lacking(cause):
+            raise
         reason = f"{type(cause).__name__}: {reason_of(cause)}"
         raise InputError(f"{reference}: could not be read as a data set with a train split ({reason})") from error
 

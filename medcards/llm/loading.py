@@ -19,9 +19,10 @@ from transformers import (
 )
 
 from medcards import InputError, reason_of
+from medcards.base.errors import reading
 from medcards.base.files import atomic, changed_file, read_json, sha256_of, write_hashes
 from medcards.base.matmul import fastest_attention
-from medcards.base.references import cache_folder, reading, resolve
+from medcards.base.references import cache_folder, resolve
 from medcards.llm.attention import group_attention
 from medcards.llm.params import LlmParams
 from medcards.llm.prompts import end_of_turn, settled_template

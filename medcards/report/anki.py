@@ -25,14 +25,14 @@ Note = tuple[str, str, str, str]
 
 
 def as_html(text: str) -> str:
-    """Plain text as HTML: markup is shown as text, and line breaks are kept.
+    """Plain text as HTML: markup, also that of Anki, is shown as text, and line breaks are kept.
 
     A first sign that a spreadsheet takes for the start of a formula becomes a character reference.
 
-    >>> as_html("a < b\\nc"), as_html("=1+1")
-    ('a &lt; b<br>c', '&#61;1+1')
+    >>> as_html("a < b\\nc"), as_html("=1+1"), as_html("[sound:a.mp3]")
+    ('a &lt; b<br>c', '&#61;1+1', '&#91;sound:a.mp3]')
     """
-    escaped = html.escape(text, quote=False).replace("\n", "<br>")
+    escaped = html.escape(text, quote=False).replace("\n", "<br>").replace("[", "&#91;").replace("\\(", "\\&#40;")
     return f"&#{ord(text[0])};{escaped[1:]}" if text.startswith(FORMULA_SIGNS) and text[0] != "\n" else escaped
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from medcards import InputError
+from medcards.base.errors import reading
 from medcards.base.manifests import model_folder
-from medcards.base.references import reading
 from medcards.base.workers import ComputeParams, Workers, model_place
 from medcards.search.encoder import BATCH_TOKENS, attention_settings, in_token_batches
 

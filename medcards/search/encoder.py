@@ -10,8 +10,9 @@ from pydantic import PositiveInt
 
 from medcards import InputError
 from medcards.base.batches import token_batches
+from medcards.base.errors import reading
 from medcards.base.params import Block
-from medcards.base.references import ReferenceText, reading
+from medcards.base.references import ReferenceText
 from medcards.base.workers import Workers, map_batches
 from medcards.deck.cards import corpus
 from medcards.search.vectors import Vectors

@@ -1,6 +1,7 @@
 """Atomic writes: what an error, a kill and another process leave behind."""
 
 import os
+import shutil
 import time
 
 import psutil
@@ -23,16 +24,31 @@ def unused_pid() -> int:
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_what_a_killed_process_left_is_removed(tmp_path, kind):
-    """What it left of another file stays."""
-    for name in (f".a[1].incomplete-{unused_pid()}", f".b.incomplete-{unused_pid()}"):
+    """What it left of other files, and files with similar names, stay."""
+    for name in (f".a[1].incomplete-{unused_pid()}", f".b.incomplete-{unused_pid()}", ".a[1].incomplete-own"):
         left = tmp_path / name
         left.mkdir() if kind == "folder" else left.write_text("half")
     with atomic(tmp_path / "a[1]") as temporary:
         temporary.write_text("whole")
-    assert sorted(file.name.split("-")[0] for file in tmp_path.iterdir()) == [".b.incomplete", "a[1]"]
+    left = sorted(file.name.replace(str(unused_pid()), "N") for file in tmp_path.iterdir())
+    assert left == [".a[1].incomplete-own", ".b.incomplete-N", "a[1]"]
 
 
-def test_what_a_running_process_writes_is_kept(tmp_path):
+def test_two_processes_may_remove_what_was_left(tmp_path, monkeypatch):
+    left = tmp_path / f".a.incomplete-{unused_pid()}"
+    left.mkdir()
+
+    def removed_by_another(folder):
+        left.rmdir()
+        raise FileNotFoundError(folder)
+
+    monkeypatch.setattr(shutil, "rmtree", removed_by_another)
+    with atomic(tmp_path / "a") as temporary:
+        temporary.write_text("whole")
+    assert [file.name for file in tmp_path.iterdir()] == ["a"]
+
+
+def test_what_a_running_process_writes_is_kept(tmp_path, monkeypatch):
     """A process that started later than the file was written has only the number of its writer."""
     running = psutil.Process(os.getppid())
     name = f".a.incomplete-{running.pid}"
@@ -40,8 +56,11 @@ def test_what_a_running_process_writes_is_kept(tmp_path):
     with atomic(tmp_path / "a") as temporary:
         temporary.write_text("whole")
     assert (tmp_path / name).exists()
-    earlier = running.create_time() - CLOCK_ERROR - 1
-    os.utime(tmp_path / name, (earlier, earlier))
+    os.utime(tmp_path / name, (0, 0))  # as of a file that was copied with its time
+    with atomic(tmp_path / "a") as temporary:
+        temporary.write_text("whole")
+    assert (tmp_path / name).exists()
+    monkeypatch.setattr(psutil.Process, "create_time", lambda process: time.time() + CLOCK_ERROR + 1)
     with atomic(tmp_path / "a") as temporary:
         temporary.write_text("whole")
     assert not (tmp_path / name).exists()
@@ -56,5 +75,18 @@ def test_a_changed_file_is_named(tmp_path):
     (tmp_path / "b").write_text("another")
     os.utime(tmp_path / "b", (time.time(), time.time() + 5))  # a file system may have a clock of seconds
     assert changed_file(tmp_path) == tmp_path / "b"
-    (tmp_path / "a").unlink()
-    assert changed_file(tmp_path) == tmp_path / "a"
+    (tmp_path / "b").unlink()
+    assert changed_file(tmp_path) == tmp_path / "b"
+
+
+def test_an_added_file_is_named(tmp_path):
+    (tmp_path / "a").write_text("a")
+    write_hashes(tmp_path)
+    (tmp_path / "scheduler.pt").write_text("of another origin")
+    assert changed_file(tmp_path) == tmp_path / "scheduler.pt"
+
+
+@pytest.mark.parametrize("content", ["[]", "{", ""])
+def test_damaged_hashes_are_named(tmp_path, content):
+    (tmp_path / ".sha256.json").write_text(content)
+    assert changed_file(tmp_path) == tmp_path / ".sha256.json"
