@@ -189,7 +189,7 @@ def _separator(text: str) -> str:
     """
 
     def agreeing(separator: str) -> int:
-        rows = islice(csv.reader(io.StringIO(text), delimiter=separator), SNIFFED_ROWS)
+        rows = islice(csv.reader(io.StringIO(text, newline=""), delimiter=separator), SNIFFED_ROWS)
         widths = [len(row) for row in rows if row]
         return widths.count(widths[0]) if widths and widths[0] > 1 else 0
 
@@ -198,7 +198,7 @@ def _separator(text: str) -> str:
 
 def _anki_columns(settings: dict[str, str], text: str, separator: str) -> list[str]:
     """The names of all columns in an export of Anki. Its head names some or all; notes of other types have more."""
-    width = max(map(len, csv.reader(io.StringIO(text), delimiter=separator)))
+    width = max(map(len, csv.reader(io.StringIO(text, newline=""), delimiter=separator)))
     named = next(csv.reader([settings.get("columns", "")], delimiter=separator), [])
     special = {int(place): name.removesuffix(" column") for name, place in settings.items() if name.endswith(" column")}
     fields = iter(("front", "back", *(f"field {number}" for number in range(3, width + 1))))

@@ -95,7 +95,7 @@ def test_more_questions_than_can_wait_are_refused(page):
 
     with ThreadPoolExecutor(WAITING + 40) as users:
         answered = list(users.map(asked, range(WAITING + 40)))
-    assert sum(answered) >= WAITING
+    assert WAITING <= sum(answered) < len(answered)
     assert ask(page[0], "gout")[1]
 
 
@@ -127,7 +127,7 @@ def test_ten_thousand_searches_and_two_hundred_answers(page):
     low, high = np.percentile(growth, [2.5, 97.5])
     slope = f"memory {np.mean(growth):+.1f} MB per 1,000 questions [{low:+.1f}, {high:+.1f}]"
     print(f"n {len(seconds)}, p95 {np.percentile(seconds, 95):.3f} s, {slope}")
-    assert low < 1  # the memory of 100,000 questions would not fill 100 MB
+    assert high < 1  # 100,000 questions take less than 100 MB
 
 
 def slopes_of(memory: np.ndarray) -> list[float]:

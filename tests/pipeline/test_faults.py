@@ -1,6 +1,7 @@
 """Faults of the machine: each ends in success or in one line that says what to do, and loses nothing."""
 
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -183,7 +184,7 @@ def test_a_shallow_clone_and_no_git_user(finished, tmp_path):
 
 def test_dvc_from_a_subfolder(finished):
     done = subprocess.run(
-        ["dvc", "repro", "../dvc.yaml:prepare"],
+        ["dvc", "repro", "-f", "-s", "--no-run-cache", "../dvc.yaml:prepare"],
         cwd=finished.folder / "docs",
         env=os.environ | ENVIRONMENT,
         capture_output=True,
@@ -213,6 +214,7 @@ def test_two_runs_at_once(finished, tmp_path):
     wait((repository.folder / ".scratch/embed.pid").exists)
     second = repository.run("dvc", "repro", "-f", "-s", "--no-run-cache", "embed", ok=False)
     assert second.returncode != 0 and "Traceback" not in second.stderr
+    assert re.search(r"process \d+ still runs|is busy, it is being blocked by|Unable to acquire lock", second.stderr)
     assert first.wait(120) == 0
     assert quality(repository.folder) == quality(finished.folder) and set(repository.changed()) <= {"report"}
 
