@@ -39,7 +39,7 @@ LESS_MEMORY = {
     "answer": "answer.batch_tokens",
     "quantise_eval": "answer.batch_tokens",
 }
-"""The parameter of a stage whose smaller value takes less memory. In the other stages it is ``prepare.max_cards``."""
+"""The parameter of a stage whose smaller value takes less memory. The other stages take less with fewer cards."""
 
 
 def load_params(**blocks: object) -> list:
@@ -86,10 +86,10 @@ def run(name: str, main: Callable[[], dict | None]) -> None:
 
 def _advice(name: str, error: Exception) -> str:
     """What a user can do about an error of the machine; empty for another error."""
-    smaller = LESS_MEMORY.get(name, "prepare.max_cards")
+    smaller = f"a smaller {LESS_MEMORY[name]}" if name in LESS_MEMORY else "prepare.max_cards to fewer cards"
     advice = {
         "room": "free space",
         "access": "make the file or its folder readable and writable",
-        "memory": f"set a smaller {smaller}, or free memory",
+        "memory": f"set {smaller}, or free memory",
     }
     return advice.get(lacking(error), "")

@@ -1,8 +1,10 @@
 """Tiny material made by the tests: a deck, and untrained models of the real architectures."""
 
+import hashlib
 import json
 import re
 import tempfile
+import zipfile
 from pathlib import Path
 
 TOPICS = ("asthma", "anemia", "gout", "migraine", "sepsis", "scurvy", "rickets", "vertigo", "angina", "eczema")
@@ -59,6 +61,19 @@ def deck(cards: int = 120) -> list[dict[str, str]]:
 def write_deck(file: Path, cards: int = 120) -> Path:
     file.write_text(json.dumps(deck(cards)), encoding="utf-8")
     return file
+
+
+def make_wheel(folder: Path, entries: dict[str, str], name: str = "tinydeck", version: str = "1.0") -> str:
+    """Write a wheel with the given entries that pip accepts, and return its sha256."""
+    folder.mkdir(parents=True, exist_ok=True)
+    wheel, info = folder / f"{name}-{version}-py3-none-any.whl", f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for entry, text in entries.items():
+            archive.writestr(entry, text)
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", "")
+    return hashlib.sha256(wheel.read_bytes()).hexdigest()
 
 
 def read_deck_files(path: Path, question: str = "auto", answer: str = "auto") -> tuple:

@@ -148,8 +148,9 @@ def launch(loading: Future[Asker], data: Path, host: str, port: int):
     blocks = build_page(loading, example_questions(data, EXAMPLE_QUESTIONS)).queue(max_size=WAITING)
     theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])  # fonts of the system
     place = {"server_name": host, "server_port": port, "share": False, "footer_links": []}
+    limits = {"max_file_size": 1}  # in bytes: the page takes no files, and Gradio's route for them stays open
     try:
-        blocks.launch(**place, theme=theme, css=CSS, quiet=True, prevent_thread_lock=True)
+        blocks.launch(**place, **limits, theme=theme, css=CSS, quiet=True, prevent_thread_lock=True)
     except OSError as error:
         raise InputError(f"{error}; name another --port") from None
     return blocks

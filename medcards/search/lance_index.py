@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 TABLE, DISTANCE = "answers", "dot"
 THREADS, BUILDING = "RAYON_NUM_THREADS", Lock()
-GRAPH_ROWS = 100_000
+GRAPH_ROWS = 150_000
 """Largest number of rows of a graph. A larger table has several graphs of equal size, and a search reads each of them.
 Several small graphs need less memory than a large one while they are built, and while they are opened."""
 QUERIES_AT_A_TIME = 16

@@ -30,7 +30,7 @@ from medcards.search.spelling import Spelling
 from medcards.search.systems import WITH_QUESTIONS, Retriever, Served
 from medcards.search.vectors import search_vectors
 
-LONGEST_QUESTION = 100_000
+LONGEST_QUESTION = 10_000
 """Number of characters of a question, at most. Models cut it far earlier."""
 
 

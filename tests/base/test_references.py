@@ -5,27 +5,14 @@ import multiprocessing
 import os
 import shutil
 import subprocess
-import zipfile
 from pathlib import Path
 
 import pytest
+import tiny
 
 from medcards import InputError
 from medcards.base.files import HASHES, sha256_of
 from medcards.base.references import check_snapshot, parse, resolve
-
-
-def make_wheel(folder: Path, entries: dict[str, str], name: str = "tinydeck", version: str = "1.0") -> str:
-    """Write a wheel with the given entries that pip accepts, and return its sha256."""
-    folder.mkdir(parents=True, exist_ok=True)
-    wheel, info = folder / f"{name}-{version}-py3-none-any.whl", f"{name}-{version}.dist-info"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        for entry, text in entries.items():
-            archive.writestr(entry, text)
-        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        archive.writestr(f"{info}/RECORD", "")
-    return sha256_of(wheel)
 
 
 @pytest.fixture
@@ -72,7 +59,7 @@ def test_parse_refuses_other_texts(text):
 
 
 def test_resolve_unpacks_only_the_named_files(local_index):
-    sha = make_wheel(local_index, {"deck/a.txt": "A", "deck/sub/b.txt": "B", "other.txt": "C"})
+    sha = tiny.make_wheel(local_index, {"deck/a.txt": "A", "deck/sub/b.txt": "B", "other.txt": "C"})
     folder = resolve(f"pypi:tinydeck@1.0/deck@sha256:{sha}")
     assert (folder / "a.txt").read_text() == "A"
     assert (folder / "sub/b.txt").read_text() == "B"
@@ -81,7 +68,7 @@ def test_resolve_unpacks_only_the_named_files(local_index):
 
 
 def test_resolve_needs_no_index_for_cached_material(local_index):
-    sha = make_wheel(local_index, {"deck/a.txt": "A"})
+    sha = tiny.make_wheel(local_index, {"deck/a.txt": "A"})
     reference = f"pypi:tinydeck@1.0/deck@sha256:{sha}"
     resolve(reference)
     next(local_index.iterdir()).unlink()
@@ -90,7 +77,7 @@ def test_resolve_needs_no_index_for_cached_material(local_index):
 
 def test_resolve_refuses_a_file_that_changed_since_it_was_unpacked(local_index):
     """The hash of the wheel says nothing about the files that are read."""
-    sha = make_wheel(local_index, {"deck/a.txt": "A", "deck/b.txt": "B"})
+    sha = tiny.make_wheel(local_index, {"deck/a.txt": "A", "deck/b.txt": "B"})
     reference = f"pypi:tinydeck@1.0/deck@sha256:{sha}"
     file = resolve(reference) / "a.txt"
     file.write_text("another text")
@@ -106,7 +93,7 @@ def test_resolve_refuses_a_file_that_changed_since_it_was_unpacked(local_index):
 
 
 def test_resolve_fetches_again_what_an_earlier_version_unpacked_without_hashes(local_index):
-    sha = make_wheel(local_index, {"deck/a.txt": "A"})
+    sha = tiny.make_wheel(local_index, {"deck/a.txt": "A"})
     reference = f"pypi:tinydeck@1.0/deck@sha256:{sha}"
     folder = resolve(reference)
     (folder.parent / HASHES).unlink()
@@ -115,7 +102,7 @@ def test_resolve_fetches_again_what_an_earlier_version_unpacked_without_hashes(l
 
 
 def test_resolve_refuses_a_wheel_that_is_cut(local_index):
-    sha = make_wheel(local_index, {"deck/a.txt": "A" * 5000})
+    sha = tiny.make_wheel(local_index, {"deck/a.txt": "A" * 5000})
     wheel = next(local_index.iterdir())
     wheel.write_bytes(wheel.read_bytes()[:-200])
     with pytest.raises(InputError, match="tinydeck@1.0.*(could not be downloaded|was not used)"):
@@ -123,14 +110,14 @@ def test_resolve_refuses_a_wheel_that_is_cut(local_index):
 
 
 def test_resolve_refuses_a_wrong_hash_and_leaves_no_files(local_index, tmp_path):
-    make_wheel(local_index, {"deck/a.txt": "A"})
+    tiny.make_wheel(local_index, {"deck/a.txt": "A"})
     with pytest.raises(InputError, match="tinydeck@1.0.* sha256 .* not used"):
         resolve(f"pypi:tinydeck@1.0/deck@sha256:{'0' * 64}")
     assert [file.name for file in (tmp_path / "cache/pypi").iterdir() if file.suffix != ".lock"] == []
 
 
 def test_resolve_refuses_an_entry_outside_the_folder(local_index, tmp_path):
-    sha = make_wheel(local_index, {"deck/../../evil.txt": "E", "deck/a.txt": "A"})
+    sha = tiny.make_wheel(local_index, {"deck/../../evil.txt": "E", "deck/a.txt": "A"})
     with pytest.raises(InputError, match="would land outside"):
         resolve(f"pypi:tinydeck@1.0/deck@sha256:{sha}")
     assert not list(tmp_path.rglob("evil.txt"))
@@ -140,7 +127,7 @@ def test_resolve_refuses_an_entry_outside_the_folder(local_index, tmp_path):
     ("version", "path", "says"), [("2.0", "deck", "could not be downloaded"), ("1.0", "dck", "holds no 'dck'")]
 )
 def test_resolve_names_a_missing_wheel_or_entry(local_index, version, path, says):
-    sha = make_wheel(local_index, {"deck/a.txt": "A"})
+    sha = tiny.make_wheel(local_index, {"deck/a.txt": "A"})
     with pytest.raises(InputError, match=says):
         resolve(f"pypi:tinydeck@{version}/{path}@sha256:{sha}")
 
@@ -215,7 +202,7 @@ def fetch_and_count(reference: str, log: Path) -> None:
 
 
 def test_resolve_in_two_processes_fetches_once(local_index, tmp_path):
-    sha = make_wheel(local_index, {"deck/a.txt": "A"})
+    sha = tiny.make_wheel(local_index, {"deck/a.txt": "A"})
     arguments = (f"pypi:tinydeck@1.0/deck@sha256:{sha}", tmp_path / "log")
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=fetch_and_count, args=arguments) for _ in range(2)]

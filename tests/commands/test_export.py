@@ -226,9 +226,9 @@ def test_a_damaged_adapter_is_not_exported(tuned, tmp_path, name):
 
     shutil.copytree(tuned / "data/adapter", tmp_path / "adapter")
     (tmp_path / "adapter" / name).write_text("{}")
-    with pytest.raises(InputError, match="damaged: run `dvc repro -f finetune`") as refused:
+    with pytest.raises(InputError, match="damaged: run `dvc repro -f finetune`"):
         export_adapter(tmp_path / "adapter", tmp_path / "mine", "card")
-    assert "\n" not in str(refused.value) and [file.name for file in tmp_path.iterdir()] == ["adapter"]
+    assert [file.name for file in tmp_path.iterdir()] == ["adapter"]
 
 
 def test_the_card_shows_the_manifest(tuned, tmp_path):
@@ -335,7 +335,6 @@ def test_a_wrong_merge_is_refused_and_leaves_nothing(tuned, tmp_path, monkeypatc
         assert difference < 1e-4 and agreement < 0.95
     else:
         assert not difference <= 0.001
-    assert "\n" not in str(refused.value)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -419,9 +418,9 @@ def test_damaged_material_is_named(tuned, tmp_path, what):
     remove(tmp_path / name)
     if content:
         (tmp_path / name).write_text(content)
-    with pytest.raises(InputError, match=reason) as refused:
+    with pytest.raises(InputError, match=reason):
         exported(tmp_path, tmp_path / "mine")
-    assert "\n" not in str(refused.value) and {file.name for file in tmp_path.iterdir()} <= {"data", "llm"}
+    assert {file.name for file in tmp_path.iterdir()} <= {"data", "llm"}
 
 
 def test_scores_of_another_format_are_named(tuned):

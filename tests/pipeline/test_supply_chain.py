@@ -17,6 +17,8 @@ from medcards.base.manifests import PICKLES, NamesModel, pin_model
 SOURCES = sorted(file for room in ("medcards", "stages", "tools", "benchmarks") for file in (ROOT / room).rglob("*.py"))
 READERS = {"pickle", "cPickle", "dill", "shelve", "marshal", "cloudpickle"}
 """Modules that read pickles."""
+UNSAFE = {f"{library}.{what}" for library in ("torch", "joblib") for what in ("load", "save", "dump")}
+OPTIONS = {"trust_remote_code": "True", "allow_pickle": "True", "weights_only": "False"}
 BETWEEN_OWN_PROCESSES = {"medcards/base/workers.py"}
 """Files that send objects between processes of one run; nothing of it is stored."""
 
@@ -26,16 +28,14 @@ def unsafe_calls(tree: ast.AST) -> list[str]:
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
-            names = [getattr(node, "module", "") or "", *(alias.name for alias in node.names)]
-            found += [name for name in names if name.split(".")[0] in READERS]
+            module = getattr(node, "module", "") or ""
+            names = {module, *(alias.name for alias in node.names), *(f"{module}.{alias.name}" for alias in node.names)}
+            found += [name for name in sorted(names) if name.split(".")[0] in READERS or name in UNSAFE]
         if isinstance(node, ast.Call):
             name, options = ast.unparse(node.func), {word.arg: ast.unparse(word.value) for word in node.keywords}
-            if name in ("torch.load", "torch.save", "joblib.load", "joblib.dump", "pd.read_pickle"):
+            if name in UNSAFE or getattr(node.func, "attr", "") in ("to_pickle", "read_pickle"):
                 found.append(name)
-            found += [
-                f"{name}({word})" for word in ("trust_remote_code", "allow_pickle") if options.get(word) == "True"
-            ]
-            found += [f".{node.func.attr}" for _ in "1" if getattr(node.func, "attr", "") == "to_pickle"]
+            found += [f"{name}({word}={value})" for word, value in OPTIONS.items() if options.get(word) == value]
     return found
 
 
@@ -46,15 +46,19 @@ def test_no_module_reads_a_pickle_or_trusts_remote_code(source):
 
 
 def test_the_scan_finds_what_it_looks_for():
-    code = "import pickle\ntorch.load(f)\nnp.load(f, allow_pickle=True)\nmake(trust_remote_code=True)\nt.to_pickle(f)"
-    found = unsafe_calls(ast.parse(code))
-    assert found == [
-        "pickle",
-        "torch.load",
-        "np.load(allow_pickle)",
-        "make(trust_remote_code)",
-        ".to_pickle",
-    ]
+    code = {
+        "import pickle": ["pickle"],
+        "from cloudpickle import loads": ["cloudpickle", "cloudpickle.loads"],
+        "from torch import load": ["torch.load"],
+        "torch.load(f)": ["torch.load"],
+        "np.load(f, allow_pickle=True)": ["np.load(allow_pickle=True)"],
+        "make(trust_remote_code=True)": ["make(trust_remote_code=True)"],
+        "read(f, weights_only=False)": ["read(weights_only=False)"],
+        "table.to_pickle(f)": ["table.to_pickle"],
+        "pandas.read_pickle(f)": ["pandas.read_pickle"],
+        "np.load(f); make(trust_remote_code=False)": [],
+    }
+    assert {line: unsafe_calls(ast.parse(line)) for line in code} == code
 
 
 @pytest.mark.slow
