@@ -8,11 +8,14 @@ writes benchmarks/engines.md, and takes about half an hour.
 
 Each stage runs as `dvc repro` runs it, in a process of its own with two threads of computation: one process with two
 threads, or two workers of Ray with one thread each. Processor time and memory are those of the whole machine, less
-what it used before. The first table is the default deck, whose results with Ray are compared with those of one process.
-The second table is a large deck, see benchmarks/growth.md, whose vectors are made; embed encodes a smaller deck.
+what it used before. The batches are those that the workers read. The first table is the default deck, whose results
+with Ray are compared with those of one process. Its answers are generated in smaller batches than by default, because
+one process reads fewer than 20 batches. The second table is a large deck, see benchmarks/growth.md, whose vectors are
+made; embed encodes a smaller deck.
 """
 
 import argparse
+import re
 import shutil
 import sys
 import tempfile
@@ -40,7 +43,7 @@ from medcards.search.vectors import Vectors
 ENGINES = ("local", "ray")
 DEFAULT_STAGES = ("prepare", "embed", "rerank_eval", "answer")
 """Stages of the default run that Ray shares. adapt trains a linear layer there, and encodes nothing."""
-WORKERS = 2
+WORKERS, ANSWER_TOKENS = 2, 512
 SHOWN = 10
 """Number of ranks that are compared."""
 MEMORY_EVERY = 0.5
@@ -54,7 +57,7 @@ def processor_seconds() -> float:
 
 
 def measure_stage(name: str, folder: Path, engine: str) -> dict[str, float]:
-    """Seconds, processor seconds and megabytes of memory of a stage."""
+    """Seconds, processor seconds and megabytes of memory of a stage, and the number of batches that workers read."""
     used = psutil.virtual_memory().used
     before, started, peak, done = processor_seconds(), time.perf_counter(), [used], threading.Event()
 
@@ -68,7 +71,7 @@ def measure_stage(name: str, folder: Path, engine: str) -> dict[str, float]:
     if engine == "local":  # Ray gives each worker as many threads as it has cores
         variables["OMP_NUM_THREADS"] = str(WORKERS)
     try:
-        run_stage(name, folder, **variables)
+        said = run_stage(name, folder, **variables)
     finally:
         done.set()
         watching.join()
@@ -76,6 +79,7 @@ def measure_stage(name: str, folder: Path, engine: str) -> dict[str, float]:
         "seconds": time.perf_counter() - started,
         "processor_seconds": processor_seconds() - before,
         "memory_mb": (max(peak) - used) / 1e6,
+        "batches": sum(map(int, re.findall(rf"(\d+) batches are read by {WORKERS} workers", said))),
     }
 
 
@@ -84,6 +88,7 @@ def measure_stages(stages: tuple[str, ...], folder: Path, engine: str) -> Iterat
     yaml = YAML()
     params = yaml.load((folder / "params.yaml").read_text(encoding="utf-8"))
     params["compute"].update(engine=engine, workers=WORKERS, worker_cpus=1)
+    params["answer"]["batch_tokens"] = ANSWER_TOKENS
     yaml.dump(params, folder / "params.yaml")
     for stage in stages:
         cost = measure_stage(stage, folder, engine)
@@ -147,9 +152,10 @@ def measure_large(cards: int, embedded: int, scratch: Path) -> list[dict]:
 
 def cost_table(rows: list[dict]) -> list[str]:
     """One row per stage: seconds, processor seconds and memory of both engines, and the ratio of processor time."""
-    lines = ["| stage | cards | engine | seconds | processor seconds | memory (MB) |", "|---|---:|---|---:|---:|---:|"]
+    heads = ("stage", "cards", "engine", "batches", "seconds", "processor seconds", "memory (MB)")
+    lines = [f"| {' | '.join(heads)} |", "|---|---:|---|---:|---:|---:|---:|"]
     lines += [
-        f"| {row['stage']} | {row['cards']:,} | {row['engine']} | {row['seconds']:.1f} | "
+        f"| {row['stage']} | {row['cards']:,} | {row['engine']} | {row['batches']:,} | {row['seconds']:.1f} | "
         f"{row['processor_seconds']:.1f} | {row['memory_mb']:,.0f} |"
         for row in rows
     ]

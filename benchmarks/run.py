@@ -56,13 +56,17 @@ def in_own_process(function, *arguments: object) -> object:
         return pool.submit(function, *arguments).result()
 
 
-def run_stage(name: str, folder: Path, timeout: float | None = None, **variables: str) -> None:
+def run_stage(name: str, folder: Path, timeout: float | None = None, **variables: str) -> str:
     """Run a stage as `dvc repro` does: in a process of its own, with the data and the parameters of a folder.
 
     Parameters
     ----------
     timeout : seconds that it may take.
     variables : of its environment, beside those of this process.
+
+    Returns
+    -------
+    what it logged.
 
     Raises
     ------
@@ -79,6 +83,7 @@ def run_stage(name: str, folder: Path, timeout: float | None = None, **variables
         from medcards import InputError
 
         raise InputError(f"the stage {name} fails on the deck of {folder.name}: {ended.stderr.strip()[-300:]}")
+    return ended.stderr
 
 
 def at_least_one(text: str) -> int:

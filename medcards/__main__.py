@@ -45,7 +45,7 @@ def build_parser() -> Parser:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command and print its lines. An InputError becomes one line and exit status 1.
+    """Run one command and print its lines. An InputError, and a lack of the machine, is one line and exit status 1.
 
     Parameters
     ----------
@@ -63,6 +63,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"{given.command}: {error}")
     except BrokenPipeError:  # the program that reads the lines has ended, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes its output once more
+    except Exception as error:
+        from medcards.base.errors import advice  # with its libraries, which help does not need
+
+        if not (line := advice(error, "close other programs")):
+            raise
+        sys.exit(f"{given.command}: {line}")
 
 
 if __name__ == "__main__":

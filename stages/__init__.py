@@ -20,10 +20,10 @@ from contextlib import contextmanager  # noqa: E402
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-from medcards import InputError, reason_of  # noqa: E402
+from medcards import InputError  # noqa: E402
 from medcards.base import params  # noqa: E402
 from medcards.base.cost import cost  # noqa: E402
-from medcards.base.errors import MACHINE_ERRORS, lacking  # noqa: E402
+from medcards.base.errors import MACHINE_ERRORS, advice  # noqa: E402
 from medcards.base.files import atomic, write_json  # noqa: E402
 from medcards.base.scratch import RANK, one_writer  # noqa: E402
 
@@ -78,18 +78,7 @@ def run(name: str, main: Callable[[], dict | None]) -> None:
     except InputError as error:
         sys.exit(f"{name}: {error}")
     except MACHINE_ERRORS as error:
-        if not (advice := _advice(name, error)):
+        smaller = f"a smaller {LESS_MEMORY[name]}" if name in LESS_MEMORY else "prepare.max_cards to fewer cards"
+        if not (line := advice(error, f"set {smaller}")):
             raise
-        reason = reason_of(error) or "not enough memory"
-        sys.exit(f"{name}: {reason}; {advice}, then run this again")
-
-
-def _advice(name: str, error: Exception) -> str:
-    """What a user can do about an error of the machine; empty for another error."""
-    smaller = f"a smaller {LESS_MEMORY[name]}" if name in LESS_MEMORY else "prepare.max_cards to fewer cards"
-    advice = {
-        "room": "free space",
-        "access": "make the file or its folder readable and writable",
-        "memory": f"set {smaller}, or free memory",
-    }
-    return advice.get(lacking(error), "")
+        sys.exit(f"{name}: {line}")

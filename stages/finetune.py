@@ -15,7 +15,7 @@ from importlib import metadata
 import pandas as pd
 from dvclive import Live
 
-from medcards.base.files import atomic, read_json, write_json
+from medcards.base.files import atomic, hashes_of, read_json, write_json
 from medcards.base.manifests import model_fingerprint, pinned_model
 from medcards.base.params import Seed
 from medcards.base.scratch import PROCESSES, RANK, scratch
@@ -62,7 +62,8 @@ def main() -> dict | None:
         with atomic(DATA / "adapter") as adapter:
             save_adapter(done.best, adapter, llm.model, tokenizer, done.generation)
             likelihood = pd.DataFrame({"group": validation.group.iloc[held_out["card"]].tolist(), **done.nll})
-            write_json(adapter / "manifest.json", manifest | {"validation": likelihood.to_dict("list")})
+            about = {"validation": likelihood.to_dict("list"), "sha256": hashes_of(adapter)}
+            write_json(adapter / "manifest.json", manifest | about)
             with figures("finetune") as shown:
                 write_json(shown / "metrics.json", metrics)
                 likelihood.to_parquet(shown / "validation.parquet", index=False)

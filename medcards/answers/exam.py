@@ -42,6 +42,22 @@ class Models:
     adapter: Path
     compute: ComputeParams | None = None
 
+    def __post_init__(self) -> None:
+        if self.on_workers and self.llm.device == "auto":  # the same device for all, also for this process
+            self.llm = self.llm.model_copy(update={"device": "cuda" if self.compute.worker_gpus else "cpu"})
+
+    @property
+    def on_workers(self) -> bool:
+        """Whether workers answer."""
+        return self.compute is not None and self.compute.engine == "ray"
+
+    @property
+    def device_name(self) -> str:
+        """The name of the GPU of this process, ``cpu``, or that the workers have GPUs."""
+        from medcards.llm.loading import device_name
+
+        return "GPUs of workers" if self.on_workers and self.compute.worker_gpus else device_name(self.llm)
+
     @cached_property
     def base(self):
         """The base model."""
@@ -165,13 +181,11 @@ class Exam:
         It changes with the base model, its settings, the device, the adapter (if ``tuned``), the code in medcards/llm,
         and the packages. The names of its files change with the prompts.
         """
-        from medcards.llm.loading import device_name
-
         adapter = self.data / "adapter"
         inputs = {
-            "llm": self.models.llm.model_dump(),
+            "llm": self.models.llm.model_dump(exclude={"device"}),
             "base": self.base_fingerprint,
-            "device": device_name(self.models.llm),
+            "device": self.models.device_name,
         }
         if tuned:
             files = ("adapter_config.json", "adapter_model.safetensors")

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from medcards import InputError, reason_of
+from medcards.base.errors import lacking
 from medcards.base.files import HASHES, changed_file, write_hashes
 
 
@@ -21,7 +22,8 @@ def marking(trainer: type) -> type:
             try:
                 super()._save_checkpoint(model, trial)
             except (OSError, RuntimeError, SafetensorError) as error:  # what Python, PyTorch and safetensors raise
-                if isinstance(error, RuntimeError) and type(error) is not RuntimeError:  # out of memory, a lost process
+                lost_process = isinstance(error, RuntimeError) and type(error) is not RuntimeError
+                if lost_process or lacking(error) == "memory":
                     raise
                 raise InputError(
                     f"the checkpoint of step {self.state.global_step} could not be saved in {self.args.output_dir} "

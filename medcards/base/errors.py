@@ -41,6 +41,26 @@ def lacking(error: BaseException) -> Literal["room", "access", "memory", ""]:
     return ""
 
 
+def advice(error: BaseException, less_memory: str) -> str:
+    """One line that says what the machine lacks and what to do; empty for an error of another kind.
+
+    Parameters
+    ----------
+    less_memory : what takes less memory, as an order.
+
+    >>> advice(OSError(errno.ENOSPC, "No space left on device", "a.json"), "ask fewer questions")
+    "[Errno 28] No space left on device: 'a.json'; free space, then run this again"
+    """
+    what_to_do = {
+        "room": "free space",
+        "access": "make the file or its folder readable and writable",
+        "memory": f"{less_memory}, or free memory",
+    }
+    if not (lacks := lacking(error)):
+        return ""
+    return f"{reason_of(error) or 'not enough memory'}; {what_to_do[lacks]}, then run this again"
+
+
 @contextmanager
 def reading(reference: str, what: str) -> Iterator[None]:
     """Turn a library's error on unreadable material into one line: it could not be read as ``what``."""

@@ -88,7 +88,7 @@ def _sha256(path: str, size: int, changed: int) -> str:
 def hashes_of(folder: Path) -> dict[str, str]:
     """The sha256 of every file in a folder, by its path in the folder. :data:`HASHES` is left out."""
     files = sorted(file for file in folder.rglob("*") if file.is_file() and file != folder / HASHES)
-    return {str(file.relative_to(folder)): sha256_of(file) for file in files}
+    return {file.relative_to(folder).as_posix(): sha256_of(file) for file in files}
 
 
 def write_hashes(folder: Path) -> None:

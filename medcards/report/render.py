@@ -15,7 +15,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 FORMULA_SIGNS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 """First characters of a cell that a spreadsheet takes for a formula; the last four are =+-@ in full width."""
 
-_MARKUP = re.compile(r"[\\|*_~$]|(?<=\])\(|:(?=\w+:)")  # also links, images and the names of emoji
+_MARKUP = re.compile(r"[\\|*_~$]|(?<=\])\(")  # also links and images
 
 
 def percent(share: float, digits: int = 1) -> str:

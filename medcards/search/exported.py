@@ -12,12 +12,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 
 from medcards import InputError, reason_of
 from medcards.base.files import atomic, read_json, remove, to_json
 from medcards.base.manifests import model_folder, read_manifest
-from medcards.base.references import cache_folder
+from medcards.base.references import cache_folder, written_in_cache
 from medcards.search.cross_encoder import Scorer, load_cross_encoder, score
 from medcards.search.encoder import TextEncoder, encode_questions, in_token_batches, load_encoder
 
@@ -128,8 +127,7 @@ def _export(model, read: Callable, home: Path) -> None:
     """Export a model, or write why not, unless another process did so meanwhile. The oldest exports are removed."""
     from medcards.search.onnx_export import export_to_onnx
 
-    home.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(home.parent / ".lock"):
+    with written_in_cache(home.parent / "exports"):
         if not home.exists():
             with atomic(home) as scratch:
                 try:

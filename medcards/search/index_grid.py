@@ -43,21 +43,29 @@ class IndexParams(Block):
 
 
 def build_indexes(vectors: Rows, params: IndexParams, seed: int) -> tuple[dict[tuple, VectorIndex], pd.DataFrame]:
-    """Build an index for every pair of ``m`` and ``ef_construction``, side by side on the cores, one thread each.
+    """Build an index for every pair of ``m`` and ``ef_construction``, one thread each.
+
+    Indexes of hnswlib are built side by side on the cores, those of LanceDB one after the other.
 
     Returns
     -------
     indexes : the indexes, by (m, ef_construction).
-    builds : one row per index: ``m``, ``ef_construction``, ``build_seconds`` (while others are built) and ``bytes``.
+    builds : one row per index: ``m``, ``ef_construction``, ``build_seconds`` (beside the others, if they are built side
+        by side) and ``bytes``.
     """
+    engine = ENGINES[params.engine]
 
     def build(setting: tuple[int, int]) -> tuple[VectorIndex, float]:
         started = time.perf_counter()
-        return ENGINES[params.engine].build(vectors, *setting, seed), time.perf_counter() - started
+        return engine.build(vectors, *setting, seed), time.perf_counter() - started
 
     settings = list(itertools.product(sorted(set(params.m)), sorted(set(params.ef_construction))))
     slow_first = settings[::-1]
-    done = side_by_side([partial(build, setting) for setting in slow_first], "HNSW builds", threads=True)
+    calls, title = [partial(build, setting) for setting in slow_first], "HNSW builds"
+    if engine.builds_at_once:
+        done = side_by_side(calls, title, threads=True)
+    else:
+        done = [call() for call in tqdm(calls, desc=title)]
     built = dict(zip(slow_first, done, strict=True))
     builds = [
         {"m": m, "ef_construction": ef, "build_seconds": built[m, ef][1], "bytes": built[m, ef][0].bytes}
@@ -144,7 +152,9 @@ def choose_setting(grid: pd.DataFrame, target: float) -> int:
 def time_settings(
     indexes: dict[tuple, VectorIndex], grid: pd.DataFrame, vectors: Rows, queries: np.ndarray
 ) -> tuple[pd.DataFrame, dict[str, float]]:
-    """Measure the speed of every setting and of exact search, for the :data:`RECALL_DEPTH` nearest, on one thread.
+    """Measure the speed of every setting and of exact search, for the :data:`RECALL_DEPTH` nearest.
+
+    hnswlib and exact search have one thread. LanceDB has threads of its own.
 
     Parameters
     ----------

@@ -1,14 +1,15 @@
 """The index on disk (library: LanceDB)."""
 
+import glob
 import math
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from threading import Lock
 from types import ModuleType
 from typing import TYPE_CHECKING, Self
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 TABLE, DISTANCE = "answers", "dot"
-THREADS, BUILDING = "RAYON_NUM_THREADS", Lock()
+THREADS = "RAYON_NUM_THREADS"
 GRAPH_ROWS = 150_000
 """Largest number of rows of a graph. A larger table has several graphs of equal size, and a search reads each of them.
 Several small graphs need less memory than a large one while they are built, and while they are opened."""
@@ -48,6 +49,7 @@ class LanceIndex(VectorIndex):
     """
 
     engine = "lancedb"
+    builds_at_once = False
 
     def __init__(self, folder: Path, settings: dict[str, int], temporary: tempfile.TemporaryDirectory | None = None):
         self._files, self._temporary = folder / f"{TABLE}.lance", temporary
@@ -103,13 +105,14 @@ class LanceIndex(VectorIndex):
 
 
 def _temporary_folder() -> tempfile.TemporaryDirectory:
-    """A folder for an index that is built. Those of processes that were killed are removed."""
-    work = scratch_root() / "index"
+    """A folder for an index that is built. Those of killed processes of this machine are removed."""
+    work, here = scratch_root() / "index", f"{platform.node()}."
     work.mkdir(parents=True, exist_ok=True)
-    for left in work.iterdir():
-        if not psutil.pid_exists(int(left.name.split("-")[0])):
+    for left in work.glob(f"{glob.escape(here)}*-*"):
+        number = left.name.removeprefix(here).partition("-")[0]
+        if number.isdecimal() and not psutil.pid_exists(int(number)):
             remove(left)
-    return tempfile.TemporaryDirectory(prefix=f"{os.getpid()}-", dir=work)
+    return tempfile.TemporaryDirectory(prefix=f"{here}{os.getpid()}-", dir=work)
 
 
 def _parts(vectors: Rows) -> Iterator["pyarrow.RecordBatchReader"]:
@@ -133,19 +136,18 @@ def _parts(vectors: Rows) -> Iterator["pyarrow.RecordBatchReader"]:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """LanceDB builds one index at a time, with one thread, so that the graph is the same every time.
+    """LanceDB builds with one thread, so that the graph is the same every time.
 
     Its thread pool (Rayon) reads the environment once in a process: before the first index is built or searched.
     """
-    with BUILDING:
-        before = os.environ.get(THREADS)
-        os.environ[THREADS] = "1"
-        try:
-            yield
-        finally:
-            os.environ.pop(THREADS)
-            if before is not None:
-                os.environ[THREADS] = before
+    before = os.environ.get(THREADS)
+    os.environ[THREADS] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(THREADS)
+        if before is not None:
+            os.environ[THREADS] = before
 
 
 def _lancedb() -> ModuleType:

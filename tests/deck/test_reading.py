@@ -336,3 +336,15 @@ def test_a_list_in_a_parquet_file_of_one_row(tmp_path):
     pd.DataFrame(row).to_parquet(tmp_path / "deck.parquet")
     raw, _ = tiny.read_deck_files(tmp_path / "deck.parquet", "auto", "auto")
     assert raw.answer.tolist() == ["An arthritis."]
+
+
+def test_columns_of_categories_in_a_parquet_file_are_texts(tmp_path):
+    """The instruction is the question, followed by its input, as in decks of Alpaca's format."""
+    rows = {
+        "instruction": ["What is gout?", "Name"],
+        "input": ["", "a fever."],
+        "output": ["An arthritis.", "Malaria."],
+    }
+    pd.DataFrame(rows).astype("category").to_parquet(tmp_path / "deck.parquet")
+    raw, _ = tiny.read_deck_files(tmp_path / "deck.parquet", "auto", "auto")
+    assert raw.question.tolist() == ["What is gout?", "Name a fever."] and raw.answer.tolist() == rows["output"]

@@ -5,7 +5,7 @@ import tiny
 from test_finetuning import VALIDATION, WEIGHTS, lora_params, tune
 
 from medcards import InputError
-from medcards.base.files import write_json
+from medcards.base.files import hashes_of, write_json
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +75,29 @@ def test_a_damaged_or_missing_adapter_is_an_error(adapter, llama, tmp_path):
         load_tuned(llm, adapter)
     with pytest.raises(InputError, match="manifest.json is missing"):
         load_tuned(llm, tmp_path / "none")
+
+
+def test_an_adapter_with_a_changed_weight_is_an_error(adapter, llama):
+    from medcards.llm.loading import load_tuned
+
+    llm = tiny.llm_params(llama)
+    write_json(adapter / "manifest.json", {"llm": llm.model_dump(), "sha256": hashes_of(adapter)})
+    load_tuned(llm, adapter)
+    content = (adapter / WEIGHTS).read_bytes()
+    (adapter / WEIGHTS).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(InputError, match=f"{WEIGHTS} is missing or damaged: run `dvc repro -f finetune`"):
+        load_tuned(llm, adapter)
+
+
+def test_refused_memory_is_no_damage(adapter, llama, monkeypatch):
+    from medcards.llm import loading
+
+    def refuse(*given):
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(loading.PeftModel, "from_pretrained", refuse)
+    with pytest.raises(RuntimeError, match="CUDA out of memory"):
+        loading.load_tuned(tiny.llm_params(llama), adapter)
 
 
 @pytest.mark.parametrize("changes", [{}, {"use_dora": True}, {"use_rslora": True}])

@@ -3,11 +3,15 @@
 import errno
 import os
 import sqlite3
+from types import SimpleNamespace
 
 import pytest
 from safetensors import SafetensorError
 
 import stages
+from medcards import InputError
+from medcards.base.checkpoints import marking
+from medcards.deck.sources import _reading_rows
 
 
 @pytest.mark.parametrize(
@@ -78,3 +82,39 @@ def test_an_error_of_the_code_has_a_trace(tmp_path, monkeypatch, error):
     monkeypatch.setattr("sys.argv", ["embed"])
     with pytest.raises(type(error)):
         stages.run("embed", main)
+
+
+def test_a_command_ends_with_one_line_too(medcards, monkeypatch):
+    def refuse(given):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "index.html")
+
+    monkeypatch.setattr("medcards.commands.search.run", refuse)
+    done = medcards("search", "gout")
+    assert done.returncode == 1
+    assert done.stderr.endswith("No space left on device: 'index.html'; free space, then run this again\n")
+    monkeypatch.setattr("medcards.commands.search.run", lambda given: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        medcards("search", "gout")
+
+
+def test_a_full_disk_below_an_error_of_the_library_datasets_is_named():
+    with pytest.raises(OSError, match="No space left"), _reading_rows("hub:a/b@main"):
+        raise ValueError("An error occurred while generating") from OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(InputError, match="could not be read as a data set .*KeyError"), _reading_rows("hub:a/b@main"):
+        raise ValueError("An error occurred while generating") from KeyError("train")
+
+
+def test_memory_that_a_checkpoint_lacks_is_no_full_disk(tmp_path):
+    class Refused:
+        state, args = SimpleNamespace(global_step=5), SimpleNamespace(output_dir=tmp_path)
+
+        def _save_checkpoint(self, model, trial):
+            raise RuntimeError(self.says)
+
+    trainer = marking(Refused)()
+    trainer.says = "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"
+    with pytest.raises(RuntimeError, match="allocate memory"):
+        trainer._save_checkpoint(None, None)
+    trainer.says = "PytorchStreamWriter failed writing file: file write failed"
+    with pytest.raises(InputError, match="the checkpoint of step 5 could not be saved .*; free space and run again"):
+        trainer._save_checkpoint(None, None)

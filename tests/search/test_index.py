@@ -1,6 +1,7 @@
 """Exact search, the HNSW index, and the choice of its setting."""
 
 import os
+import platform
 import shutil
 import sys
 
@@ -205,6 +206,14 @@ def test_loading_an_index_checks_a_known_result(engine, vectors, tmp_path):
         load_index(folder, as_deck(vectors))
 
 
+def test_a_file_that_was_added_to_an_index_is_an_error(engine, vectors, tmp_path):
+    """LanceDB would open the newest version of a table, whoever wrote it."""
+    build(engine, vectors).save(tmp_path / "index", as_deck(vectors))
+    (tmp_path / "index/added").touch()
+    with pytest.raises(InputError, match="added is no part of the index: run `dvc repro -f index`$"):
+        load_index(tmp_path / "index", as_deck(vectors))
+
+
 def test_an_index_can_be_saved_twice(engine, vectors, tmp_path):
     folder = tmp_path / "index"
     for _ in range(2):
@@ -244,13 +253,15 @@ def test_a_search_in_files_that_are_gone_is_an_error_of_one_line(vectors, tmp_pa
 @needs("lancedb")
 def test_folders_of_builds_that_were_killed_are_removed(vectors, tmp_path, monkeypatch):
     monkeypatch.setenv("MEDCARDS_SCRATCH", str(tmp_path))
-    gone, here = tmp_path / "index/999999999-left", tmp_path / f"index/{os.getpid()}-used"
-    gone.mkdir(parents=True)
-    here.mkdir()
+    own = f"{platform.node()}."
+    names = f"{own}999999999-left", f"{own}{os.getpid()}-used", f"{own}x", "elsewhere.999999999-used"
+    gone, *others = (tmp_path / "index" / name for name in names)
+    for folder in (gone, *others):
+        folder.mkdir(parents=True)
     index = build(ENGINES["lancedb"], vectors)
-    assert not gone.exists() and here.exists() and len(list((tmp_path / "index").iterdir())) == 2
+    assert not gone.exists() and len(list((tmp_path / "index").iterdir())) == len(others) + 1
     del index
-    assert list((tmp_path / "index").iterdir()) == [here]
+    assert set((tmp_path / "index").iterdir()) == set(others)
 
 
 def test_an_engine_that_is_not_installed_says_what_to_install(vectors, monkeypatch):
