@@ -15,13 +15,13 @@ from importlib import metadata
 import pandas as pd
 from dvclive import Live
 
-from medcards.base.files import atomic, hashes_of, read_json, write_json
+from medcards.base.files import atomic, read_json, write_json
 from medcards.base.manifests import model_fingerprint, pinned_model
 from medcards.base.params import Seed
 from medcards.base.scratch import PROCESSES, RANK, scratch
 from medcards.llm.curves import Curves, curve_ends, training_speed
 from medcards.llm.loading import LlmParams, compute_dtype, device_name, load_tokenizer
-from medcards.llm.lora import LoraParams, save_adapter
+from medcards.llm.lora import LoraParams, describe_adapter, save_adapter
 from medcards.llm.tokenise import training_rows
 from medcards.llm.training import FinetuneParams, train_adapter
 from stages import DATA, figures, load_params, run
@@ -62,8 +62,7 @@ def main() -> dict | None:
         with atomic(DATA / "adapter") as adapter:
             save_adapter(done.best, adapter, llm.model, tokenizer, done.generation)
             likelihood = pd.DataFrame({"group": validation.group.iloc[held_out["card"]].tolist(), **done.nll})
-            about = {"validation": likelihood.to_dict("list"), "sha256": hashes_of(adapter)}
-            write_json(adapter / "manifest.json", manifest | about)
+            describe_adapter(adapter, manifest | {"validation": likelihood.to_dict("list")})
             with figures("finetune") as shown:
                 write_json(shown / "metrics.json", metrics)
                 likelihood.to_parquet(shown / "validation.parquet", index=False)

@@ -177,13 +177,25 @@ def check_base(params: LlmParams, adapter: str | Path) -> None:
     InputError : a file of the adapter is missing or changed, or it belongs to another base, for example after a branch
         on the hub moved.
     """
-    manifest = read_json(Path(adapter) / "manifest.json")
-    tuned_on = manifest.get("llm", {}).get("model")
+    tuned_on = read_json(Path(adapter) / "manifest.json").get("llm", {}).get("model")
     if tuned_on != params.model:
         raise InputError(f"the adapter belongs to {tuned_on}, not to {params.model}: run `dvc repro -f finetune`")
-    for name, sha256 in manifest.get("sha256", {}).items():
-        if not (file := Path(adapter) / name).exists() or sha256_of(file) != sha256:
-            raise InputError(f"{file} is missing or damaged: run `dvc repro -f finetune`")
+    check_whole(Path(adapter))
+
+
+def check_whole(adapter: Path) -> None:
+    """Check the files of an adapter against the hashes in its manifest.
+
+    Raises
+    ------
+    InputError : one of them is missing or changed, or the manifest has no hashes.
+    """
+    hashes = read_json(adapter / "manifest.json").get("sha256")
+    if not hashes:
+        raise InputError(f"{adapter / 'manifest.json'} is damaged: run `dvc repro -f finetune`")
+    for name, sha256 in hashes.items():
+        if not (adapter / name).exists() or sha256_of(adapter / name) != sha256:
+            raise InputError(f"{adapter / name} is missing or damaged: run `dvc repro -f finetune`")
 
 
 def merge_if_exact(tuned: PeftModel) -> PreTrainedModel | PeftModel:

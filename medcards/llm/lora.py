@@ -8,6 +8,7 @@ from peft import LoraConfig
 from pydantic import Field, PositiveInt
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
+from medcards.base.files import hashes_of, write_json
 from medcards.base.params import Block
 from medcards.base.references import parse
 
@@ -66,3 +67,9 @@ def save_adapter(
     generation.save_pretrained(folder)
     config.save_pretrained(folder)
     shutil.copyfile(checkpoint / "adapter_model.safetensors", folder / "adapter_model.safetensors")
+
+
+def describe_adapter(folder: Path, facts: dict) -> None:
+    """Write ``manifest.json`` with the facts and the hashes of the adapter's files, see ``loading.check_whole``."""
+    (folder / "manifest.json").unlink(missing_ok=True)
+    write_json(folder / "manifest.json", facts | {"sha256": hashes_of(folder)})

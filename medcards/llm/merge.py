@@ -11,7 +11,6 @@ import pandas as pd
 import torch
 from peft import PeftModel
 from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
 from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -21,7 +20,7 @@ from medcards.base.files import atomic, read_json, write_json
 from medcards.base.stats import Bootstrap
 from medcards.deck import cards as card_tables
 from medcards.llm.generation import generate
-from medcards.llm.loading import LlmParams, device, load_tuned
+from medcards.llm.loading import LlmParams, check_whole, device, load_tuned
 from medcards.llm.prompts import answer_ids, prompt_ids
 
 # Measured on untrained models of 2 to 30 layers whose logits reach 0.8 to 8. In float32, a correct merge changes a
@@ -111,13 +110,7 @@ def export_adapter(adapter: str | Path, to: str | Path, card: str, overwrite: bo
     adapter, to = Path(adapter), Path(to)
     check_target(to, overwrite)
     read_adapter(adapter)
-    try:
-        with safe_open(adapter / "adapter_model.safetensors", "pt"):
-            whole = "peft_type" in read_json(adapter / "adapter_config.json")
-    except SafetensorError:
-        whole = False
-    if not whole:
-        raise InputError(f"{adapter} is damaged: run `dvc repro -f finetune`")
+    check_whole(adapter)
     with atomic(to) as folder:
         shutil.copytree(adapter, folder)
         (folder / "README.md").write_text(card, encoding="utf-8")

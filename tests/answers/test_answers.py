@@ -182,12 +182,13 @@ def test_models_are_loaded_once_and_only_for_what_is_not_kept(exam, tmp_path, mo
     import peft
 
     from medcards.llm import loading
+    from medcards.llm.lora import describe_adapter
 
     folder = tiny.make_llm(tmp_path / "llm")
     exam.models = Models(tiny.llm_params(folder), exam.data / "adapter")
     adapter = peft.get_peft_model(loading.load_llm(exam.models.llm)[0], peft.LoraConfig(r=4, init_lora_weights=False))
     adapter.save_pretrained(exam.data / "adapter")
-    write_json(exam.data / "adapter/manifest.json", {"llm": exam.models.llm.model_dump()})
+    describe_adapter(exam.data / "adapter", {"llm": exam.models.llm.model_dump()})
     monkeypatch.setenv("MEDCARDS_SCRATCH", str(tmp_path / "scratch"))
     loads, usual = [], loading.load_llm
     monkeypatch.setattr(loading, "load_llm", lambda params: loads.append(params) or usual(params))

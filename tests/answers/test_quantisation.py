@@ -9,7 +9,6 @@ import tiny
 from medcards import InputError
 from medcards.answers.quantisation import answer_on_base
 from medcards.answers.records import AnswerParams
-from medcards.base.files import write_json
 
 QUESTIONS = pd.DataFrame(tiny.deck(3)).rename(columns={"input": "question", "output": "answer"})
 PARAMS = AnswerParams(
@@ -30,11 +29,12 @@ def tuned(tmp_path):
     import peft
 
     from medcards.llm.loading import load_llm
+    from medcards.llm.lora import describe_adapter
 
     llm = tiny.llm_params(tiny.make_llm(tmp_path / "llm"), device="cpu")
     config = peft.LoraConfig(r=4, init_lora_weights=False, task_type="CAUSAL_LM")
     peft.get_peft_model(load_llm(llm)[0], config).save_pretrained(tmp_path / "adapter")
-    write_json(tmp_path / "adapter/manifest.json", {"llm": llm.model_dump()})
+    describe_adapter(tmp_path / "adapter", {"llm": llm.model_dump()})
     return llm, tmp_path / "adapter"
 
 

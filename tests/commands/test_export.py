@@ -39,7 +39,7 @@ def tune(root: Path, quantize: str) -> None:
 
     from medcards.deck import cards as card_tables
     from medcards.llm.loading import LlmParams, load_tokenizer
-    from medcards.llm.lora import LoraParams, save_adapter
+    from medcards.llm.lora import LoraParams, describe_adapter, save_adapter
     from medcards.llm.tokenise import training_rows
     from medcards.llm.training import FinetuneParams, train_adapter
 
@@ -92,7 +92,7 @@ def tune(root: Path, quantize: str) -> None:
     blocks = {"llm": llm.model_dump(), "lora": lora.model_dump(), "finetune": finetune.model_dump()}
     packages = {"torch": "2.0", "peft": "0.1"}
     manifest = {"seed": 7, **blocks, "metrics": metrics, "packages": packages, "material": material}
-    write_json(root / "data/adapter/manifest.json", manifest | {"validation": likelihood})
+    describe_adapter(root / "data/adapter", manifest | {"validation": likelihood})
 
 
 @pytest.fixture(scope="module")
@@ -395,8 +395,8 @@ def test_an_adapter_of_another_deck_is_named_before_it_is_published(tuned, tmp_p
 ADAPTER, BASE = "data/adapter", "llm"
 DAMAGES = {
     "no adapter weights": (f"{ADAPTER}/adapter_model.safetensors", None, "is missing: run `dvc repro finetune`"),
-    "adapter weights": (f"{ADAPTER}/adapter_model.safetensors", "cut", "adapter does not fit its base, or is damaged"),
-    "adapter config": (f"{ADAPTER}/adapter_config.json", "{}", "adapter does not fit its base, or is damaged"),
+    "adapter weights": (f"{ADAPTER}/adapter_model.safetensors", "cut", "model.safetensors is missing or damaged"),
+    "adapter config": (f"{ADAPTER}/adapter_config.json", "{}", "adapter_config.json is missing or damaged"),
     "manifest": (f"{ADAPTER}/manifest.json", "{}", "manifest.json is damaged: run `dvc repro -f finetune`"),
     "no base": (BASE, None, "path:.*: there is no such file or folder"),
     "base weights": (f"{BASE}/model.safetensors", "cut", "path:.*: could not be read as a causal language model"),

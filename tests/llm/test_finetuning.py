@@ -8,7 +8,6 @@ import pytest
 import tiny
 
 from medcards import InputError
-from medcards.base.files import write_json
 
 
 def cards(rows: list[dict]) -> pd.DataFrame:
@@ -105,7 +104,7 @@ def test_training_order():
 def test_training_lowers_the_loss_and_the_adapter_loads_again(llama, tmp_path, quantize):
     from medcards.llm.curves import curve_ends
     from medcards.llm.loading import load_llm, load_tuned
-    from medcards.llm.lora import save_adapter
+    from medcards.llm.lora import describe_adapter, save_adapter
 
     done, live = tune(llama, tmp_path / "scratch", quantize=quantize)
     curve = {step: value for step, name, value in live.points if name == "validation_loss"}
@@ -132,7 +131,7 @@ def test_training_lowers_the_loss_and_the_adapter_loads_again(llama, tmp_path, q
     }
     config = json.loads((tmp_path / "adapter/adapter_config.json").read_text())
     assert (config["base_model_name_or_path"], config["r"]) == (str(llama), 4)
-    write_json(tmp_path / "adapter/manifest.json", {"llm": llm.model_dump()})
+    describe_adapter(tmp_path / "adapter", {"llm": llm.model_dump()})
     tuned, _ = load_tuned(llm, tmp_path / "adapter")
     assert done.nll["tuned"] == pytest.approx(nll_of_each_card(tuned, tokenizer), abs=CLOSE[quantize])
     with tuned.disable_adapter():

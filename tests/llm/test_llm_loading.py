@@ -5,7 +5,6 @@ import tiny
 from test_finetuning import VALIDATION, WEIGHTS, lora_params, tune
 
 from medcards import InputError
-from medcards.base.files import hashes_of, write_json
 
 
 @pytest.fixture(scope="module")
@@ -17,22 +16,23 @@ def llama(tmp_path_factory):
 def adapter(llama, tmp_path):
     """The folder of an adapter on the tiny model."""
     from medcards.llm.loading import load_tokenizer
-    from medcards.llm.lora import save_adapter
+    from medcards.llm.lora import describe_adapter, save_adapter
 
     llm = tiny.llm_params(llama)
     done, _ = tune(llama, tmp_path / "scratch", epochs=0.25)
     save_adapter(done.best, tmp_path / "adapter", llm.model, load_tokenizer(llm), done.generation)
-    write_json(tmp_path / "adapter/manifest.json", {"llm": llm.model_dump()})
+    describe_adapter(tmp_path / "adapter", {"llm": llm.model_dump()})
     return tmp_path / "adapter"
 
 
 def test_an_adapter_of_another_base_is_an_error(adapter, llama, tmp_path):
     from medcards.llm.loading import load_tuned
+    from medcards.llm.lora import describe_adapter
 
     other = tiny.llm_params(tiny.make_llm(tmp_path / "other", width=128))
     with pytest.raises(InputError, match="belongs to path:.*, not to path:.*other: run `dvc repro -f finetune`"):
         load_tuned(other, adapter)
-    write_json(adapter / "manifest.json", {"llm": other.model_dump()})
+    describe_adapter(adapter, {"llm": other.model_dump()})
     with pytest.raises(InputError, match="does not fit its base"):
         load_tuned(other, adapter)
 
@@ -71,7 +71,7 @@ def test_a_damaged_or_missing_adapter_is_an_error(adapter, llama, tmp_path):
 
     llm = tiny.llm_params(llama)
     (adapter / WEIGHTS).write_bytes(b"cut off")
-    with pytest.raises(InputError, match="is damaged .*: run `dvc repro -f finetune`"):
+    with pytest.raises(InputError, match=f"{WEIGHTS} is missing or damaged: run `dvc repro -f finetune`"):
         load_tuned(llm, adapter)
     with pytest.raises(InputError, match="manifest.json is missing"):
         load_tuned(llm, tmp_path / "none")
@@ -81,8 +81,6 @@ def test_an_adapter_with_a_changed_weight_is_an_error(adapter, llama):
     from medcards.llm.loading import load_tuned
 
     llm = tiny.llm_params(llama)
-    write_json(adapter / "manifest.json", {"llm": llm.model_dump(), "sha256": hashes_of(adapter)})
-    load_tuned(llm, adapter)
     content = (adapter / WEIGHTS).read_bytes()
     (adapter / WEIGHTS).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(InputError, match=f"{WEIGHTS} is missing or damaged: run `dvc repro -f finetune`"):
