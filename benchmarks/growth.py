@@ -2,22 +2,22 @@
 
     python -m benchmarks.growth
     python -m benchmarks.growth --largest 32000 --limit 60
+    python -m benchmarks.growth --smallest 1000000    # after a run that ended early
 
 Run it in the root folder after `dvc repro`: it reads data/ and params.yaml. It writes benchmarks/growth.md and
-benchmarks/growth.json, which benchmarks/cost_model.py reads, after each deck, and takes about an hour and a half.
+benchmarks/growth.json, which benchmarks/cost_model.py reads, after each deck, and takes about two hours.
 
 Each stage runs as `dvc repro` runs it, in a process of its own, in a temporary folder with a deck of that size. A deck
 is a sample of the default deck's own cards. A larger deck holds all of them, and cards that are made by recombining the
 words of four real cards each. The vectors of such a card are weighted means of those of the first and of three among
 the 100 that are most similar to them. Stages that try several settings try one. The samples of rerank_train,
-rerank_eval, rows, finetune and answer are small, and do not depend on the deck. A stage is left out where its last
-time, times the growth of the deck, exceeds the limit.
+rerank_eval, rows, finetune and answer are small, and do not depend on the deck. embed, audit and eda, whose outs no
+later stage reads here, are left out where their last time, times the growth of the deck, exceeds the limit.
 """
 
 import argparse
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -94,11 +94,11 @@ def write_params(folder: Path, **changes: dict) -> None:
     yaml.dump(params, folder / "params.yaml")
 
 
-def measure_stage(name: str, folder: Path, limit: float) -> dict[str, float] | None:
-    """Seconds, peak memory and disk space of a stage; None where it takes twice the limit or is killed."""
+def measure_stage(name: str, folder: Path) -> dict[str, float] | None:
+    """Seconds, peak memory and disk space of a stage; None where the system kills it."""
     try:
-        run_stage(name, folder, timeout=2 * limit)
-    except (subprocess.TimeoutExpired, MemoryError):
+        run_stage(name, folder)
+    except MemoryError:
         return None
     cost = read_json(folder / "data" / "figures" / name / "cost.json")
     written = folder / "data" / OUTS.get(name, name)
@@ -129,9 +129,15 @@ def search_costs(folder: Path) -> list[dict]:
     return [{"stage": name, "seconds": of, "peak_memory_mb": memory, "disk_mb": 0} for name, of in seconds.items()]
 
 
-def measure_growth(sizes: list[int], limit: float) -> Iterator[pd.DataFrame]:
-    """Seconds, peak memory and disk space, one row per stage and size. It yields those so far after each size."""
-    rows, last = [], {}
+def measure_growth(sizes: list[int], limit: float, rows: list[dict]) -> Iterator[pd.DataFrame]:
+    """Seconds, peak memory and disk space, one row per stage and size. It yields those so far after each size.
+
+    Parameters
+    ----------
+    limit : seconds that a stage of :data:`ENDS` may take.
+    rows : those of smaller decks.
+    """
+    last = {row["stage"]: (row["cards"], row["seconds"]) for row in rows}
     with tempfile.TemporaryDirectory() as scratch:
         for size in sizes:
             folder = Path(scratch) / str(size)
@@ -139,8 +145,8 @@ def measure_growth(sizes: list[int], limit: float) -> Iterator[pd.DataFrame]:
             write_params(folder)
             (folder / "docs").symlink_to(Path("docs").resolve())  # evaluate reads the judged answers
             for stage in STAGES:
-                expected = last[stage][1] * size / last[stage][0] if stage in last else 0
-                cost = measure_stage(stage, folder, limit) if expected <= limit else None
+                expected = last[stage][1] * size / last[stage][0] if stage in last and stage in ENDS else 0
+                cost = measure_stage(stage, folder) if expected <= limit else None
                 print(size, stage, cost and cost["seconds"], file=sys.stderr, flush=True)
                 if cost:
                     last[stage] = size, cost["seconds"]
@@ -178,20 +184,27 @@ def main() -> None:
     parser.add_argument(
         "--largest", type=int, default=SIZES[-1], help=f"cards of the largest deck (default {SIZES[-1]})"
     )
-    parser.add_argument("--limit", type=float, default=900, help="seconds that a stage may take (default 900)")
+    parser.add_argument(
+        "--smallest", type=int, default=SIZES[0], help="keep what growth.json has of decks with fewer cards"
+    )
+    parser.add_argument(
+        "--limit", type=float, default=600, help="seconds that embed, audit and eda may take (default 600)"
+    )
     given = parser.parse_args()
-    if given.largest < SIZES[0] or given.limit <= 0:
-        parser.error(f"--largest: at least {SIZES[0]}; --limit: above 0")
-    sizes = [size for size in SIZES if size <= given.largest]
+    sizes = [size for size in SIZES if given.smallest <= size <= given.largest]
+    if not sizes or given.limit <= 0:
+        parser.error(f"--smallest, --largest: leave one of {', '.join(map(str, SIZES))}; --limit: above 0")
     from benchmarks.measure import gemm_rates
     from benchmarks.page import machine
 
     started, rates = time.perf_counter(), gemm_rates()
     measured = {"gflops": max(rates.values()) / 1e9, "embed_flops_per_card": in_own_process(embed_flops_per_card)}
     try:
-        for rows in measure_growth(sizes, given.limit):
-            table, minutes = growth_table(rows, sizes), (time.perf_counter() - started) / 60
-            origin = f"Written by `python -m benchmarks.growth` in {minutes:.0f} minutes."
+        kept = read_json(FOLDER / "growth.json")["rows"] if given.smallest > SIZES[0] else []
+        kept = [row for row in kept if row["cards"] < given.smallest]
+        for rows in measure_growth(sizes, given.limit, kept):
+            table, minutes = growth_table(rows, sorted(set(rows.cards))), (time.perf_counter() - started) / 60
+            origin = f"Written by `python -m benchmarks.growth`. The last run took {minutes:.0f} minutes."
             page = ["# Growth", "", origin, "", *__doc__.strip().split("\n\n")[-1:], "", *machine(rates), "", *table]
             write_json(FOLDER / "growth.json", measured | {"rows": rows.to_dict("records")})
             (FOLDER / "growth.md").write_text("\n".join(page) + "\n", encoding="utf-8")
