@@ -5,7 +5,7 @@
     python -m benchmarks.growth --smallest 1000000    # after a run that ended early
 
 Run it in the root folder after `dvc repro`: it reads data/ and params.yaml. It writes benchmarks/growth.md and
-benchmarks/growth.json, which benchmarks/cost_model.py reads, after each deck, and takes about two hours.
+benchmarks/growth.json, which benchmarks/cost_model.py reads, after each stage, and takes about two hours.
 
 Each stage runs as `dvc repro` runs it, in a process of its own, in a temporary folder with a deck of that size. A deck
 is a sample of the default deck's own cards. A larger deck holds all of them, and cards that are made by recombining the
@@ -130,7 +130,7 @@ def search_costs(folder: Path) -> list[dict]:
 
 
 def measure_growth(sizes: list[int], limit: float, rows: list[dict]) -> Iterator[pd.DataFrame]:
-    """Seconds, peak memory and disk space, one row per stage and size. It yields those so far after each size.
+    """Seconds, peak memory and disk space, one row per stage and size. It yields those so far after each stage.
 
     Parameters
     ----------
@@ -157,8 +157,8 @@ def measure_growth(sizes: list[int], limit: float, rows: list[dict]) -> Iterator
                     in_own_process(write_vectors, folder)  # made vectors, so that all decks have such
                 if stage == "rerank_eval":
                     rows += [row | {"cards": size} for row in in_own_process(search_costs, folder)]
+                yield pd.DataFrame(rows)
             shutil.rmtree(folder)
-            yield pd.DataFrame(rows)
 
 
 def growth_table(rows: pd.DataFrame, sizes: list[int]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import sys
 import time
 from contextlib import suppress
@@ -52,9 +53,13 @@ def _processor() -> str:
 
 def peak_memory() -> int:
     """The largest resident memory of this process so far, in bytes."""
+    with suppress(OSError):  # Linux alone; ``ru_maxrss`` would include the process that started this one
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        if found := re.search(r"^VmHWM:\s*(\d+) kB$", status, re.MULTILINE):
+            return int(found[1]) * 1024
     if sys.platform == "win32":
         return psutil.Process().memory_info().peak_wset
     import resource  # Windows has no such module
 
-    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB on Linux
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -5,6 +5,8 @@ import sys
 from types import SimpleNamespace
 
 import psutil
+import pytest
+from conftest import ROOT
 
 from medcards.base.cost import cost, machine, peak_memory
 
@@ -43,3 +45,10 @@ def test_a_worker_that_has_just_ended_does_not_count(monkeypatch):
         worker.communicate(b"\n")
     monkeypatch.setattr(psutil.Process, "children", lambda self, recursive: [ended])
     assert cost()["peak_memory_mb"] <= peak_memory() / 1e6 + 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell them apart")
+def test_the_memory_of_the_process_that_started_this_one_does_not_count():
+    held = bytearray(300_000_000)
+    code = "from medcards.base.cost import peak_memory; print(peak_memory())"
+    assert int(subprocess.check_output([sys.executable, "-c", code], cwd=ROOT)) < len(held)
