@@ -198,10 +198,13 @@ def main() -> None:
     from benchmarks.page import machine
 
     started, rates = time.perf_counter(), gemm_rates()
-    measured = {"gflops": max(rates.values()) / 1e9, "embed_flops_per_card": in_own_process(embed_flops_per_card)}
     try:
-        kept = read_json(FOLDER / "growth.json")["rows"] if given.smallest > SIZES[0] else []
-        kept = [row for row in kept if row["cards"] < given.smallest]
+        if given.smallest > SIZES[0]:
+            measured = read_json(FOLDER / "growth.json")
+            kept = [row for row in measured["rows"] if row["cards"] < given.smallest]
+        else:
+            flops, kept = in_own_process(embed_flops_per_card), []
+            measured = {"gflops": max(rates.values()) / 1e9, "embed_flops_per_card": flops}
         for rows in measure_growth(sizes, given.limit, kept):
             table, minutes = growth_table(rows, sorted(set(rows.cards))), (time.perf_counter() - started) / 60
             origin = f"Written by `python -m benchmarks.growth`. The last run took {minutes:.0f} minutes."
