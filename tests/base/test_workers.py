@@ -171,7 +171,7 @@ def test_two_nodes_share_the_batches(cluster):
 @pytest.mark.slow
 def test_a_worker_gets_its_share_of_a_gpu(cluster):
     """Ray takes the number of GPUs of a node as it is told."""
-    cluster.add_node(num_cpus=1, num_gpus=1)
+    cluster.add_node(num_cpus=2, num_gpus=1)
     params = ray_params(cluster.address).model_copy(update={"worker_gpus": 0.5})
     found = dict(map_batches(gpu_and_product, 2, [1, 2], Workers(params, two)))  # few, but the GPUs read them
     assert found == {0: ("0", 2), 1: ("0", 4)}

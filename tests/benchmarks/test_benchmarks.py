@@ -232,7 +232,7 @@ def test_an_unfinished_run_is_said_in_one_line(tmp_path):
         ("run", ["nosuch"], "no such benchmark: nosuch; benchmarks: near_duplicates, embed"),
         ("run", ["embed", "--repeats", "0"], "--repeats: 0: at least 1"),
         ("run", ["embed", "--cards", "-5"], "--cards: -5: at least 1"),
-        ("growth", ["--largest", "100"], "--largest: at least 2000"),
+        ("growth", ["--largest", "100"], "--smallest, --largest: leave one of 2000"),
         ("growth", ["--limit", "-1"], "--limit: above 0"),
     ],
 )
