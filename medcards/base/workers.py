@@ -182,7 +182,7 @@ def _by_workers(read: Callable, batches: Sequence, workers: Workers) -> Iterator
         num_cpus=compute.worker_cpus,
         num_gpus=compute.worker_gpus or None,
         max_restarts=RESTARTS,
-        max_task_retries=RESTARTS,
+        max_task_retries=-1,  # each connection that a lost machine refuses is a try
     )
     try:
         for block in done.iter_batches(batch_size=None, batch_format="pandas"):

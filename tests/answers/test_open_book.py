@@ -326,11 +326,12 @@ def test_one_model_load_answers_all_query_sets(exam, tmp_path, monkeypatch):
     import peft
 
     from medcards.llm import loading
+    from medcards.llm.lora import describe_adapter
 
     tiny.make_llm(tmp_path / "llm")
     adapter = peft.get_peft_model(loading.load_llm(exam.models.llm)[0], peft.LoraConfig(r=4, init_lora_weights=False))
     adapter.save_pretrained(exam.models.adapter)
-    write_json(exam.models.adapter / "manifest.json", {"llm": exam.models.llm.model_dump()})
+    describe_adapter(exam.models.adapter, {"llm": exam.models.llm.model_dump()})
     monkeypatch.setenv("MEDCARDS_SCRATCH", str(tmp_path / "scratch"))
     loads, usual = [], loading.load_llm
     monkeypatch.setattr(loading, "load_llm", lambda params: loads.append(params) or usual(params))
