@@ -4,10 +4,10 @@
     python -m benchmarks.cost_model --cards 10000000 --gflops 100000 --price 3.5
     python -m benchmarks.cost_model --check
 
-It reads benchmarks/growth.json, which `python -m benchmarks.growth` writes. The seconds of a stage are a sum of terms
-of the number of cards n, see LAWS. The factors of the terms are zero or more, and fit the measured decks best in
-relative error. Memory and disk space have a constant and a linear term. Two decks of each stage are not fitted: that of
-32,000 cards and the largest one. `--check` compares their measured seconds with the predicted ones.
+It reads benchmarks/growth.json, which `python -m benchmarks.growth` writes. The cost of a stage is a sum of terms of
+the number of cards n, see LAWS. The factors of the terms are zero or more, and fit the measured decks best in relative
+error. Two decks of each stage are not fitted: that of 32,000 cards and the largest one. `--check` compares their
+measured seconds with the predicted ones.
 
 The stages run as benchmarks/growth.md says: eda and index try one setting, and the samples of rerank_train,
 rerank_eval, rows, finetune and answer are small. Their costs do not grow with the deck. metrics/cost has those of the
@@ -27,16 +27,23 @@ from scipy.optimize import nnls
 from benchmarks.run import FOLDER, at_least_one
 from medcards import InputError
 from medcards.base.files import read_json
+from medcards.deck.cards import SHARD_CARDS
 
 TERMS = {
     "1": np.ones_like,
+    "shard": lambda cards: np.minimum(cards, SHARD_CARDS),
     "n": lambda cards: cards,
     "n log n": lambda cards: cards * np.log(cards),
     "n^2": lambda cards: cards**2,
 }
-LAWS = {"prepare": ("1", "n", "n^2"), "index": ("1", "n", "n log n")}
-"""Terms of the seconds of a stage; "1" and "n" for the others. prepare compares proposed pairs of near-duplicates. A
-search in the graph of index takes a number of steps that grows with the logarithm of the cards."""
+LAWS = {
+    ("prepare", "seconds"): ("1", "n", "n^2"),
+    ("index", "seconds"): ("1", "n", "n log n"),
+    ("embed", "peak_memory_mb"): ("1", "shard"),
+}
+"""Terms of the cost of a stage; "1" and "n" for the others. prepare compares proposed pairs of near-duplicates. A
+search in the graph of index takes a number of steps that grows with the logarithm of the cards. embed keeps one shard
+of the cards in memory."""
 LINEAR = ("1", "n")
 HELD_OUT = 32_000
 """The deck between others that is not fitted."""
@@ -70,13 +77,14 @@ def fit(rows: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
     """The factors of each stage and cost, without the decks of :func:`held_out`."""
     rows, model = rows[~held_out(rows)], {}
     for stage, of_stage in rows.groupby("stage", sort=False):
-        if len(of_stage) < len(LAWS.get(stage, LINEAR)):
+        laws = {cost: LAWS.get((stage, cost), LINEAR) for cost in COSTS}
+        if len(of_stage) < max(map(len, laws.values())):
             raise InputError(
                 f"growth.json has {len(of_stage)} decks of {stage} to fit: run `python -m benchmarks.growth`"
             )
-        cards, laws = of_stage.cards.to_numpy(dtype=float), {"seconds": LAWS.get(stage, LINEAR)}
+        cards = of_stage.cards.to_numpy(dtype=float)
         model[stage] = {
-            cost: fitted(cards, of_stage[cost].clip(lower=0.001).to_numpy(), laws.get(cost, LINEAR)) for cost in COSTS
+            cost: fitted(cards, of_stage[cost].clip(lower=0.001).to_numpy(), law) for cost, law in laws.items()
         }
     return model
 

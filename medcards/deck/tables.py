@@ -110,7 +110,12 @@ def cells_of(rows: "pyarrow.RecordBatch | pyarrow.Table") -> pd.DataFrame:
     """Rows as a table in which a whole number stays one, whether or not its column has empty cells.
 
     A column of categories holds its texts.
+
+    Raises
+    ------
+    ValueError : a text is not UTF-8. Arrow's readers do not check this.
     """
+    rows.validate(full=True)
     table = rows.to_pandas(integer_object_nulls=True)
     for place, kind in enumerate(table.dtypes):
         if kind == "category":

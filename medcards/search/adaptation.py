@@ -10,7 +10,7 @@ from pydantic import Field, NonNegativeInt, ValidationInfo, field_validator
 from medcards.base.checkpoints import marking
 from medcards.base.workers import ComputeParams, SentFolder, Workers
 from medcards.deck.cards import corpus, in_shards
-from medcards.search.encoder import answer_prompt, embed_cards, load_encoder, question_prompt
+from medcards.search.encoder import answer_prompt, embed_cards, load_encoder, question_prompt, save_encoder
 from medcards.search.encoder_training import (
     EncoderTrainingParams,
     encoder_trainer_settings,
@@ -73,7 +73,7 @@ def adapt(
         facts["fine_tuning"] = fine_tune(model, cards, vectors, params, seed, scratch)
         workers = Workers.on(compute, load_encoder, SentFolder(scratch / "fine_tuned"))
         if workers:
-            model.save(str(scratch / "fine_tuned"), create_model_card=False)
+            save_encoder(model, scratch / "fine_tuned")
         vectors = Vectors.of([embed_cards(model, shard, workers=workers) for shard in in_shards(cards)])
     if params.projection_epochs:
         pairs = training_pairs(cards, answers, len(cards), seed)

@@ -200,13 +200,28 @@ def in_token_batches(
     return rows
 
 
+def save_encoder(model, folder: Path) -> None:
+    """Save an encoder. Its files do not depend on the texts that it read before."""
+    _forget_last_texts(model.tokenizer.backend_tokenizer)
+    model.save(str(folder), create_model_card=False)
+
+
+def _forget_last_texts(tokenizer) -> None:
+    """Reset how a tokenizer cuts and pads, which it keeps from the last texts."""
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+
+
 def unknown_share(tokenizer, texts: Iterable[str]) -> float:
     """Share of the texts' tokens that a tokenizer does not know, so that the model cannot tell them apart.
+
+    Whole texts are read, whatever the tokenizer cut and padded before.
 
     Parameters
     ----------
     tokenizer : a tokenizer of the library tokenizers; those of sentence-transformers hold one as ``backend_tokenizer``.
     """
+    _forget_last_texts(tokenizer)
     name = getattr(tokenizer.model, "unk_token", None)
     unknown = tokenizer.token_to_id(name) if name else getattr(tokenizer.model, "unk_id", None)
     unknowns = tokens = 0

@@ -64,6 +64,22 @@ def similarities(queries: np.ndarray, vectors: Rows) -> np.ndarray:
     return found
 
 
+def largest_similarity(queries: np.ndarray, vectors: Rows) -> np.ndarray:
+    """The largest inner product of each row with any of the queries, shape (rows,).
+
+    Parameters
+    ----------
+    queries, vectors : see :func:`exact_search`.
+    """
+    found = np.full(len(vectors), -np.inf, dtype=np.float32)
+    for start in range(0, len(queries), QUERY_BLOCK):
+        for first in range(0, len(vectors), ROW_BLOCK):
+            rows = slice(first, first + ROW_BLOCK)
+            products = queries[start : start + QUERY_BLOCK] @ vectors[rows].T
+            found[rows] = np.maximum(found[rows], products.max(axis=0))
+    return found
+
+
 def nearest(
     scores: np.ndarray, k: int, hidden: Sequence[Collection[int]] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:

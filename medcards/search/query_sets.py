@@ -8,7 +8,7 @@ import pandas as pd
 from medcards.deck.cards import sample
 from medcards.deck.relevance import relevant_answers
 from medcards.search.encoder import TextEncoder
-from medcards.search.exact import largest, similarities
+from medcards.search.exact import largest, largest_similarity
 from medcards.search.perturbations import PERTURBATIONS, perturb
 from medcards.search.spelling import Spelling
 from medcards.search.vectors import Vectors
@@ -64,7 +64,7 @@ class QuerySet:
         """
         count, topics = max(1, round(TOPIC * len(known.answers))), []
         for rows in self.relevant_rows(known.answer_ids):
-            similar = similarities(known.answers[sorted(rows)], known.answers).max(axis=0)
+            similar = largest_similarity(known.answers[sorted(rows)], known.answers)
             topics.append(rows | set(largest(similar, count).tolist()))
         return topics
 

@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 import tiny
+from pyarrow import parquet
 
 from medcards import InputError
 from medcards.deck.cards import clean
@@ -348,3 +350,14 @@ def test_columns_of_categories_in_a_parquet_file_are_texts(tmp_path):
     pd.DataFrame(rows).astype("category").to_parquet(tmp_path / "deck.parquet")
     raw, _ = tiny.read_deck_files(tmp_path / "deck.parquet", "auto", "auto")
     assert raw.question.tolist() == ["What is gout?", "Name a fever."] and raw.answer.tolist() == rows["output"]
+
+
+@pytest.mark.parametrize("text", [b"What is \x80gout?", b"\xff", b"\xed\xa0\x80"])
+def test_texts_in_a_parquet_file_that_are_not_utf_8(text, tmp_path):
+    """Arrow writes and reads such texts without a word."""
+    binary = pa.array([b"What is asthma?", text])
+    broken = pa.StringArray.from_buffers(len(binary), binary.buffers()[1], binary.buffers()[2])
+    table = pa.table({"question": broken, "answer": ["A disease.", "An arthritis."]})
+    parquet.write_table(table, tmp_path / "deck.parquet")
+    with pytest.raises(InputError, match="deck.parquet: could not be read as parquet .*UTF8"):
+        tiny.read_deck_files(tmp_path / "deck.parquet", "auto", "auto")

@@ -10,6 +10,7 @@ from search_material import deck, random_units, unit
 
 from medcards import InputError
 from medcards.base.files import read_json, write_json
+from medcards.search import exact
 from medcards.search.bm25 import Bm25
 from medcards.search.cross_encoder import memoised
 from medcards.search.evaluation import (
@@ -212,6 +213,15 @@ def test_ranking_pairs_compare_what_may_be_served_with_every_baseline():
     adapted = ranking_pairs(["bm25", "dense_before", "hybrid_before", "dense_exact", "hybrid", "hybrid_rerank"])
     baselines = ("bm25", "dense_before", "hybrid_before")
     assert {(system, name) for system in ("hybrid", "hybrid_rerank") for name in baselines} <= set(adapted)
+
+
+def test_the_largest_similarity_does_not_depend_on_the_blocks(monkeypatch):
+    queries = np.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]], dtype=np.float32)
+    vectors = np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-1.0, 0.0]], dtype=np.float32)
+    for size in (1, 2, 8):
+        monkeypatch.setattr(exact, "QUERY_BLOCK", size)
+        monkeypatch.setattr(exact, "ROW_BLOCK", size)
+        assert exact.largest_similarity(queries, vectors) == pytest.approx([1, 0.96, 1, 0])
 
 
 def test_recall_at_k():

@@ -18,6 +18,7 @@ from medcards.search.encoder import (
     in_token_batches,
     load_encoder,
     token_counts,
+    unknown_share,
 )
 from medcards.search.vectors import Vectors, save_vectors, search_vectors
 
@@ -94,3 +95,13 @@ def test_search_vectors_are_the_adapted_ones_where_there_are_any(tmp_path):
     save_vectors([adapted], tmp_path / "data/encoder/vectors")
     write_manifest(tmp_path / "data/encoder", f"path:{tmp_path}/one")
     assert np.array_equal(search_vectors(tmp_path / "data", cards).answers, adapted.answers)
+
+
+def test_the_share_of_unknown_tokens_is_that_of_whole_texts(tmp_path):
+    """A tokenizer keeps how it cut and padded the last texts."""
+    model = load_encoder(tiny.make_encoder(tmp_path))
+    texts = ["asthma " * 99 + "漢", "asthma"]
+    tokenizer = model.tokenizer.backend_tokenizer
+    fresh = unknown_share(tokenizer, texts)
+    encode_questions(model, texts)
+    assert fresh == unknown_share(tokenizer, texts) == 1 / 101
