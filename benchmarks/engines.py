@@ -9,8 +9,8 @@ writes benchmarks/engines.md, and takes about half an hour.
 Each stage runs as `dvc repro` runs it, in a process of its own with two threads of computation: one process with two
 threads, or two workers of Ray with one thread each. Processor time and memory are those of the whole machine, less
 what it used before. The batches are those that the workers read. The first table is the default deck, whose results
-with Ray are compared with those of one process. Its answers are generated in smaller batches than by default, because
-one process reads fewer than 20 batches. The second table is a large deck, see benchmarks/growth.md, whose vectors are
+with Ray are compared with those of one process. Two systems answer there, in smaller batches than by default, because
+workers read no fewer than 20 batches. The second table is a large deck, see benchmarks/growth.md, whose vectors are
 made; embed encodes a smaller deck.
 """
 
@@ -43,7 +43,9 @@ from medcards.search.vectors import Vectors
 ENGINES = ("local", "ray")
 DEFAULT_STAGES = ("prepare", "embed", "rerank_eval", "answer")
 """Stages of the default run that Ray shares. adapt trains a linear layer there, and encodes nothing."""
-WORKERS, ANSWER_TOKENS = 2, 512
+WORKERS = 2
+ANSWER = {"systems": ["base", "lora"], "batch_tokens": 512}
+"""Parameters of answer."""
 SHOWN = 10
 """Number of ranks that are compared."""
 MEMORY_EVERY = 0.5
@@ -88,7 +90,7 @@ def measure_stages(stages: tuple[str, ...], folder: Path, engine: str) -> Iterat
     yaml = YAML()
     params = yaml.load((folder / "params.yaml").read_text(encoding="utf-8"))
     params["compute"].update(engine=engine, workers=WORKERS, worker_cpus=1)
-    params["answer"]["batch_tokens"] = ANSWER_TOKENS
+    params["answer"].update(ANSWER)
     yaml.dump(params, folder / "params.yaml")
     for stage in stages:
         cost = measure_stage(stage, folder, engine)
