@@ -43,7 +43,7 @@ LAWS = {
 }
 """Terms of the cost of a stage; "1" and "n" for the others. prepare compares proposed pairs of near-duplicates. A
 search in the graph of index takes a number of steps that grows with the logarithm of the cards. embed keeps one shard
-of the cards in memory."""
+of texts and vectors in memory; the cards that it reads in the end are not in its law."""
 LINEAR = ("1", "n")
 HELD_OUT = 32_000
 """The deck between others that is not fitted."""
