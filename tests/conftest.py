@@ -42,7 +42,8 @@ HANGS = 600
 PATIENCE = 120
 """Seconds to wait for what another process does."""
 CLOCKED = {"cost", "cost.json", "timed.csv", "frontier.csv", "tokens_per_second.tsv", "REPORT.md"}
-"""Files and folders that hold seconds. REPORT.md has a table of them."""
+CLOCKED |= {"data/curves/metrics.json"}
+"""Files and folders that hold seconds, by name or path. REPORT.md has a table of them."""
 
 PROGRAMS = f"{os.environ['PATH']}{os.pathsep}/usr/sbin"
 
@@ -219,7 +220,8 @@ class Repository:
         outs = [out if isinstance(out, str) else next(iter(out)) for out in STAGES[stage]["outs"]]
         paths = [self.folder / out for out in outs]
         files = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()]
-        return {file: file.read_bytes() for file in files if not {file.name, file.parent.name} & CLOCKED}
+        names = {file: file.relative_to(self.folder) for file in files}
+        return {file: file.read_bytes() for file in files if not {*names[file].parts, str(names[file])} & CLOCKED}
 
     def figures(self, stage: str, file: str = "metrics") -> dict:
         """What a stage measured."""

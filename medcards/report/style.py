@@ -29,8 +29,12 @@ def read_figure_table(path: Path) -> pd.DataFrame:
 
 
 def publish_table(data: pd.DataFrame, path: Path) -> None:
-    """Write a table as CSV for people, whose spreadsheets run no text of it, see :func:`spreadsheet_text`."""
-    write_csv(data.map(lambda value: spreadsheet_text(value) if isinstance(value, str) else value), path)
+    """Write a table as CSV for people, whose spreadsheets run no text of it, see :func:`spreadsheet_text`.
+
+    A carriage return becomes a line feed: pandas does not quote it, so the text after it would be a row of its own.
+    """
+    shown = data.map(lambda value: spreadsheet_text(value).replace("\r", "\n") if isinstance(value, str) else value)
+    write_csv(shown, path)
 
 
 def save_figure(figure: plt.Figure, data: pd.DataFrame, path: Path) -> None:

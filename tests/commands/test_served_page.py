@@ -154,7 +154,7 @@ def test_ten_thousand_searches_and_two_hundred_answers(page):
     def use(user: int) -> None:
         known = client(address)
         for number in range((SEARCHES + ANSWERS) // CLIENTS):
-            models = ("tuned",) if number % (SEARCHES // ANSWERS) == 0 else ()
+            models = ("tuned",) if number % (SEARCHES // ANSWERS + 1) == 0 else ()
             started, place = time.monotonic(), (user + number) % len(questions)
             seen = known.predict(questions[place], [*models], 3, "all", api_name="/answered")
             seconds.append(time.monotonic() - started)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import tiny
 from conftest import ENVIRONMENT, PATIENCE, STAGES, Repository, wait
-from test_kill_anywhere import damaged, left_over, quality
+from test_kill_anywhere import damaged, incomplete, left_over, quality
 
 from medcards.base.files import read_json
 
@@ -59,8 +59,9 @@ def test_a_full_disk(finished, tmp_path, stage):
     (line,) = [line for line in done.stderr.splitlines() if line.startswith(f"{stage}: ")]
     assert "free space" in line, line
     assert repository.files_of(stage) == before
-    assert left_over(repository.folder) == []
+    assert incomplete(repository.folder) == []
     repository.run("python", "-m", f"stages.{stage}")
+    assert left_over(repository.folder) == []
     repository.run("dvc", "commit", "-f", stage)
     repository.run("dvc", "repro", "--no-run-cache")
     assert quality(repository.folder) == quality(finished.folder)
@@ -86,8 +87,9 @@ def test_a_small_disk(finished, tmp_path, stage):
         done = repository.run("python", "-m", f"stages.{stage}", ok=False)
         line = done.stderr.strip().splitlines()[-1]
         assert done.returncode == 1 and line.startswith(f"{stage}: ") and "free space" in line, done.stderr
+        assert "Traceback" not in done.stderr, done.stderr
         filler.unlink()
-        assert repository.files_of(stage) == before and left_over(repository.folder) == []
+        assert repository.files_of(stage) == before and incomplete(repository.folder) == []
         repository.run("python", "-m", f"stages.{stage}")
         assert repository.files_of(stage) == before and left_over(repository.folder) == []
     finally:

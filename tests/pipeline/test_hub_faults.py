@@ -108,4 +108,5 @@ def test_a_token_is_written_to_no_file(hub, repository, tmp_path):
     assert failed.returncode != 0 and ("127.0.0.1", f"Bearer {TOKEN}") in hub.tokens
     assert TOKEN not in done.stdout + done.stderr + failed.stdout + failed.stderr
     files = [file for folder in (repository.folder, tmp_path) for file in folder.rglob("*") if file.is_file()]
+    print(f"{len(files):,} files")
     assert [file for file in files if TOKEN.encode() in file.read_bytes()] == []

@@ -40,11 +40,15 @@ def quality(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
 
-def left_over(folder: Path) -> list[Path]:
-    """Temporary files, and checkpoints, whole or not."""
+def incomplete(folder: Path) -> list[Path]:
+    """Temporary files of the stages."""
     files = (path for top in ("data", "metrics", "plots", "docs", ".scratch") for path in (folder / top).rglob("*"))
-    files = [*files, *folder.glob(".*.incomplete*")]
-    return [path for path in files if "incomplete" in path.name or path.name.startswith("checkpoint-")]
+    return [path for path in (*files, *folder.glob(".*.incomplete*")) if "incomplete" in path.name]
+
+
+def left_over(folder: Path) -> list[Path]:
+    """Temporary files, and the checkpoints of trainings that have ended."""
+    return [*incomplete(folder), *(folder / ".scratch").rglob("checkpoint-*")]
 
 
 def damaged(cache: Path) -> Iterator[str]:
@@ -61,7 +65,7 @@ def temporary(folder: Path) -> bool:
     return any((folder / top).glob(".*.incomplete-*") for top in (".", "data", "data/figures", "docs"))
 
 
-def kill(repository: Repository, stage: str, number: int, delay: float) -> float | None:
+def kill(repository: Repository, stage: str, number: int, delay: float) -> tuple[float, bool] | None:
     """Run a stage with dvc, and kill dvc at a moment that depends on ``number``; with its group, or alone.
 
     Six of ten kills come some seconds after the stage begins, two after it begins to write an out, and two after it has
@@ -73,7 +77,7 @@ def kill(repository: Repository, stage: str, number: int, delay: float) -> float
 
     Returns
     -------
-    the seconds since the stage began; None where dvc had ended before.
+    the seconds since the stage began, and whether the stage still ran; None where dvc had ended before.
     """
     writer = repository.folder / f".scratch/{stage}.pid"
     writer.unlink(missing_ok=True)
@@ -88,11 +92,11 @@ def kill(repository: Repository, stage: str, number: int, delay: float) -> float
     reached = time.monotonic() - started
     if process.poll() is not None:
         return None
-    children = psutil.Process(process.pid).children(recursive=True)
+    children, ran = psutil.Process(process.pid).children(recursive=True), psutil.pid_exists(stage_process)
     os.killpg(process.pid, signal.SIGKILL) if number % 2 == 0 else process.kill()
     process.wait()
     psutil.wait_procs(children, PATIENCE)
-    return reached
+    return reached, ran
 
 
 def lanes() -> list:
@@ -109,10 +113,13 @@ def lanes() -> list:
 
 @pytest.mark.parametrize(("stage", "number"), lanes())
 def test_killed_at_a_random_moment(finished, unbroken, stage, number):
-    longest, draw, reached = 8.0 if number % 10 < 6 else 0.3, random.Random(f"{stage}{number}"), None
-    while reached is None:  # a shorter delay, after dvc has ended in time
-        reached, longest = kill(finished, stage, number, draw.uniform(0, longest)), longest / 2
-    print(f"{stage} was killed {reached:.2f} s after it began")
+    longest, draw, killed = 8.0 if number % 10 < 6 else 0.3, random.Random(f"{stage}{number}"), None
+    while killed is None:  # a shorter delay, after dvc has ended in time
+        killed, longest = kill(finished, stage, number, draw.uniform(0, longest)), longest / 2
+    whom = "dvc alone" if number % 2 else "dvc and its group"
+    print(
+        f"{stage}: {whom}, killed {killed[0]:.2f} s after it began, while the stage {'ran' if killed[1] else 'had ended'}"
+    )
     finished.run("dvc", "repro", "--no-run-cache")
     assert quality(finished.folder) == unbroken
     assert left_over(finished.folder) == []

@@ -1,10 +1,16 @@
-"""Texts of a hostile deck stay texts in REPORT.md."""
+"""Texts of a hostile deck stay texts in REPORT.md, in tables for a spreadsheet and in notes for Anki."""
 
+import csv
+
+import pandas as pd
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from medcards.report.render import markdown_table, one_line
+from medcards.report.anki import as_html
+from medcards.report.render import markdown_table, one_line, spreadsheet_text
+from medcards.report.style import publish_table
 
 PIECES = ["*", "_", "~~", "`", "\\", "<b>", "<!--", "-->", "<script>", "&lt;", "&", "|", "[", "]", "](", "![", ")"]
 PIECES += [
@@ -54,3 +60,14 @@ def test_a_list_shows_the_characters_of_a_text(text):
 def test_a_table_shows_the_characters_of_a_text(text):
     table = markdown_table({f"in {one_line(text)} end": {"n": "1"}}, ["n"], "slice")
     assert shown(table)[2:3] == [f"in {as_a_reader_sees(text)} end"]
+
+
+@pytest.mark.parametrize("sign", "=+-@\t\r\n＝＋－＠")
+def test_a_spreadsheet_runs_no_text_of_a_table_or_a_note(tmp_path, sign):
+    """Each sign that begins a formula. A sign inside a text, and a number, stay as they are."""
+    text = f"{sign}1{sign}1"
+    assert spreadsheet_text(text) == f"'{text}" and spreadsheet_text(f"a{text}") == f"a{text}"
+    publish_table(pd.DataFrame({"question": [text], "difference": [-0.5]}), tmp_path / "table.csv")
+    with open(tmp_path / "table.csv", encoding="utf-8", newline="") as file:
+        assert [*csv.reader(file)] == [["question", "difference"], [f"'{text}".replace("\r", "\n"), "-0.5"]]
+    assert as_html(text)[0] in "&<"

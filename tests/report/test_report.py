@@ -531,7 +531,10 @@ def test_readme_without_marks_is_refused(copied):
 @pytest.mark.parametrize(
     ("material", "expected"),
     [
-        ({"source": "file", "rows": 3001, "files": {"decks/a.csv": "00ff"}}, "- `decks/a.csv`, sha256 `00ff`"),
+        (
+            {"source": "file", "rows": 3001, "files": {"decks/a_*b*<i>.csv": "00ff"}},
+            "- decks/a\\_\\*b\\*&lt;i>.csv, sha256 `00ff`",
+        ),
         (
             {"source": "hub", "reference": "hub:a/b@c", "rows": 9, "sha256_of_content": "ff", "licence": None},
             "card states none.",
