@@ -116,10 +116,9 @@ def test_killed_at_a_random_moment(finished, unbroken, stage, number):
     longest, draw, killed = 8.0 if number % 10 < 6 else 0.3, random.Random(f"{stage}{number}"), None
     while killed is None:  # a shorter delay, after dvc has ended in time
         killed, longest = kill(finished, stage, number, draw.uniform(0, longest)), longest / 2
-    whom = "dvc alone" if number % 2 else "dvc and its group"
-    print(
-        f"{stage}: {whom}, killed {killed[0]:.2f} s after it began, while the stage {'ran' if killed[1] else 'had ended'}"
-    )
+    reached, ran = killed
+    whom, what = "dvc alone" if number % 2 else "dvc and its group", "ran" if ran else "had ended"
+    print(f"{whom}, killed {reached:.2f} s after {stage} began, which {what}")
     finished.run("dvc", "repro", "--no-run-cache")
     assert quality(finished.folder) == unbroken
     assert left_over(finished.folder) == []
