@@ -35,6 +35,12 @@ def copy_of(finished: Repository, folder: Path) -> Repository:
     return Repository(Path(shutil.copytree(finished.folder, folder, symlinks=True)))
 
 
+def kept(repository: Repository, stage: str) -> dict[Path, bytes]:
+    """What a stage that fails leaves as it was: all but data/curves, which shows a training while it runs."""
+    curves = repository.folder / "data/curves"
+    return {file: content for file, content in repository.files_of(stage).items() if curves not in file.parents}
+
+
 def under_limit(repository: Repository, stage: str, what: int, limit: int) -> subprocess.CompletedProcess:
     """Run a stage under a limit of the system."""
     return subprocess.run(
@@ -52,19 +58,15 @@ def under_limit(repository: Repository, stage: str, what: int, limit: int) -> su
 def test_a_full_disk(finished, tmp_path, stage):
     """A limit on the size of files stands for it: the same writes fail. What was whole is kept."""
     repository = copy_of(finished, tmp_path / "copy")
-    before = repository.files_of(stage)
+    before, outs = kept(repository, stage), repository.files_of(stage)
     largest = max(map(len, before.values()))
     done = under_limit(repository, stage, resource.RLIMIT_FSIZE, largest // 2)
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith(f"{stage}: ")]
     assert "free space" in line, line
-    assert repository.files_of(stage) == before
-    assert incomplete(repository.folder) == []
+    assert kept(repository, stage) == before and incomplete(repository.folder) == []
     repository.run("python", "-m", f"stages.{stage}")
-    assert left_over(repository.folder) == []
-    repository.run("dvc", "commit", "-f", stage)
-    repository.run("dvc", "repro", "--no-run-cache")
-    assert quality(repository.folder) == quality(finished.folder)
+    assert repository.files_of(stage) == outs and left_over(repository.folder) == []
 
 
 @pytest.mark.long
@@ -74,14 +76,11 @@ def test_a_small_disk(finished, tmp_path, stage):
     """A disk in memory that fills up while the stage writes."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    size = sum(
-        file.stat().st_size for file in finished.folder.rglob("*") if file.is_file() and ".git" not in file.parts
-    )
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={2 * size}", "tmpfs", str(disk)]).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512m", "tmpfs", str(disk)]).returncode:
         pytest.skip("this machine mounts no disk")
     try:
         repository = copy_of(finished, disk / "copy")
-        before, filler = repository.files_of(stage), disk / "filler"
+        before, outs, filler = kept(repository, stage), repository.files_of(stage), disk / "filler"
         room = shutil.disk_usage(disk).free - max(map(len, before.values())) // 2
         filler.write_bytes(b"\0" * room)
         done = repository.run("python", "-m", f"stages.{stage}", ok=False)
@@ -89,9 +88,9 @@ def test_a_small_disk(finished, tmp_path, stage):
         assert done.returncode == 1 and line.startswith(f"{stage}: ") and "free space" in line, done.stderr
         assert "Traceback" not in done.stderr, done.stderr
         filler.unlink()
-        assert repository.files_of(stage) == before and incomplete(repository.folder) == []
+        assert kept(repository, stage) == before and incomplete(repository.folder) == []
         repository.run("python", "-m", f"stages.{stage}")
-        assert repository.files_of(stage) == before and left_over(repository.folder) == []
+        assert repository.files_of(stage) == outs and left_over(repository.folder) == []
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 
@@ -113,16 +112,15 @@ def test_little_memory(finished, tmp_path, stage, share):
     )
     peaks = repository.run(sys.executable, "-c", measured).stdout.splitlines()
     imports, whole = (int(line.split()[1]) * 1024 for line in peaks if line.startswith("VmPeak"))
-    before = repository.files_of(stage)
+    before, outs = kept(repository, stage), repository.files_of(stage)
     limit = int(imports + share * (whole - imports))
     done = under_limit(repository, stage, resource.RLIMIT_AS, limit)
     lines = [line for line in done.stderr.splitlines() if line.startswith(f"{stage}: ")]
     print(f"{stage} {share}:", *lines[-1:] or ["success" if done.returncode == 0 else done.stderr[-500:]])
     assert done.returncode in (0, 1)
-    assert repository.files_of(stage) == before
+    assert kept(repository, stage) == before
     repository.run("python", "-m", f"stages.{stage}")
-    assert {file: file.read_bytes() for file in before} == before
-    assert left_over(repository.folder) == []
+    assert repository.files_of(stage) == outs and left_over(repository.folder) == []
 
 
 def test_a_folder_that_cannot_be_written(finished, tmp_path):
