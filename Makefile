@@ -5,6 +5,8 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PROFILES = $(sort $(basename $(notdir $(wildcard profiles/*.args))))
 LAST_RUN = .scratch/params.yaml
 PUBLISHED = metrics plots final REPORT.md docs/DATASET_CARD.md
+# After a failed `dvc exp run`, git takes changed files of the same size for unchanged: its index has their new times.
+REREAD = git ls-files -z params.yaml dvc.lock $(PUBLISHED) | xargs -0 touch -c
 
 .PHONY: help try run reset repro final test readme everyday deps graph constraints
 
@@ -23,6 +25,7 @@ run: .venv/installed  ## run a profile on the committed parameters: PROFILE=NAME
 	@for pid in $$(grep -ohs '"pid": [0-9]*' .dvc/tmp/rwlock .dvc/tmp/exps/rwlock | grep -o '[0-9]*' | sort -u); do \
 	    ! kill -0 $$pid 2>/dev/null || { echo "a run is in progress (process $$pid), and a second one would change its parameters:" \
 	    'wait until it ends, or use another clone' >&2; exit 2; }; done
+	@$(REREAD)
 	@git diff --quiet HEAD -- params.yaml || cmp -s params.yaml $(LAST_RUN) || { echo 'params.yaml has changes of your own or of an experiment, and a' \
 	    'profile starts from the committed file: commit them, drop them with `make reset`, or run them with `make repro`' >&2; exit 2; }
 	@git restore --staged --worktree params.yaml
@@ -31,6 +34,7 @@ run: .venv/installed  ## run a profile on the committed parameters: PROFILE=NAME
 	    test $$status = 0 || { echo 'The run failed. `make reset` goes back to the last commit.' >&2; exit $$status; }
 
 reset: .venv/installed  ## go back to the parameters and results of the last commit
+	@$(REREAD)
 	git restore --staged --worktree params.yaml dvc.lock $(PUBLISHED)
 	git clean -dfq metrics plots final
 	dvc checkout --force --allow-missing
@@ -38,6 +42,7 @@ reset: .venv/installed  ## go back to the parameters and results of the last com
 	    test -z "$$missing" || echo "The cache of this machine lacks data of the last commit's run, such as $$missing: \`make repro\` makes it."
 
 repro: .venv/installed  ## run the stages whose inputs changed: dvc repro
+	@$(REREAD)
 	@git diff --quiet HEAD -- params.yaml || echo 'params.yaml has changes that are not committed: this run uses them' >&2
 	dvc repro
 

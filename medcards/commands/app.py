@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> Iterator[str]:
     silence_loading()
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}  # read while imported
+    os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "100"  # Gradio keeps a record of each question in memory
     try:
         import gradio  # noqa: F401
     except ImportError:

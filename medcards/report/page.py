@@ -17,6 +17,8 @@ from medcards.search.searcher import Found
 EXAMPLE_QUESTIONS = 5
 WAITING = 64
 """Number of questions that may wait for their turn. A further one is refused."""
+SESSIONS = 100
+"""Number of sessions that Gradio keeps in memory, about 40 kB each. Its own limit of 10,000 would take 400 MB."""
 CSS = """
 .card { border: 1px solid var(--border-color-primary); border-radius: 6px; padding: 8px 12px; margin: 8px 0; }
 .card.cited { border-left: 5px solid var(--color-accent); }
@@ -149,6 +151,7 @@ def launch(loading: Future[Asker], data: Path, host: str, port: int):
     theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])  # fonts of the system
     place = {"server_name": host, "server_port": port, "share": False, "footer_links": []}
     limits = {"max_file_size": 1}  # in bytes: the page takes no files, and Gradio's route for them stays open
+    limits["state_session_capacity"] = SESSIONS
     try:
         blocks.launch(**place, **limits, theme=theme, css=CSS, quiet=True, prevent_thread_lock=True)
     except OSError as error:

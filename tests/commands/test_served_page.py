@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 import pytest
 import tiny
-from conftest import needs
+from conftest import PATIENCE, needs
 
 from medcards.report.page import WAITING
 from medcards.search.searcher import LONGEST_QUESTION
@@ -70,16 +70,20 @@ def test_no_file_can_be_read_through_the_page(page, finished, route, path):
     assert b"root:" not in content and b"seed:" not in content and b"[core]" not in content
 
 
+def events(address: str, *given) -> bytes:
+    """What the page sends to a new session that asks by Gradio's routes, without its client."""
+    asked = json.dumps({"data": given}).encode()
+    started = urllib.request.Request(f"{address}/gradio_api/call/answered", asked, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(started, timeout=PATIENCE) as answer:
+        event = json.load(answer)["event_id"]
+    with urllib.request.urlopen(f"{address}/gradio_api/call/answered/{event}", timeout=PATIENCE) as answer:
+        return answer.read()
+
+
 def test_no_file_can_be_read_through_a_question(page):
     """A question that claims to be a file on the server, as Gradio's file components send one."""
-    file = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
-    asked = json.dumps({"data": [file, [], 3, "all"]}).encode()
-    started = urllib.request.Request(f"{page[0]}/gradio_api/call/answered", asked, {"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(started, timeout=10) as answer:
-            event = json.load(answer)["event_id"]
-        with urllib.request.urlopen(f"{page[0]}/gradio_api/call/answered/{event}", timeout=30) as answer:
-            content = answer.read()
+        content = events(page[0], {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}, [], 3, "all")
     except urllib.error.HTTPError as error:
         content = error.read()
     assert b"root:" not in content
@@ -143,20 +147,25 @@ def test_more_questions_than_can_wait_are_refused(page):
 @pytest.mark.long
 @pytest.mark.timeout(7200)
 def test_ten_thousand_searches_and_two_hundred_answers(page):
-    """By several users at once: no error, and memory that does not grow."""
+    """By several users at once, each question in a session of its own: no error, and memory that does not grow."""
     address, process = page
     seconds, memory = [], []
 
+    def answers(question: str, models: tuple[str, ...]) -> list:
+        """The last event: note, cards, answer, and the words of both models."""
+        *_, name, data = events(address, question, [*models], 3, "all").decode().split("\n")[:-2]
+        assert name == "event: complete"
+        return json.loads(data.removeprefix("data: "))
+
     questions = [f"What should a nurse know about {topic}, case {case}?" for case, topic in enumerate(tiny.TOPICS)]
-    expected = {models: [ask(address, question, models) for question in questions] for models in ((), ("tuned",))}
-    assert all(len(set(answers)) == len(questions) for answers in expected.values())
+    expected = {models: [answers(question, models) for question in questions] for models in ((), ("tuned",))}
+    assert all(len({shown[1] for shown in of}) == len(questions) for of in expected.values())
 
     def use(user: int) -> None:
-        known = client(address)
         for number in range((SEARCHES + ANSWERS) // CLIENTS):
             models = ("tuned",) if number % (SEARCHES // ANSWERS + 1) == 0 else ()
             started, place = time.monotonic(), (user + number) % len(questions)
-            seen = known.predict(questions[place], [*models], 3, "all", api_name="/answered")
+            seen = answers(questions[place], models)
             seconds.append(time.monotonic() - started)
             assert seen == expected[models][place]
             if user == 0:

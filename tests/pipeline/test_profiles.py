@@ -208,6 +208,16 @@ def test_make_reset_returns_after_a_failed_run(prepared):
     assert state(prepared) == before and not partial.exists()
 
 
+def test_make_reset_returns_after_a_failed_experiment(prepared):
+    """With a value as long as the committed one, which git does not see until it reads the file again."""
+    before, params = state(prepared), prepared.folder / "params.yaml"
+    committed = params.read_bytes()
+    prepared.run("dvc", "exp", "run", "-f", "-s", "prepare", "-S", "prepare.near_duplicate_threshold=7.5", ok=False)
+    assert params.read_bytes() != committed and params.stat().st_size == len(committed)
+    prepared.run("make", "reset")
+    assert state(prepared) == before and params.read_bytes() == committed
+
+
 def test_make_reset_says_what_the_cache_lacks(prepared):
     run_profile(prepared, "-S prepare.max_cards=20")
     shutil.rmtree(prepared.folder / ".dvc/cache")
