@@ -4,7 +4,7 @@
     python -m benchmarks.engines --cards 64000 --embedded 2000
 
 Run it in the root folder after `dvc repro`, on a machine that does nothing else: it reads data/ and params.yaml. It
-writes benchmarks/engines.md, and takes about half an hour.
+writes benchmarks/engines.md, and takes about 40 minutes.
 
 Each stage runs as `dvc repro` runs it, in a process of its own with two threads of computation: one process with two
 threads, or two workers of Ray with one thread each. Processor time and memory are those of the whole machine, less

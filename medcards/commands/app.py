@@ -27,8 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> Iterator[str]:
     silence_loading()
-    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}  # read while imported
-    os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "100"  # Gradio keeps a record of each question in memory
+    # Read while imported. Gradio keeps a record of each event in memory, 10,000 by default.
+    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_ANALYTICS_MAX_EVENTS": "100"}
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     try:
         import gradio  # noqa: F401
     except ImportError:

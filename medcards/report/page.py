@@ -150,8 +150,8 @@ def launch(loading: Future[Asker], data: Path, host: str, port: int):
     blocks = build_page(loading, example_questions(data, EXAMPLE_QUESTIONS)).queue(max_size=WAITING)
     theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])  # fonts of the system
     place = {"server_name": host, "server_port": port, "share": False, "footer_links": []}
-    limits = {"max_file_size": 1}  # in bytes: the page takes no files, and Gradio's route for them stays open
-    limits["state_session_capacity"] = SESSIONS
+    # max_file_size is in bytes: the page takes no files, and Gradio's route for them stays open.
+    limits = {"max_file_size": 1, "state_session_capacity": SESSIONS}
     try:
         blocks.launch(**place, **limits, theme=theme, css=CSS, quiet=True, prevent_thread_lock=True)
     except OSError as error:
