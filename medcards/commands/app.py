@@ -11,12 +11,17 @@ model is loaded at the first tick of this switch, or with the page where it word
 """
 
 import argparse
+import ctypes
 import os
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Future
 
 from medcards import InputError
 from medcards.commands import add_data, silence_loading
+
+M_ARENA_MAX = -8
+"""The number of this option of the GNU C library, from its malloc.h."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +35,9 @@ def run(given: argparse.Namespace) -> Iterator[str]:
     # Read while imported. Gradio keeps a record of each event in memory, 10,000 by default.
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_ANALYTICS_MAX_EVENTS": "100"}
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    # Otherwise freed memory stays with each thread that answers, and memory grows for thousands of questions.
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(M_ARENA_MAX, 2)
     try:
         import gradio  # noqa: F401
     except ImportError:

@@ -11,8 +11,10 @@ import pytest
 from conftest import STAGES, Repository
 
 pytestmark = pytest.mark.slow
+FOLDER = "Ärzte's Karten"
+"""A name with a space, an umlaut and an apostrophe."""
 OTHER = {"PYTHONHASHSEED": "123", "LC_ALL": "C", "LANG": "C", "TZ": "Pacific/Kiritimati", "COLUMNS": "40"}
-FIRST = ("models", "prepare", "embed", "adapt")
+FIRST = ("models", "prepare", "embed")
 """Stages of the quick lane."""
 TOLERANCE = 1e-4
 
@@ -35,14 +37,14 @@ def differing(one: dict[str, bytes], other: dict[str, bytes]) -> list[str]:
 
 
 def test_the_first_stages_write_the_same_bytes_in_another_environment(finished, material, tmp_path):
-    """Another folder with a space in its name, hash seed, locale and time zone."""
-    other = written(run_elsewhere(material, tmp_path / "other folder", FIRST, **OTHER), FIRST)
-    assert len(other) > 30 and differing(written(finished, FIRST), other) == []
+    """Another folder, hash seed, locale and time zone."""
+    other = written(run_elsewhere(material, tmp_path / FOLDER, FIRST, **OTHER), FIRST)
+    assert len(other) > 10 and differing(written(finished, FIRST), other) == []
 
 
 @pytest.mark.long
 def test_every_stage_writes_the_same_bytes_in_another_environment(finished, material, tmp_path):
-    other = written(run_elsewhere(material, tmp_path / "other folder", (), **OTHER), STAGES)
+    other = written(run_elsewhere(material, tmp_path / FOLDER, (), **OTHER), STAGES)
     print(f"{len(other)} files, {sum(map(len, other.values())):,} bytes")
     assert len(other) > 30 and differing(written(finished, STAGES), other) == []
 
