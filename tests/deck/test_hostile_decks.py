@@ -39,7 +39,7 @@ GOOD = [(f"{name.title()}?", f"The {name[::-1]} sign of {name} {place}.") for pl
 """Cards that no neighbour in a file may spoil, enough for three splits."""
 LONGEST_ERROR = 1000
 """Number of characters of an error, whatever the deck holds."""
-READ = 0.2
+READ = 0.1
 """Smallest share of the inputs of a test that must give cards; the others are refused."""
 SIGNS = st.sampled_from(
     [

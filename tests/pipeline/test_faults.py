@@ -101,8 +101,8 @@ def test_a_small_disk(finished, tmp_path, stage):
 def test_little_memory(finished, tmp_path, stage, share):
     """A limit between the address space of a stage's imports and that of its whole run: it loses nothing.
 
-    Libraries that are refused memory say so in many ways, and some are refused while they are imported, which gives a
-    trace. test_machine_errors.py has those that become one line.
+    Libraries that are refused memory say so in many ways. Some give a trace, or crash. test_machine_errors.py has those
+    that become one line.
     """
     repository = copy_of(finished, tmp_path / "copy")
     measured = (
@@ -116,8 +116,7 @@ def test_little_memory(finished, tmp_path, stage, share):
     limit = int(imports + share * (whole - imports))
     done = under_limit(repository, stage, resource.RLIMIT_AS, limit)
     lines = [line for line in done.stderr.splitlines() if line.startswith(f"{stage}: ")]
-    print(f"{stage} {share}:", *lines[-1:] or ["success" if done.returncode == 0 else done.stderr[-500:]])
-    assert done.returncode in (0, 1)
+    print(f"{stage} {share}: status {done.returncode}", *lines[-1:] or [done.stderr[-500:]])
     assert kept(repository, stage) == before
     repository.run("python", "-m", f"stages.{stage}")
     assert repository.files_of(stage) == outs and left_over(repository.folder) == []
