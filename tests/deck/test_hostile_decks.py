@@ -67,7 +67,7 @@ def lanes(quick: int) -> pytest.MarkDecorator:
 
 
 def try_inputs(inputs: int, strategy: st.SearchStrategy, check: Callable) -> None:
-    """Call a check with generated inputs, which are the same in every run. It returns cards, or None for a refusal."""
+    """Call a check with inputs that are generated with a fixed seed. It returns cards, or None for a refusal."""
     tried, read = 0, 0
 
     @settings(max_examples=inputs, deadline=None, derandomize=True, database=None, suppress_health_check=HealthCheck)

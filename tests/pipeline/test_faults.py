@@ -101,8 +101,8 @@ def test_a_small_disk(finished, tmp_path, stage):
 def test_little_memory(finished, tmp_path, stage, share):
     """A limit between the address space of a stage's imports and that of its whole run: it loses nothing.
 
-    Libraries that are refused memory say so in many ways. Some give a trace, or crash. test_machine_errors.py has those
-    that become one line.
+    Libraries that are refused memory say so in many ways. Some give a trace, or crash, or compute in another way, so that
+    a stage succeeds with other last digits. test_machine_errors.py has those that become one line.
     """
     repository = copy_of(finished, tmp_path / "copy")
     measured = (
@@ -117,7 +117,7 @@ def test_little_memory(finished, tmp_path, stage, share):
     done = under_limit(repository, stage, resource.RLIMIT_AS, limit)
     lines = [line for line in done.stderr.splitlines() if line.startswith(f"{stage}: ")]
     print(f"{stage} {share}: status {done.returncode}", *lines[-1:] or [done.stderr[-500:]])
-    assert kept(repository, stage) == before
+    assert done.returncode == 0 or kept(repository, stage) == before
     repository.run("python", "-m", f"stages.{stage}")
     assert repository.files_of(stage) == outs and left_over(repository.folder) == []
 
