@@ -24,7 +24,7 @@ KILLS = 10
 QUICK = ("rows",)
 """Stages of the quick lane: a short one. test_kill.py kills one that resumes."""
 HALF_WRITTEN = "Unable to read RWLock-file '.dvc/tmp/rwlock'"
-"""What every command of dvc says after a kill while dvc wrote its list of locks."""
+"""What `dvc repro` says after a kill while dvc wrote its list of locks."""
 PUBLISHED = ("metrics", "plots", "REPORT.md", "docs/DATASET_CARD.md")
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="ends processes by their group")]
